@@ -1,0 +1,85 @@
+/**
+ * Turns rows of the symbol table into function pointers: one page of system call thunks, written once and then made
+ * executable (never writable and executable at a time). A thunk moves the fourth argument to where the kernel wants
+ * it, loads the number, traps, and returns the kernel's own result, -errno included (syscall(2), "Architecture
+ * calling conventions").
+ */
+import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE } from "./constants.ts";
+import { backend } from "./load.ts";
+import type { MachineCode } from "./machine/machine-code.ts";
+import { ARM64, X64 } from "./machine/machine-code.gen.ts";
+import { SYMBOLS, type SymbolName } from "./symbols.ts";
+
+const PAGE_BYTES = 4096;
+const THUNK_BYTES = 16;
+
+type Arch = "x64" | "arm64";
+
+function detectArch(): Arch {
+  if (process.arch === "x64" || process.arch === "arm64") return process.arch;
+  throw new Error(`Cannot run on "${process.arch}": shmlink knows the system calls of x64 and arm64`);
+}
+
+export const ARCH: Arch = detectArch();
+export const MACHINE: MachineCode = ARCH === "x64" ? X64 : ARM64;
+
+// mov r10, rcx; mov eax, nr; syscall; ret
+function thunkX64(nr: number): number[] {
+  return [0x49, 0x89, 0xca, 0xb8, nr & 0xff, (nr >> 8) & 0xff, 0, 0, 0x0f, 0x05, 0xc3];
+}
+
+// mov x8, #nr; svc #0; ret
+function thunkArm64(nr: number): number[] {
+  return [0xd2800008 | (nr << 5), 0xd4000001, 0xd65f03c0].flatMap((word) => [
+    word & 0xff,
+    (word >>> 8) & 0xff,
+    (word >>> 16) & 0xff,
+    word >>> 24,
+  ]);
+}
+
+const mmap = backend.library("mmap", SYMBOLS.mmap);
+const mprotect = backend.library("mprotect", SYMBOLS.mprotect);
+
+/** Maps fresh zeroed memory that is never given back; only the arena and the code pages come from here. */
+export function mapForever(lengthBytes: number): number {
+  const address = mmap(0, lengthBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address === -1) throw new Error(`Cannot map ${lengthBytes} bytes: the system is out of memory`);
+  return address;
+}
+
+/** Copies `code` into memory of its own and makes it executable. @returns its address, valid for ever */
+export function installCode(code: Uint8Array): number {
+  const length = Math.ceil(code.length / PAGE_BYTES) * PAGE_BYTES;
+  const address = mapForever(length);
+  new Uint8Array(backend.view(address, length)).set(code);
+  if (mprotect(address, length, PROT_READ | PROT_EXEC) !== 0) {
+    throw new Error("Cannot make a page executable: is MemoryDenyWriteExecute= or SELinux execmem in force?");
+  }
+  return address;
+}
+
+/** The machine code of this architecture, with the slot of on_signal() set to `signalFd`. */
+export function machineCode(signalFd: number): Uint8Array {
+  const code = Uint8Array.from(MACHINE.hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+  new DataView(code.buffer).setInt32(MACHINE.offsets.signalFd, signalFd, true);
+  return code;
+}
+
+const NAMES = Object.keys(SYMBOLS) as SymbolName[];
+
+function installThunks(): number {
+  const page = new Uint8Array(NAMES.length * THUNK_BYTES);
+  for (const [index, name] of NAMES.entries()) {
+    const nr = SYMBOLS[name].nr[ARCH];
+    page.set(ARCH === "x64" ? thunkX64(nr) : thunkArm64(nr), index * THUNK_BYTES);
+  }
+  return installCode(page);
+}
+
+const thunks: number = installThunks();
+
+/** Address of the thunk for `name`: a C function with the prototype in the symbol table. */
+export function thunkAddress(name: SymbolName): number {
+  return thunks + NAMES.indexOf(name) * THUNK_BYTES;
+}

@@ -1,0 +1,60 @@
+/** Descriptors as types: OwnedFd is closed by its one owner, BorrowedFd is lent for a call or a while. */
+import { calls } from "./calls.ts";
+import { F_DUPFD_CLOEXEC } from "./constants.ts";
+import { check, EBADF, SyscallError } from "./errno.ts";
+
+/** A descriptor that somebody else will close. */
+export type BorrowedFd = { readonly number: number };
+
+/** Lends a descriptor that this process inherited or that the runtime owns, such as 0, 1 and 2. */
+export function borrowFd(number: number): BorrowedFd {
+  return { number };
+}
+
+/** Sole owner of a descriptor. Used after close() or take() it throws EBADF, and never means a reused number. */
+export class OwnedFd implements Disposable, BorrowedFd {
+  #number: number;
+
+  /** Takes ownership of `number`, which must be open and owned by nobody else. */
+  constructor(number: number) {
+    this.#number = number;
+  }
+
+  get number(): number {
+    if (this.#number < 0) throw new SyscallError("fd", EBADF, "closed");
+    return this.#number;
+  }
+
+  get closed(): boolean {
+    return this.#number < 0;
+  }
+
+  /** Gives ownership up: the caller must close the number. */
+  take(): number {
+    const number = this.number;
+    this.#number = -1;
+    return number;
+  }
+
+  /** A second descriptor for the same open file description, close-on-exec. */
+  dup(): OwnedFd {
+    return duplicateFd(this);
+  }
+
+  /** Safe to call twice. An error of close(2) is dropped: the descriptor is gone in any case. */
+  close(): void {
+    if (this.#number < 0) return;
+    const number = this.#number;
+    this.#number = -1;
+    calls.close(number);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Duplicates a lent descriptor into one that the caller owns, close-on-exec. @throws SyscallError EBADF, EMFILE */
+export function duplicateFd(fd: BorrowedFd): OwnedFd {
+  return new OwnedFd(check(calls.fcntl(fd.number, F_DUPFD_CLOEXEC, 3), "fcntl F_DUPFD_CLOEXEC", String(fd.number)));
+}

@@ -1,0 +1,65 @@
+/**
+ * A region of mapped memory that cannot be touched after it is closed: close() first detaches the one ArrayBuffer that
+ * every view is made from, so a late access sees an empty array or throws, and only then unmaps.
+ */
+import { calls } from "./calls.ts";
+import { MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE } from "./constants.ts";
+import { SyscallError } from "./errno.ts";
+import type { BorrowedFd } from "./fd.ts";
+import { backend } from "./load.ts";
+
+const MAP_FIXED = 0x10;
+
+export class Mapping implements Disposable {
+  readonly length: number;
+  #address: number;
+  #buffer: ArrayBuffer;
+
+  /** Use mapShared(). */
+  constructor(address: number, length: number) {
+    this.#address = address;
+    this.length = length;
+    this.#buffer = backend.view(address, length);
+  }
+
+  get closed(): boolean {
+    return this.#address === 0;
+  }
+
+  /** The memory. Make views of it freely; all of them become empty at close().
+   *  @throws Error when the mapping is closed */
+  get buffer(): ArrayBuffer {
+    if (this.closed) throw new Error("Cannot view a mapping: it is closed");
+    return this.#buffer;
+  }
+
+  /** Safe to call twice. */
+  close(): void {
+    if (this.closed) return;
+    const address = this.#address;
+    this.#address = 0;
+    if (backend.detach(this.#buffer)) calls.munmap(address, this.length);
+    else coverWithZeroes(address, this.length);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Where a runtime cannot detach, the addresses stay taken by private zero pages: a late access is harmless. */
+function coverWithZeroes(address: number, length: number): void {
+  calls.mmap(address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+/**
+ * Maps `length` bytes of `fd` from its start, shared with all who map the same file (mmap(2)).
+ * @param access  "read-write" asks for a writable mapping: EPERM once F_SEAL_FUTURE_WRITE is set
+ * @throws SyscallError EACCES, EPERM, ENOMEM
+ */
+export function mapShared(fd: BorrowedFd, length: number, access: "read" | "read-write"): Mapping {
+  const prot = access === "read" ? PROT_READ : PROT_READ | PROT_WRITE;
+  const address = calls.mmap(0, length, prot, MAP_SHARED, fd.number, 0);
+  if (address < 0) throw new SyscallError("mmap", -address, `fd ${fd.number}`);
+  return new Mapping(address, length);
+}

@@ -1,0 +1,78 @@
+/** epoll(7) and poll(2). */
+import { calls } from "../calls.ts";
+import { EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, O_CLOEXEC } from "../constants.ts";
+import { check, EINTR, retry } from "../errno.ts";
+import { type BorrowedFd, OwnedFd } from "../fd.ts";
+import { allocateForever } from "../memory.ts";
+import { EPOLL_EVENT, POLLFD, TIMESPEC } from "../structs/event.ts";
+
+const MAX_EVENTS = 64;
+const EVENTS = allocateForever(EPOLL_EVENT.size * MAX_EVENTS);
+const EVENT = allocateForever(EPOLL_EVENT.size);
+const DATA_OFFSET = EPOLL_EVENT.offsets.data;
+
+export function epollCreate(): OwnedFd {
+  return new OwnedFd(check(calls.epollCreate1(O_CLOEXEC), "epoll_create1"));
+}
+
+function control(epoll: BorrowedFd, operation: number, fd: BorrowedFd, events: number, token: number): void {
+  EPOLL_EVENT.write(EVENT.data, { events, data: BigInt(token) });
+  check(calls.epollCtl(epoll.number, operation, fd.number, EVENT.address), "epoll_ctl", `fd ${fd.number}`);
+}
+
+/** Registers `fd`; `token`, a number below 2^32, comes back with its events. @throws SyscallError EPERM for a regular file */
+export function epollAdd(epoll: BorrowedFd, fd: BorrowedFd, events: number, token: number): void {
+  control(epoll, EPOLL_CTL_ADD, fd, events, token);
+}
+
+export function epollModify(epoll: BorrowedFd, fd: BorrowedFd, events: number, token: number): void {
+  control(epoll, EPOLL_CTL_MOD, fd, events, token);
+}
+
+export function epollRemove(epoll: BorrowedFd, fd: BorrowedFd): void {
+  control(epoll, EPOLL_CTL_DEL, fd, 0, 0);
+}
+
+/**
+ * Waits for events and hands each to `visit`; a signal ends the wait early with 0 events.
+ * `visit` may itself call epollWait on another instance: the events are copied first.
+ * @param timeoutMs  -1 for no limit
+ * @returns how many events there were
+ */
+export function epollWait(epoll: BorrowedFd, timeoutMs: number, visit: (token: number, events: number) => void): number {
+  const result = calls.epollPwait(epoll.number, EVENTS.address, MAX_EVENTS, timeoutMs, 0, 8);
+  if (result === -EINTR) return 0;
+  const count = check(result, "epoll_pwait");
+  const ready: number[] = [];
+  for (let at = 0; at < count * EPOLL_EVENT.size; at += EPOLL_EVENT.size) {
+    ready.push(EVENTS.data.getUint32(at + DATA_OFFSET, true), EVENTS.data.getUint32(at, true));
+  }
+  for (let index = 0; index < ready.length; index += 2) visit(ready[index] ?? 0, ready[index + 1] ?? 0);
+  return count;
+}
+
+const POLL = allocateForever(POLLFD.size * 8);
+const TIMEOUT = allocateForever(TIMESPEC.size);
+
+/**
+ * poll(2) for up to eight descriptors. A signal does not end the wait, unless `interruptible`.
+ * @param events  EPOLLIN and so on, which have the values of POLLIN
+ * @param timeoutMs  -1 for no limit
+ * @returns what happened to each, 0 for nothing
+ */
+export function poll(
+  fds: readonly { readonly fd: BorrowedFd; readonly events: number }[],
+  timeoutMs: number,
+  interruptible = false,
+): number[] {
+  for (const [index, { fd, events }] of fds.entries()) {
+    POLLFD.write(POLL.data, { fd: fd.number, events, revents: 0 }, index * POLLFD.size);
+  }
+  const seconds = Math.floor(timeoutMs / 1000);
+  TIMESPEC.write(TIMEOUT.data, { tv_sec: Math.max(seconds, 0), tv_nsec: (timeoutMs - seconds * 1000) * 1e6 });
+  const call = (): number => calls.ppoll(POLL.address, fds.length, timeoutMs < 0 ? 0 : TIMEOUT.address, 0, 8);
+  const result = interruptible ? call() : retry(call);
+  if (result === -EINTR) return fds.map(() => 0);
+  check(result, "ppoll");
+  return fds.map((_, index) => POLL.data.getUint16(index * POLLFD.size + POLLFD.offsets.revents, true));
+}

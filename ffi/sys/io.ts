@@ -1,0 +1,99 @@
+/** read(2), write(2) and what else works on any descriptor. */
+import { calls } from "../calls.ts";
+import { AT_EMPTY_PATH, AT_FDCWD, F_GETFL, F_SETFL, O_CLOEXEC, O_NONBLOCK, STATX_BASIC_STATS } from "../constants.ts";
+import { check, EAGAIN, retry, SyscallError } from "../errno.ts";
+import { type BorrowedFd, OwnedFd } from "../fd.ts";
+import { allocateForever, cString } from "../memory.ts";
+import { STATX } from "../structs/process.ts";
+
+/** A count of bytes, or null where a non-blocking descriptor would have to wait. */
+export type Transferred = number | null;
+
+function transferred(result: number, syscall: string, fd: BorrowedFd): Transferred {
+  if (result >= 0) return result;
+  if (result === -EAGAIN) return null;
+  throw new SyscallError(syscall, -result, `fd ${fd.number}`);
+}
+
+/** read(2) into `into`. @returns bytes read, 0 at the end, null if it would block */
+export function read(fd: BorrowedFd, into: Uint8Array): Transferred {
+  return transferred(
+    retry(() => calls.read(fd.number, into, into.length)),
+    "read",
+    fd,
+  );
+}
+
+/** write(2) of `bytes`, perhaps only a part. @returns bytes written, null if it would block */
+export function write(fd: BorrowedFd, bytes: Uint8Array): Transferred {
+  return transferred(
+    retry(() => calls.write(fd.number, bytes, bytes.length)),
+    "write",
+    fd,
+  );
+}
+
+/** openat(2) relative to the working directory, close-on-exec. @throws SyscallError with the path */
+export function open(path: string, flags: number, mode = 0): OwnedFd {
+  const result = retry(() => calls.openat(AT_FDCWD, cString(path), flags | O_CLOEXEC, mode));
+  return new OwnedFd(check(result, "open", path));
+}
+
+/** fcntl(2) F_GETFL: the status flags, O_NONBLOCK and the access mode among them. */
+export function getStatusFlags(fd: BorrowedFd): number {
+  return check(calls.fcntl(fd.number, F_GETFL, 0), "fcntl F_GETFL", `fd ${fd.number}`);
+}
+
+/** Sets or clears O_NONBLOCK. It lives on the open file description: whoever shares that sees the change. */
+export function setNonBlocking(fd: BorrowedFd, on: boolean): void {
+  const flags = getStatusFlags(fd);
+  const wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  if (wanted !== flags) check(calls.fcntl(fd.number, F_SETFL, wanted), "fcntl F_SETFL", `fd ${fd.number}`);
+}
+
+/** fcntl(2) with a plain number, for the commands that have no function of their own. @returns its result */
+export function fcntl(fd: BorrowedFd, command: number, arg = 0): number {
+  return check(calls.fcntl(fd.number, command, arg), "fcntl", `fd ${fd.number}`);
+}
+
+export function fchmod(fd: BorrowedFd, mode: number): void {
+  check(calls.fchmod(fd.number, mode), "fchmod", `fd ${fd.number}`);
+}
+
+/** flock(2). @returns false where LOCK_NB was asked for and somebody else holds the lock */
+export function flock(fd: BorrowedFd, operation: number): boolean {
+  const result = retry(() => calls.flock(fd.number, operation));
+  if (result === -EAGAIN) return false;
+  check(result, "flock", `fd ${fd.number}`);
+  return true;
+}
+
+const PIPE_FDS = allocateForever(8);
+
+/** pipe2(2), both ends close-on-exec. @param flags  O_NONBLOCK or 0 */
+export function pipe(flags = 0): { readonly reader: OwnedFd; readonly writer: OwnedFd } {
+  check(calls.pipe2(PIPE_FDS.address, flags | O_CLOEXEC), "pipe2");
+  return {
+    reader: new OwnedFd(PIPE_FDS.data.getInt32(0, true)),
+    writer: new OwnedFd(PIPE_FDS.data.getInt32(4, true)),
+  };
+}
+
+export type FileStatus = {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly ino: bigint;
+  readonly sizeBytes: number;
+};
+
+const STATUS = allocateForever(256);
+const EMPTY_PATH = cString("");
+
+/** What statx(2) says of an open descriptor. */
+export function fstat(fd: BorrowedFd): FileStatus {
+  const result = calls.statx(fd.number, EMPTY_PATH, AT_EMPTY_PATH, STATX_BASIC_STATS, STATUS.bytes);
+  check(result, "statx", `fd ${fd.number}`);
+  const { stx_mode, stx_uid, stx_gid, stx_ino, stx_size } = STATX.read(STATUS.data);
+  return { mode: stx_mode, uid: stx_uid, gid: stx_gid, ino: stx_ino, sizeBytes: stx_size };
+}

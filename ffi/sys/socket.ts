@@ -1,0 +1,147 @@
+/** socket(7). Addresses travel as bytes; `address.ts` makes and reads them. */
+import { calls } from "../calls.ts";
+import {
+  AF_UNIX,
+  SHUT_RDWR,
+  SO_ERROR,
+  SO_PEERCRED,
+  SO_PEERPIDFD,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOL_SOCKET,
+} from "../constants.ts";
+import { check, EAGAIN, EINPROGRESS, ENOPROTOOPT, retry, SyscallError } from "../errno.ts";
+import { type BorrowedFd, OwnedFd } from "../fd.ts";
+import { allocateForever } from "../memory.ts";
+import { UCRED } from "../structs/socket.ts";
+
+const ADDRESS_BYTES = 128; // struct sockaddr_storage
+const OPTION_BYTES = 512;
+const ADDRESS = allocateForever(ADDRESS_BYTES);
+const LENGTH = allocateForever(4);
+const PAIR = allocateForever(8);
+const OPTION = allocateForever(OPTION_BYTES);
+
+/** Always close-on-exec. @param type  SOCK_STREAM …, with SOCK_NONBLOCK if wanted */
+export function socket(domain: number, type: number, protocol = 0): OwnedFd {
+  return new OwnedFd(check(calls.socket(domain, type | SOCK_CLOEXEC, protocol), "socket"));
+}
+
+/** Two connected Unix sockets, close-on-exec. */
+export function socketpair(type: number): readonly [OwnedFd, OwnedFd] {
+  check(calls.socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, PAIR.address), "socketpair");
+  return [new OwnedFd(PAIR.data.getInt32(0, true)), new OwnedFd(PAIR.data.getInt32(4, true))];
+}
+
+/** @param subject  the address as a person would write it, for the error */
+export function bind(fd: BorrowedFd, address: Uint8Array, subject?: string): void {
+  check(calls.bind(fd.number, address, address.length), "bind", subject);
+}
+
+export function listen(fd: BorrowedFd, backlog: number): void {
+  check(calls.listen(fd.number, backlog), "listen", `fd ${fd.number}`);
+}
+
+/** "connected", or "in-progress" on a non-blocking TCP socket. A full Unix backlog is EAGAIN and thrown. */
+export function connect(fd: BorrowedFd, address: Uint8Array, subject?: string): "connected" | "in-progress" {
+  const result = retry(() => calls.connect(fd.number, address, address.length));
+  if (result === -EINPROGRESS) return "in-progress";
+  check(result, "connect", subject);
+  return "connected";
+}
+
+export type Accepted = { readonly fd: OwnedFd; readonly address: Uint8Array };
+
+/** accept4(2), the new descriptor close-on-exec. @returns null if a non-blocking listener has nobody waiting */
+export function accept(fd: BorrowedFd, flags: number = SOCK_NONBLOCK): Accepted | null {
+  LENGTH.data.setUint32(0, ADDRESS_BYTES, true);
+  const result = retry(() => calls.accept4(fd.number, ADDRESS.address, LENGTH.address, flags | SOCK_CLOEXEC));
+  if (result === -EAGAIN) return null;
+  return { fd: new OwnedFd(check(result, "accept", `fd ${fd.number}`)), address: addressResult() };
+}
+
+function addressResult(): Uint8Array {
+  return ADDRESS.bytes.slice(0, Math.min(LENGTH.data.getUint32(0, true), ADDRESS_BYTES));
+}
+
+export function getsockname(fd: BorrowedFd): Uint8Array {
+  LENGTH.data.setUint32(0, ADDRESS_BYTES, true);
+  check(calls.getsockname(fd.number, ADDRESS.address, LENGTH.address), "getsockname", `fd ${fd.number}`);
+  return addressResult();
+}
+
+/** @throws SyscallError ENOTCONN */
+export function getpeername(fd: BorrowedFd): Uint8Array {
+  LENGTH.data.setUint32(0, ADDRESS_BYTES, true);
+  check(calls.getpeername(fd.number, ADDRESS.address, LENGTH.address), "getpeername", `fd ${fd.number}`);
+  return addressResult();
+}
+
+/** Sets an option whose value is `value` as it lies in memory. @throws SyscallError ENOPROTOOPT, EOPNOTSUPP, EINVAL */
+export function setsockopt(fd: BorrowedFd, level: number, name: number, value: Uint8Array | number): void {
+  const bytes = typeof value === "number" ? new Uint8Array(new Int32Array([value]).buffer) : value;
+  const result = calls.setsockopt(fd.number, level, name, bytes, bytes.length);
+  check(result, "setsockopt", `level ${level} name ${name}`);
+}
+
+/** An option's value as bytes. @param lengthBytes  room for it, at most 512 */
+export function getsockopt(fd: BorrowedFd, level: number, name: number, lengthBytes = OPTION_BYTES): Uint8Array {
+  LENGTH.data.setUint32(0, Math.min(lengthBytes, OPTION_BYTES), true);
+  const result = calls.getsockopt(fd.number, level, name, OPTION.address, LENGTH.address);
+  check(result, "getsockopt", `level ${level} name ${name}`);
+  return OPTION.bytes.slice(0, LENGTH.data.getUint32(0, true));
+}
+
+/** An int option. */
+export function getIntOption(fd: BorrowedFd, level: number, name: number): number {
+  const bytes = getsockopt(fd, level, name, 4);
+  return new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);
+}
+
+/** Reads and clears SO_ERROR: 0, or the errno of what went wrong asynchronously. */
+export function takeSocketError(fd: BorrowedFd): number {
+  return getIntOption(fd, SOL_SOCKET, SO_ERROR);
+}
+
+export function shutdown(fd: BorrowedFd, how: number = SHUT_RDWR): void {
+  check(calls.shutdown(fd.number, how), "shutdown", `fd ${fd.number}`);
+}
+
+/** sendto(2) without an address. @returns bytes sent, null if it would block */
+export function send(fd: BorrowedFd, bytes: Uint8Array, flags: number): number | null {
+  const result = retry(() => calls.sendto(fd.number, bytes, bytes.length, flags, null, 0));
+  return result === -EAGAIN ? null : check(result, "send", `fd ${fd.number}`);
+}
+
+/** recvfrom(2) without an address. @returns bytes received, 0 at the end, null if it would block */
+export function recv(fd: BorrowedFd, into: Uint8Array, flags: number): number | null {
+  const result = retry(() => calls.recvfrom(fd.number, into, into.length, flags, 0, 0));
+  return result === -EAGAIN ? null : check(result, "recv", `fd ${fd.number}`);
+}
+
+/** sendto(2) a datagram to `address`. */
+export function sendTo(fd: BorrowedFd, bytes: Uint8Array, flags: number, address: Uint8Array, subject?: string): void {
+  check(
+    retry(() => calls.sendto(fd.number, bytes, bytes.length, flags, address, address.length)),
+    "sendto",
+    subject,
+  );
+}
+
+export type Credentials = { readonly pid: number; readonly uid: number; readonly gid: number };
+
+/** SO_PEERCRED: who called connect(2), listen(2) or socketpair(2) at the other end (unix(7)).
+ *  pid is 0 for a process outside our pid namespace. */
+export function peerCredentials(fd: BorrowedFd): Credentials {
+  const bytes = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, UCRED.size);
+  return UCRED.read(new DataView(bytes.buffer));
+}
+
+/** SO_PEERPIDFD (Linux 6.5): a pidfd of that process, or null on an older kernel or when it is already reaped. */
+export function peerPidfd(fd: BorrowedFd): OwnedFd | null {
+  LENGTH.data.setUint32(0, 4, true);
+  const result = calls.getsockopt(fd.number, SOL_SOCKET, SO_PEERPIDFD, OPTION.address, LENGTH.address);
+  if (result === 0) return new OwnedFd(OPTION.data.getInt32(0, true));
+  if (result === -ENOPROTOOPT || result === -3 || result === -61 || result === -22) return null; // ESRCH, ENODATA, EINVAL
+  throw new SyscallError("getsockopt SO_PEERPIDFD", -result, `fd ${fd.number}`);
+}
