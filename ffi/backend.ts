@@ -35,8 +35,13 @@ export function openFirst<T>(open: (name: string) => T): T {
   throw new Error(`Cannot open the C library, tried ${LIBC_NAMES.join(", ")}`, { cause: last });
 }
 
-/** Detaches by moving the memory to a new, unreachable ArrayBuffer; nothing is copied. */
+/** Detaches by moving the memory to a new, unreachable ArrayBuffer; nothing is copied.
+ *  A buffer that the runtime marked untransferable stays as it was, and the answer is false. */
 export function detachByTransfer(buffer: ArrayBuffer): boolean {
-  structuredClone(buffer, { transfer: [buffer] });
+  try {
+    structuredClone(buffer, { transfer: [buffer] });
+  } catch {
+    return false;
+  }
   return buffer.byteLength === 0;
 }

@@ -1,0 +1,73 @@
+/**
+ * Signals as bytes on a pipe. A loop that waits in epoll does not turn its runtime's event loop, so process.on() would
+ * never fire, and signalfd(2) needs the signal blocked in *every* thread, which a runtime does not let us do. A handler
+ * in machine code that writes the signal's number to a pipe works on whichever thread it runs.
+ */
+import { calls } from "../calls.ts";
+import { installCode, MACHINE, machineCode } from "../code-page.ts";
+import { O_NONBLOCK, SA_RESTART, SA_RESTORER } from "../constants.ts";
+import { check } from "../errno.ts";
+import { OwnedFd } from "../fd.ts";
+import { allocateForever } from "../memory.ts";
+import { KERNEL_SIGACTION } from "../structs/process.ts";
+import { pipe, read } from "./io.ts";
+
+const NEW = allocateForever(KERNEL_SIGACTION.size);
+const OLD = allocateForever(KERNEL_SIGACTION.size);
+
+function exchange(signal: number, action: Uint8Array): Uint8Array {
+  NEW.bytes.set(action);
+  check(calls.rtSigaction(signal, NEW.address, OLD.address, 8), "rt_sigaction", String(signal));
+  return OLD.bytes.slice();
+}
+
+/** Whether this process ignores `signal` (SIG_IGN), as it may have been told to by nohup(1) or its runtime. */
+export function isIgnored(signal: number): boolean {
+  check(calls.rtSigaction(signal, 0, OLD.address, 8), "rt_sigaction", String(signal));
+  return KERNEL_SIGACTION.read(OLD.data).handler === 1;
+}
+
+function handlerAction(codeAddress: number): Uint8Array {
+  const data = new DataView(new ArrayBuffer(KERNEL_SIGACTION.size));
+  KERNEL_SIGACTION.write(data, {
+    handler: codeAddress + MACHINE.offsets.onSignal,
+    flags: SA_RESTART | SA_RESTORER,
+    restorer: codeAddress + MACHINE.offsets.restore,
+    mask: 0n,
+  });
+  return new Uint8Array(data.buffer);
+}
+
+/** Takes over `signals` until closed; `fd` becomes readable when one arrives. */
+export class SignalPipe implements Disposable {
+  readonly fd: OwnedFd;
+  readonly #writer: OwnedFd;
+  readonly #previous: Map<number, Uint8Array> = new Map();
+  readonly #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(64);
+
+  constructor(signals: readonly number[]) {
+    const { reader, writer } = pipe(O_NONBLOCK);
+    this.fd = reader;
+    this.#writer = writer;
+    const action = handlerAction(installCode(machineCode(writer.number)));
+    for (const signal of signals) this.#previous.set(signal, exchange(signal, action));
+  }
+
+  /** The signals that arrived since the last call, oldest first. */
+  take(): number[] {
+    const count = read(this.fd, this.#bytes);
+    return count === null ? [] : Array.from(this.#bytes.subarray(0, count));
+  }
+
+  /** Puts the earlier dispositions back. Safe to call twice. */
+  close(): void {
+    for (const [signal, action] of this.#previous) exchange(signal, action);
+    this.#previous.clear();
+    this.fd.close();
+    this.#writer.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

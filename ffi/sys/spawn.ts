@@ -1,0 +1,188 @@
+/**
+ * Starting a program. A JavaScript runtime must not fork; the child here is vfork's: it borrows our memory, works
+ * through a table of raw system calls in machine code (machine/x64.s, spawn_table) and ends in execve, while we stand
+ * still. It therefore sees every error exactly, touches nothing of the runtime, and can install a seccomp filter on
+ * itself: with CLONE_FILES the filter's listener appears in our own table (execve then gives the child a copy).
+ */
+import { calls } from "../calls.ts";
+import { installCode, MACHINE, machineCode, ARCH } from "../code-page.ts";
+import {
+  CLONE_FILES,
+  CLONE_VFORK,
+  CLONE_VM,
+  NSIG,
+  PR_SET_NO_NEW_PRIVS,
+  RLIMIT_NOFILE,
+  SECCOMP_FILTER_FLAG_NEW_LISTENER,
+  SECCOMP_SET_MODE_FILTER,
+  SIG_BLOCK,
+  SIG_SETMASK,
+  SIGCHLD,
+  SIGKILL,
+  SIGSTOP,
+} from "../constants.ts";
+import { check, SyscallError } from "../errno.ts";
+import { OwnedFd } from "../fd.ts";
+import { backend } from "../load.ts";
+import { allocateForever, type NativeMemory } from "../memory.ts";
+import { KERNEL_SIGACTION, RLIMIT } from "../structs/process.ts";
+import { SOCK_FPROG } from "../structs/seccomp.ts";
+import { SYMBOLS, type SymbolName } from "../symbols.ts";
+import type { FileLimit } from "./process.ts";
+
+const RECORD_BYTES = 64;
+const RESULT_OFFSET = 56;
+const MAX_RECORDS = 192;
+
+const table: NativeMemory = allocateForever(RECORD_BYTES * MAX_RECORDS);
+const ignore: NativeMemory = actionMemory(1);
+const restoreDefault: NativeMemory = actionMemory(0);
+const limitMemory: NativeMemory = allocateForever(RLIMIT.size);
+const emptyMask: NativeMemory = allocateForever(8);
+const fullMask: NativeMemory = allocateForever(8);
+const savedMask: NativeMemory = allocateForever(8);
+fullMask.bytes.fill(0xff);
+
+function actionMemory(handler: number): NativeMemory {
+  const memory = allocateForever(KERNEL_SIGACTION.size);
+  KERNEL_SIGACTION.write(memory.data, { handler, flags: 0, restorer: 0, mask: 0n });
+  return memory;
+}
+
+type Step = { readonly call: SymbolName; readonly args: readonly number[] };
+
+export type SpawnOptions = {
+  /** Tried in order; each an executable file. The first that execve(2) accepts is run. */
+  readonly path: string;
+  readonly argv: readonly string[];
+  /** "NAME=value" strings. */
+  readonly env: readonly string[];
+  /** Signals the program is to find ignored; every other one gets its default action. */
+  readonly ignoredSignals?: readonly number[];
+  readonly fileLimit?: FileLimit;
+  /** Descriptors to install in the program, at these numbers; lent. Everything else of ours is close-on-exec. */
+  readonly fds?: readonly { readonly from: number; readonly to: number }[];
+  /** Classic BPF for seccomp(2), with a listener; `noNewPrivs` is needed without CAP_SYS_ADMIN. */
+  readonly filter?: { readonly program: Uint8Array; readonly noNewPrivs: boolean };
+};
+
+export type Spawned = {
+  readonly pid: number;
+  /** The seccomp listener, when a filter was given. */
+  readonly listener: OwnedFd | undefined;
+};
+
+let entry: ((...args: number[]) => number) | undefined;
+
+function spawnTable(): (...args: number[]) => number {
+  if (entry === undefined) {
+    const address = installCode(machineCode(-1)) + MACHINE.offsets.spawnTable;
+    entry = backend.pointer(address, { args: ["address", "i64", "i64"], result: "i32" });
+  }
+  return entry;
+}
+
+function signalSteps(ignored: ReadonlySet<number>): Step[] {
+  const steps: Step[] = [];
+  for (let signal = 1; signal <= NSIG; signal++) {
+    if (signal === SIGKILL || signal === SIGSTOP) continue;
+    const action = ignored.has(signal) ? ignore : restoreDefault;
+    steps.push({ call: "rtSigaction", args: [signal, action.address, 0, 8] });
+  }
+  return steps;
+}
+
+/** dup3() clears close-on-exec; a descriptor already at its number needs F_SETFD, since dup3(n, n) is EINVAL. */
+function fdSteps(fds: NonNullable<SpawnOptions["fds"]>): Step[] {
+  return fds.map(({ from, to }) =>
+    from === to ? { call: "fcntl", args: [from, 2, 0] } : { call: "dup3", args: [from, to, 0] },
+  );
+}
+
+function filterSteps(filter: NonNullable<SpawnOptions["filter"]>, program: NativeMemory): Step[] {
+  const code = allocateForever(filter.program.length);
+  code.bytes.set(filter.program);
+  SOCK_FPROG.write(program.data, { len: filter.program.length / 8, filter: code.address });
+  const install: Step = {
+    call: "seccomp",
+    args: [SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, program.address],
+  };
+  return filter.noNewPrivs ? [{ call: "prctl", args: [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0] }, install] : [install];
+}
+
+/** The strings one after another behind their pointers, as execve(2) wants them. */
+function stringVector(strings: readonly string[]): number {
+  const encoded = strings.map((text) => new TextEncoder().encode(`${text}\0`));
+  const head = (strings.length + 1) * 8;
+  const memory = allocateForever(head + encoded.reduce((sum, bytes) => sum + bytes.length, 0));
+  let at = head;
+  for (const [index, bytes] of encoded.entries()) {
+    memory.data.setBigUint64(index * 8, BigInt(memory.address + at), true);
+    memory.bytes.set(bytes, at);
+    at += bytes.length;
+  }
+  return memory.address;
+}
+
+function writeTable(steps: readonly Step[]): void {
+  if (steps.length > MAX_RECORDS) throw new RangeError(`Cannot spawn with ${steps.length} steps`);
+  for (const [index, { call, args }] of steps.entries()) {
+    const at = index * RECORD_BYTES;
+    table.bytes.fill(0, at, at + RECORD_BYTES);
+    table.data.setBigInt64(at, BigInt(SYMBOLS[call].nr[ARCH]), true);
+    for (const [position, value] of args.entries()) table.data.setBigInt64(at + 8 + position * 8, BigInt(value), true);
+  }
+}
+
+function stepResult(index: number): number {
+  return Number(table.data.getBigInt64(index * RECORD_BYTES + RESULT_OFFSET, true));
+}
+
+function buildSteps(options: SpawnOptions, program: NativeMemory): Step[] {
+  const path = new TextEncoder().encode(`${options.path}\0`);
+  const pathMemory = allocateForever(path.length);
+  pathMemory.bytes.set(path);
+  const steps = signalSteps(new Set(options.ignoredSignals));
+  if (options.fileLimit !== undefined) {
+    RLIMIT.write(limitMemory.data, { rlim_cur: options.fileLimit.soft, rlim_max: options.fileLimit.hard });
+    steps.push({ call: "prlimit64", args: [0, RLIMIT_NOFILE, limitMemory.address, 0] });
+  }
+  if (options.filter !== undefined) steps.push(...filterSteps(options.filter, program));
+  steps.push({ call: "rtSigprocmask", args: [SIG_SETMASK, emptyMask.address, 0, 8] });
+  // With CLONE_FILES the table is ours until execve: descriptors are given away only in a child that has its own.
+  if (options.fds !== undefined) steps.push(...fdSteps(options.fds));
+  const args = [pathMemory.address, stringVector(options.argv), stringVector(options.env)];
+  steps.push({ call: "execve", args });
+  return steps;
+}
+
+/**
+ * Starts a program as our child; returns once it has been executed.
+ * Its memory for arguments stays ours for ever, so this is for starting one program, not thousands.
+ * @throws SyscallError of the first step that failed: seccomp EBUSY under another listener, EACCES without
+ *   no_new_privs; execve ENOENT, EACCES, ENOEXEC, E2BIG …
+ */
+export function spawn(options: SpawnOptions): Spawned {
+  if (options.filter !== undefined && options.fds !== undefined) {
+    throw new TypeError("Cannot spawn with both a filter and descriptors: the descriptor table is shared until execve");
+  }
+  const program = allocateForever(SOCK_FPROG.size);
+  const steps = buildSteps(options, program);
+  writeTable(steps);
+  const shared = options.filter === undefined ? 0 : CLONE_FILES;
+  check(calls.rtSigprocmask(SIG_BLOCK, fullMask.address, savedMask.address, 8), "rt_sigprocmask");
+  const pid = spawnTable()(table.address, steps.length, CLONE_VM | CLONE_VFORK | shared | SIGCHLD);
+  check(calls.rtSigprocmask(SIG_SETMASK, savedMask.address, 0, 8), "rt_sigprocmask");
+  check(pid, "clone");
+  return finish(pid, steps, options.path);
+}
+
+function finish(pid: number, steps: readonly Step[], path: string): Spawned {
+  const seccompIndex = steps.findIndex(({ call }) => call === "seccomp");
+  const listenerNumber = seccompIndex < 0 ? -1 : stepResult(seccompIndex);
+  const failed = steps.findIndex((_, index) => stepResult(index) < 0);
+  if (failed < 0) return { pid, listener: listenerNumber < 0 ? undefined : new OwnedFd(listenerNumber) };
+  calls.waitid(1, pid, 0, 4, 0); // P_PID, WEXITED: the child has left with 127 already
+  if (listenerNumber > 0) calls.close(listenerNumber);
+  throw new SyscallError(steps[failed]?.call ?? "spawn", -stepResult(failed), path);
+}
