@@ -1,0 +1,74 @@
+/** Records as the entries that `ls` and `inspect` show. Reads the rings' control pages; asks nobody. */
+import { directionStats } from "../channel/memfd.ts";
+import { type Events, SHMLINK_MANAGER_V1_KIND } from "../protocol/shmlink-v1.gen.ts";
+import type { AnyRecord, ChannelRecord, ListenerRecord, Owner, ServiceRecord } from "./records.ts";
+import { listenerName } from "./registry.ts";
+
+type Entry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
+type Kind = keyof typeof SHMLINK_MANAGER_V1_KIND;
+
+export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, details: object): Entry {
+  return {
+    kind: "entry",
+    entryKind: SHMLINK_MANAGER_V1_KIND[kind],
+    entryId: id,
+    name,
+    uid: owner.uid,
+    pid: owner.pid,
+    exe: owner.exe.slice(0, 512),
+    details: JSON.stringify(details),
+  };
+}
+
+export function recordEntry(record: AnyRecord): Entry {
+  switch (record.kind) {
+    case "service":
+      return makeEntry("service", record.id, record.name, record.session.owner, serviceDetails(record));
+    case "channel":
+      return makeEntry("channel", record.id, record.name, record.sides[0].owner, channelDetails(record));
+    case "listener":
+      return makeEntry(
+        "listener",
+        record.id,
+        listenerName(record.address, record.port),
+        record.owner,
+        listenerDetails(record),
+      );
+  }
+}
+
+function serviceDetails(record: ServiceRecord): object {
+  return { capacity: record.capacity, accepted: record.accepted, program: record.session.name };
+}
+
+function channelDetails(record: ChannelRecord): object {
+  const [dialler, service] = record.sides;
+  const stats = [dialler.stats.read(), service.stats.read()] as const;
+  return {
+    service: record.serviceId,
+    state: dialler.sealed && service.sealed ? "open" : "opening",
+    rule: record.rule,
+    seals: dialler.sealed && service.sealed ? ["shrink", "grow", "future-write", "seal"] : [],
+    capacity: { toService: dialler.capacity, toDialler: service.capacity },
+    peer: { pid: service.owner.pid, uid: service.owner.uid, exe: service.owner.exe.slice(0, 512) },
+    toService: directionStats(stats[0], stats[1]),
+    toDialler: directionStats(stats[1], stats[0]),
+  };
+}
+
+function listenerDetails(record: ListenerRecord): object {
+  const counters = new DataView(record.counters.buffer, 0, 24);
+  const read = (index: number): number => Number(counters.getBigUint64(index * 8, true));
+  const fallback = [...record.fallbacks.values()].reduce((sum, count) => sum + count, 0);
+  return {
+    address: record.address,
+    port: record.port,
+    path: record.path,
+    v6only: record.v6only,
+    tcp: !record.noTcp,
+    program: record.session.name,
+    connections: { unix: read(0), tcp: read(1), fallback },
+    traps: read(2),
+    ...(fallback > 0 ? { fallbacks: Object.fromEntries(record.fallbacks) } : {}),
+  };
+}

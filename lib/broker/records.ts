@@ -1,0 +1,60 @@
+/** What the broker knows of the things that peers made. Plain records; registry.ts keeps them. */
+import type { Mapping, OwnedFd } from "../../ffi/mod.ts";
+import type { RingStats } from "../channel/memfd.ts";
+import type { ObjectId } from "../util/brand.ts";
+import type { Session } from "./session.ts";
+
+export type ServiceRecord = {
+  readonly kind: "service";
+  readonly id: number;
+  readonly name: string;
+  /** Ring towards the dialler, in bytes. */
+  readonly capacity: number;
+  readonly session: Session;
+  readonly object: ObjectId;
+  accepted: number;
+};
+
+/** One end of a channel. `session` and `object` are gone once that end let go of it. */
+export type ChannelSide = {
+  readonly owner: Owner;
+  readonly capacity: number;
+  /** Our reference to the ring, until the other side has it. */
+  memfd: OwnedFd | undefined;
+  readonly stats: RingStats;
+  session: Session | undefined;
+  object: ObjectId;
+  sealed: boolean;
+};
+
+export type ChannelRecord = {
+  readonly kind: "channel";
+  readonly id: number;
+  /** Name of the service that was dialled. */
+  readonly name: string;
+  readonly serviceId: number;
+  readonly rule: string;
+  /** Dialler first. */
+  readonly sides: readonly [ChannelSide, ChannelSide];
+};
+
+export type ListenerRecord = {
+  readonly kind: "listener";
+  readonly id: number;
+  readonly address: string;
+  readonly port: number;
+  readonly path: string;
+  readonly v6only: boolean;
+  readonly noTcp: boolean;
+  readonly owner: Owner;
+  /** Read-only view of the supervisor's counters: 64-bit unix, tcp, traps. */
+  readonly counters: Mapping;
+  readonly session: Session;
+  readonly object: ObjectId;
+  readonly fallbacks: Map<string, number>;
+};
+
+export type AnyRecord = ServiceRecord | ChannelRecord | ListenerRecord;
+
+/** The process a record belongs to. */
+export type Owner = { readonly pid: number; readonly uid: number; readonly gid: number; readonly exe: string };

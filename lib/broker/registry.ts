@@ -1,0 +1,95 @@
+/** Names and ids to records. Knows nothing of connections; ids are never used twice. */
+import type { AnyRecord, ChannelRecord, ListenerRecord, ServiceRecord } from "./records.ts";
+
+const LOOPBACK_V4 = /^127\./;
+const ANY = new Set(["0.0.0.0", "::"]);
+
+export class Registry {
+  #lastId = 0;
+  readonly services: Map<string, ServiceRecord> = new Map();
+  readonly channels: Map<number, ChannelRecord> = new Map();
+  readonly listeners: Map<number, ListenerRecord> = new Map();
+  /** port → listeners on it, so that resolve does not grow with their number. */
+  readonly #byPort: Map<number, Set<ListenerRecord>> = new Map();
+
+  nextId(): number {
+    this.#lastId += 1;
+    return this.#lastId;
+  }
+
+  get isEmpty(): boolean {
+    return this.services.size === 0 && this.channels.size === 0 && this.listeners.size === 0;
+  }
+
+  addListener(record: ListenerRecord): void {
+    this.listeners.set(record.id, record);
+    const onPort = this.#byPort.get(record.port) ?? new Set();
+    this.#byPort.set(record.port, onPort.add(record));
+  }
+
+  removeListener(record: ListenerRecord): void {
+    this.listeners.delete(record.id);
+    const onPort = this.#byPort.get(record.port);
+    onPort?.delete(record);
+    if (onPort?.size === 0) this.#byPort.delete(record.port);
+  }
+
+  /** The listener with exactly this address and port. */
+  findListener(address: string, port: number): ListenerRecord | undefined {
+    for (const record of this.#byPort.get(port) ?? []) if (record.address === address) return record;
+    return undefined;
+  }
+
+  /** Who would answer a connect to this address: an exact match before a wildcard, which stands for the addresses
+   *  of this machine and no other. @param isLocal  whether an address that is not loopback is one of ours */
+  resolve(address: string, port: number, isLocal: (address: string) => boolean): ListenerRecord | undefined {
+    const wanted = destination(address);
+    let wildcard: ListenerRecord | undefined;
+    for (const record of this.#byPort.get(port) ?? []) {
+      if (record.address === wanted) return record;
+      if (acceptsAs(record, wanted)) wildcard ??= record;
+    }
+    return wildcard !== undefined && (isLoopback(wanted) || isLocal(wanted)) ? wildcard : undefined;
+  }
+
+  /** Records that a person's `selector` may mean: an id, a service or channel name, tcp:ADDRESS:PORT, a port. */
+  select(selector: string): AnyRecord[] {
+    return [...this.all()].filter((record) => matches(record, selector));
+  }
+
+  *all(): Generator<AnyRecord> {
+    yield* this.services.values();
+    yield* this.channels.values();
+    yield* this.listeners.values();
+  }
+}
+
+/** connect(2) takes the unspecified address as loopback, and ::ffff:a.b.c.d as IPv4. */
+function destination(address: string): string {
+  if (address === "0.0.0.0") return "127.0.0.1";
+  if (address === "::") return "::1";
+  return address.startsWith("::ffff:") ? address.slice("::ffff:".length) : address;
+}
+
+function acceptsAs(record: ListenerRecord, wanted: string): boolean {
+  if (!ANY.has(record.address)) return false;
+  const isV6 = wanted.includes(":");
+  if (record.address === "0.0.0.0") return !isV6;
+  return isV6 || !record.v6only;
+}
+
+function isLoopback(address: string): boolean {
+  return address === "::1" || LOOPBACK_V4.test(address);
+}
+
+/** `tcp:127.0.0.1:80`, `tcp:[::1]:80`. */
+export function listenerName(address: string, port: number): string {
+  return address.includes(":") ? `tcp:[${address}]:${port}` : `tcp:${address}:${port}`;
+}
+
+function matches(record: AnyRecord, selector: string): boolean {
+  if (String(record.id) === selector) return true;
+  if (record.kind !== "listener") return record.name === selector;
+  const { address, port } = record;
+  return selector === String(port) || selector === listenerName(address, port) || selector === `tcp:${address}:${port}`;
+}
