@@ -1,0 +1,195 @@
+/** Wiring: listening socket, reactor, sessions, signals, idle exit, order of shutdown. Blocks until it is told to stop. */
+import { accept, type BorrowedFd, constants, errno, type OwnedFd, SignalPipe, SyscallError } from "../../ffi/mod.ts";
+import type { ShmlinkConfig } from "../config/schema.ts";
+import { FailureError, ProtocolError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import type { AnyRequest } from "../protocol/connection.ts";
+import { ServerConnection } from "../protocol/connection.ts";
+import { Notifier } from "../transport/notify.ts";
+import { peerIdentity } from "../transport/peer.ts";
+import { Reactor, type Registration } from "../transport/reactor.ts";
+import { UnixTransport } from "../transport/unix.ts";
+import { VERSION } from "../version.ts";
+import { authorize, type BrokerCore, chargeQuota } from "./core.ts";
+import { Quota } from "./quota.ts";
+import { Registry } from "./registry.ts";
+import { Session } from "./session.ts";
+
+/** How long to leave the backlog alone when the process is out of descriptors. */
+const EXHAUSTED_PAUSE_MS = 100;
+
+export type BrokerOptions = {
+  /** Listening Unix stream sockets; taken. */
+  readonly listeners: readonly OwnedFd[];
+  readonly config: ShmlinkConfig;
+  readonly logger: Logger;
+  /** For sd_notify(3): NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+};
+
+export class Broker implements Disposable {
+  readonly #reactor: Reactor = new Reactor();
+  readonly #sessions: Set<Session> = new Set();
+  readonly #core: BrokerCore;
+  readonly #options: BrokerOptions;
+  readonly #notifier: Notifier;
+  readonly #registrations: Map<OwnedFd, Registration> = new Map();
+  #idleTimer: { cancel(): void } | undefined;
+  /** The signal that ended run(), if one did. */
+  stoppedBy: number | undefined;
+
+  constructor(options: BrokerOptions) {
+    this.#options = options;
+    this.#notifier = new Notifier(options.env);
+    this.#core = {
+      config: options.config,
+      registry: new Registry(),
+      quota: new Quota(options.config.limits),
+      logger: options.logger,
+      version: VERSION,
+      uid: process.geteuid?.() ?? 0,
+      touched: new Set(),
+      startedAtMs: Date.now(),
+      sessionCount: () => this.#sessions.size,
+      handleCore: (session, message) => this.#handleCore(session, message),
+    };
+    for (const listener of options.listeners) this.#watch(listener);
+  }
+
+  /** Serves until SIGTERM, SIGINT, or the idle time is over. */
+  run(): void {
+    using signals = new SignalPipe([constants.SIGTERM, constants.SIGINT, constants.SIGHUP]);
+    const registration = this.#reactor.add(signals.fd, constants.EPOLLIN, () => {
+      this.stoppedBy = signals.take()[0];
+      this.#reactor.stop();
+    });
+    this.#startWatchdog();
+    this.#notifier.ready(`Serving ${this.#options.listeners.length} socket(s)`);
+    this.#armIdle();
+    this.#reactor.afterTurn(() => this.#settle());
+    this.#reactor.run();
+    registration.remove();
+    this.#notifier.stopping();
+  }
+
+  #settle(): void {
+    for (const session of this.#core.touched) {
+      this.#core.touched.delete(session);
+      session.settle();
+    }
+  }
+
+  #startWatchdog(): void {
+    const intervalMs = this.#notifier.watchdogIntervalMs;
+    if (intervalMs === undefined) return;
+    const beat = (): void => {
+      this.#notifier.watchdog();
+      this.#reactor.setTimer(intervalMs, beat);
+    };
+    beat();
+  }
+
+  #watch(listener: OwnedFd): void {
+    this.#registrations.set(listener, this.#reactor.add(listener, constants.EPOLLIN, () => this.#accept(listener)));
+  }
+
+  #accept(listener: OwnedFd): void {
+    try {
+      const accepted = accept(listener);
+      if (accepted !== null) this.#admit(accepted.fd);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      if (error.errno === errno.EMFILE || error.code === "ENFILE") this.#pause(listener, error);
+      else this.#core.logger.warn(`Cannot accept: ${error.message}`);
+    }
+  }
+
+  /** Out of descriptors: the backlog stays readable, so look away for a moment instead of spinning. */
+  #pause(listener: OwnedFd, error: SyscallError): void {
+    this.#core.logger.warn(`Cannot accept: ${error.message}; raise LimitNOFILE= of the broker`);
+    this.#registrations.get(listener)?.remove();
+    this.#reactor.setTimer(EXHAUSTED_PAUSE_MS, () => this.#watch(listener));
+  }
+
+  #admit(fd: OwnedFd): void {
+    const { maxQueuedBytes } = this.#options.config.limits;
+    const connection = new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
+    let charged: number | undefined;
+    try {
+      const identity = peerIdentity(fd);
+      identity.pidfd?.close();
+      const owner = { pid: identity.pid, uid: identity.uid, gid: identity.gid, exe: identity.exe };
+      authorize(this.#core, owner, "connect", "");
+      chargeQuota(this.#core, owner.uid, { sessions: 1 });
+      charged = owner.uid;
+      this.#start(connection, owner, fd);
+    } catch (error) {
+      if (charged !== undefined) this.#core.quota.release(charged, { sessions: 1 });
+      if (error instanceof FailureError) refuse(connection, error.message);
+      connection[Symbol.dispose]();
+      if (!(error instanceof FailureError || error instanceof SyscallError)) throw error;
+    }
+  }
+
+  #start(connection: ServerConnection, owner: Session["owner"], fd: BorrowedFd): void {
+    const onEnd = (ended: Session): void => {
+      this.#sessions.delete(ended);
+      this.#core.quota.release(owner.uid, { sessions: 1 });
+      this.#armIdle();
+    };
+    this.#sessions.add(new Session(this.#core, connection, owner, { reactor: this.#reactor, fd, onEnd }));
+    this.#idleTimer?.cancel();
+    this.#idleTimer = undefined;
+  }
+
+  #armIdle(): void {
+    const { idleMs } = this.#options.config.broker;
+    if (idleMs === 0 || this.#sessions.size > 0 || this.#idleTimer !== undefined) return;
+    this.#idleTimer = this.#reactor.setTimer(idleMs, () => {
+      this.#idleTimer = undefined;
+      if (this.#sessions.size === 0) this.#reactor.stop();
+    });
+  }
+
+  #handleCore(session: Session, message: Parameters<BrokerCore["handleCore"]>[1]): void {
+    if (message.interface === "wl_display") {
+      if (message.request.kind === "sync") {
+        session.send(message.request.callback, "wl_callback", { kind: "done", callbackData: 0 });
+        return;
+      }
+      const global = { kind: "global", name: 1, interface: "shmlink_manager_v1", version: 1 } as const;
+      return session.send(message.request.registry, "wl_registry", global);
+    }
+    const { name, interface: wanted, version } = message.request;
+    if (name !== 1 || wanted !== "shmlink_manager_v1" || version !== 1) {
+      throw new ProtocolError(`Cannot bind "${wanted}" version ${version} as global ${name}: there is shmlink_manager_v1, version 1, as 1`, {
+        objectId: message.object,
+        wireCode: 0,
+      });
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const session of [...this.#sessions]) session.end();
+    for (const listener of this.#options.listeners) listener.close();
+    this.#notifier[Symbol.dispose]();
+    this.#reactor[Symbol.dispose]();
+  }
+}
+
+/** Tells a peer that is not let in why, before the connection ends. */
+function refuse(connection: ServerConnection, message: string): void {
+  try {
+    connection.sendError(1 as Parameters<ServerConnection["sendError"]>[0], 3, message);
+    connection.flush();
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error; // it is gone already
+  }
+}
+
+/** Runs a broker until it is told to stop. @returns the signal that stopped it, undefined after an idle exit */
+export function runBroker(options: BrokerOptions): number | undefined {
+  using broker = new Broker(options);
+  broker.run();
+  return broker.stoppedBy;
+}

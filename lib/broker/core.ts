@@ -1,0 +1,49 @@
+/** What the handlers share: configuration, records, quotas, the log. Handed to each session; owned by broker.ts. */
+import type { OwnedFd } from "../../ffi/mod.ts";
+import type { ShmlinkConfig } from "../config/schema.ts";
+import { FailureError, type FailureCode } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { decide } from "../policy/decide.ts";
+import type { Request } from "../policy/types.ts";
+import type { AnyRequest } from "../protocol/connection.ts";
+import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
+import type { Owner } from "./records.ts";
+import type { Quota } from "./quota.ts";
+import type { Registry } from "./registry.ts";
+import type { Session } from "./session.ts";
+
+export type BrokerCore = {
+  readonly config: ShmlinkConfig;
+  readonly registry: Registry;
+  readonly quota: Quota;
+  readonly logger: Logger;
+  readonly version: string;
+  /** The user the broker runs as. */
+  readonly uid: number;
+  /** Sessions with something to send; settled at the end of each turn. */
+  readonly touched: Set<Session>;
+  readonly startedAtMs: number;
+  readonly sessionCount: () => number;
+  handleCore(session: Session, message: Extract<AnyRequest<OwnedFd>, { interface: "wl_display" | "wl_registry" }>): void;
+};
+
+/** The wire's number for a refusal. */
+export function failureNumber(code: FailureCode): number {
+  const name = code.replaceAll("-", "_");
+  const numbers: Readonly<Record<string, number>> = SHMLINK_MANAGER_V1_FAILURE;
+  return numbers[name] ?? SHMLINK_MANAGER_V1_FAILURE.refused;
+}
+
+/** Asks the policy. @returns the name of the rule that allows it @throws FailureError "denied", naming the rule */
+export function authorize(core: BrokerCore, who: Owner, what: Request["what"], service: string): string {
+  const decision = decide(core.config.rules, { ...who, brokerUid: core.uid }, { what, service });
+  if (decision.kind === "allow") return decision.rule;
+  core.logger.warn(`Refused ${what} "${service}": ${decision.reason}`, { uid: who.uid, pid: who.pid, rule: decision.rule });
+  throw new FailureError("denied", `Cannot ${what} "${service}": ${decision.reason} (rule "${decision.rule}")`);
+}
+
+/** Charges the quota. @throws FailureError "quota" with the limit's name */
+export function chargeQuota(core: BrokerCore, uid: number, charge: Parameters<Quota["charge"]>[1]): void {
+  const refusal = core.quota.charge(uid, charge);
+  if (refusal !== undefined) throw new FailureError("quota", `Cannot grant this: ${refusal}; raise it in shmlink.toml`);
+}

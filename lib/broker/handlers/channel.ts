@@ -1,0 +1,41 @@
+/** shmlink_channel_v1: the requests of one end. */
+import type { OwnedFd } from "../../../ffi/mod.ts";
+import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
+import { FailureError } from "../../errors.ts";
+import { assertNever } from "../../util/assert-never.ts";
+import type { ObjectId } from "../../util/brand.ts";
+import { handOver, openChannel } from "../channels.ts";
+import { authorize } from "../core.ts";
+import type { Session } from "../session.ts";
+import { checkCapacity, checkName } from "./checks.ts";
+
+type Dial = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "dial" }>;
+type ChannelRequest = Requests<OwnedFd>["shmlink_channel_v1"];
+
+/** @throws FailureError unknown-name, denied, quota, exhausted; ProtocolError */
+export function dial(session: Session, request: Dial): void {
+  const { core, owner } = session;
+  checkName(request.name);
+  const capacity = checkCapacity(core, request.capacity);
+  const rule = authorize(core, owner, "dial", request.name);
+  const service = core.registry.services.get(request.name);
+  if (service === undefined) {
+    throw new FailureError("unknown-name", `Cannot dial "${request.name}": nobody listens under this name`);
+  }
+  openChannel(core, { session, object: request.id, capacity }, service, rule);
+}
+
+/** Requests on a channel whose other side has gone are late, not wrong: they are ignored. */
+export function handleChannel(session: Session, object: ObjectId, request: ChannelRequest): void {
+  switch (request.kind) {
+    case "destroy":
+      return session.release(object);
+    case "mapped": {
+      const handle = session.handles.get(object);
+      if (handle?.kind === "side") handOver(handle.channel, handle.side);
+      return;
+    }
+    default:
+      return assertNever(request);
+  }
+}

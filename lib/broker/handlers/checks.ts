@@ -1,0 +1,33 @@
+/** What can never be valid is the peer's fault, not a refusal: it ends the session. */
+import { ProtocolError } from "../../errors.ts";
+import { SHMLINK_MANAGER_V1_ERROR } from "../../protocol/shmlink-v1.gen.ts";
+import { MAX_CAPACITY, MIN_CAPACITY } from "../../ring/layout.ts";
+import type { BrokerCore } from "../core.ts";
+
+const SERVICE_NAME = /^[A-Za-z0-9._:/@-]{1,128}$/;
+
+/** The error a client gets for an argument that no broker would take. */
+export function invalidArgument(message: string, objectId?: number): ProtocolError {
+  const wireCode = SHMLINK_MANAGER_V1_ERROR.invalid_argument;
+  return new ProtocolError(message, objectId === undefined ? { wireCode } : { wireCode, objectId });
+}
+
+export function checkName(name: string): void {
+  if (!SERVICE_NAME.test(name)) {
+    throw invalidArgument(`Invalid service name ${JSON.stringify(name.slice(0, 140))}: 1 to 128 of A-Z a-z 0-9 . _ : / @ -`);
+  }
+}
+
+/** The ring's size to use: a power of two in range, or the default for 0. */
+export function checkCapacity(core: BrokerCore, capacity: number): number {
+  if (capacity === 0) return core.config.limits.defaultCapacityBytes;
+  const max = Math.min(MAX_CAPACITY, core.config.limits.maxCapacityBytes);
+  if (capacity < MIN_CAPACITY || capacity > max || (capacity & (capacity - 1)) !== 0) {
+    throw invalidArgument(`Invalid capacity ${capacity}: a power of two from ${MIN_CAPACITY} to ${max}`);
+  }
+  return capacity;
+}
+
+export function checkPort(port: number): void {
+  if (port < 1 || port > 65535) throw invalidArgument(`Invalid port ${port}: 1 to 65535`);
+}

@@ -1,0 +1,109 @@
+/** shmlink_listener_v1 and shmlink_resolution_v1: wrapped TCP listeners and who asks for them. */
+import { networkInterfaces } from "node:os";
+import { constants, fstat, getSeals, mapShared, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
+import { FailureError } from "../../errors.ts";
+import { type Requests, SHMLINK_MANAGER_V1_LISTENER_FLAGS } from "../../protocol/shmlink-v1.gen.ts";
+import { executableOf } from "../../transport/peer.ts";
+import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
+import type { ListenerRecord } from "../records.ts";
+import { listenerName } from "../registry.ts";
+import type { Session } from "../session.ts";
+import { checkPort, invalidArgument } from "./checks.ts";
+
+type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
+type Register = Extract<Manager, { kind: "register_listener" }>;
+type Resolve = Extract<Manager, { kind: "resolve" }>;
+type Fallback = Extract<Manager, { kind: "report_fallback" }>;
+
+const COUNTERS_BYTES = 4096;
+const MAX_REASONS = 16;
+
+/** Maps the counters read-only; the seal makes sure that reading them can never fault.
+ *  @throws ProtocolError when the descriptor cannot carry them */
+function mapCounters(fd: OwnedFd): ListenerRecord["counters"] {
+  try {
+    const sealed = (getSeals(fd) & constants.F_SEAL_SHRINK) !== 0;
+    if (sealed && fstat(fd).sizeBytes >= COUNTERS_BYTES) return mapShared(fd, COUNTERS_BYTES, "read");
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    throw invalidArgument(`Invalid counters: ${error.message}`);
+  }
+  throw invalidArgument(`Invalid counters: a memfd of ${COUNTERS_BYTES} bytes with F_SEAL_SHRINK is needed`);
+}
+
+/** @throws FailureError name-in-use, denied, quota; ProtocolError */
+export function registerListener(session: Session, request: Register): void {
+  const { core, owner } = session;
+  const { address, port, path, flags, counters: fd } = request;
+  using _owned = fd;
+  checkPort(port);
+  if (!path.startsWith("/") || path.length > 107) throw invalidArgument(`Invalid socket path ${JSON.stringify(path)}`);
+  const name = listenerName(address, port);
+  authorize(core, owner, "register", name);
+  const holder = core.registry.findListener(address, port);
+  if (holder !== undefined) throw new FailureError("name-in-use", `Cannot register ${name}: process ${holder.owner.pid} has it`);
+  const counters = mapCounters(fd);
+  try {
+    chargeQuota(core, owner.uid, { listeners: 1 });
+  } catch (error) {
+    counters.close();
+    throw error;
+  }
+  const pid = request.pid === 0 ? owner.pid : request.pid;
+  const record: ListenerRecord = {
+    kind: "listener",
+    id: core.registry.nextId(),
+    address,
+    port,
+    path,
+    v6only: (flags & SHMLINK_MANAGER_V1_LISTENER_FLAGS.v6only) !== 0,
+    noTcp: (flags & SHMLINK_MANAGER_V1_LISTENER_FLAGS.no_tcp) !== 0,
+    owner: { ...owner, pid, exe: executableOf(pid) },
+    counters,
+    session,
+    object: request.id,
+    fallbacks: new Map(),
+  };
+  core.registry.addListener(record);
+  session.handles.set(request.id, record);
+  session.send(request.id, "shmlink_listener_v1", { kind: "registered", listenerId: record.id });
+}
+
+export function removeListener(core: BrokerCore, record: ListenerRecord): void {
+  core.registry.removeListener(record);
+  record.counters.close();
+  core.quota.release(record.session.owner.uid, { listeners: 1 });
+}
+
+function isLocalAddress(address: string): boolean {
+  return Object.values(networkInterfaces()).some((list) => list?.some((entry) => entry.address === address) === true);
+}
+
+export function resolve(session: Session, request: Resolve): void {
+  const { core } = session;
+  const found = core.registry.resolve(request.address, request.port, isLocalAddress);
+  const answer =
+    found === undefined || !mayResolve(session, found)
+      ? ({ kind: "none" } as const)
+      : ({ kind: "found", path: found.path, listenerId: found.id } as const);
+  session.send(request.id, "shmlink_resolution_v1", answer);
+}
+
+/** A listener that the policy hides is like one that is not there: the client goes over TCP. */
+function mayResolve(session: Session, found: ListenerRecord): boolean {
+  try {
+    authorize(session.core, session.owner, "resolve", listenerName(found.address, found.port));
+    return true;
+  } catch (error) {
+    if (error instanceof FailureError) return false;
+    throw error;
+  }
+}
+
+export function reportFallback(session: Session, request: Fallback): void {
+  const found = session.core.registry.resolve(request.address, request.port, isLocalAddress);
+  if (found === undefined) return;
+  const known = found.fallbacks.has(request.reason) || found.fallbacks.size < MAX_REASONS;
+  const reason = known ? request.reason.slice(0, 80) : "other";
+  found.fallbacks.set(reason, (found.fallbacks.get(reason) ?? 0) + 1);
+}

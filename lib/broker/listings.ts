@@ -1,0 +1,44 @@
+/** Answers `list`: entries are made as the peer reads them, so ten thousand channels cost neither side memory. */
+import type { ObjectId } from "../util/brand.ts";
+import { authorize, type BrokerCore } from "./core.ts";
+import { makeEntry, recordEntry } from "./listing.ts";
+import type { Session } from "./session.ts";
+
+/** @throws FailureError when the policy hides the listing from this peer */
+export function startListing(session: Session, object: ObjectId, selector: string): void {
+  const { core } = session;
+  authorize(core, session.owner, "list", selector);
+  const records = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
+  let index = 0;
+  if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));
+  session.addListing(() => {
+    const record = records[index++];
+    if (record === undefined) {
+      session.send(object, "shmlink_listing_v1", { kind: "done" });
+      return false;
+    }
+    if (isAlive(core, record)) session.send(object, "shmlink_listing_v1", recordEntry(record));
+    return true;
+  });
+}
+
+/** A record may have ended while the listing waited for its reader. */
+function isAlive(core: BrokerCore, record: Parameters<typeof recordEntry>[0]): boolean {
+  if (record.kind === "service") return core.registry.services.get(record.name) === record;
+  if (record.kind === "channel") return core.registry.channels.has(record.id);
+  return core.registry.listeners.has(record.id);
+}
+
+function brokerEntry(core: BrokerCore): ReturnType<typeof makeEntry> {
+  const { registry } = core;
+  const owner = { pid: process.pid, uid: core.uid, gid: 0, exe: process.execPath };
+  return makeEntry("broker", 0, "broker", owner, {
+    version: core.version,
+    uptimeMs: Date.now() - core.startedAtMs,
+    sessions: core.sessionCount(),
+    services: registry.services.size,
+    channels: registry.channels.size,
+    listeners: registry.listeners.size,
+    idleMs: core.config.broker.idleMs,
+  });
+}

@@ -1,0 +1,229 @@
+/**
+ * One connected peer: its connection, its objects, its quota, its end. Whatever the peer does wrong ends this session
+ * and no other; end() gives back all that it held, exactly once.
+ */
+import {
+  type BorrowedFd,
+  borrowFd,
+  constants,
+  fstat,
+  getIntOption,
+  type OwnedFd,
+  SyscallError,
+  send,
+} from "../../ffi/mod.ts";
+import { FailureError, ProtocolError } from "../errors.ts";
+import type { AnyRequest, ServerConnection } from "../protocol/connection.ts";
+import type { Events, InterfaceName } from "../protocol/shmlink-v1.gen.ts";
+import type { Reactor, Registration } from "../transport/reactor.ts";
+import type { ObjectId } from "../util/brand.ts";
+import { assertNever } from "../util/assert-never.ts";
+import type { BrokerCore } from "./core.ts";
+import { dropSide } from "./channels.ts";
+import { handleChannel } from "./handlers/channel.ts";
+import { removeListener } from "./handlers/listener.ts";
+import { handleManager } from "./handlers/manager.ts";
+import { removeService } from "./handlers/service.ts";
+import type { ChannelRecord, ListenerRecord, Owner, ServiceRecord } from "./records.ts";
+
+const RING = new Uint8Array([1]);
+/** A listing pauses above this much unsent output, so that a slow reader costs no memory. */
+const LISTING_HIGH_BYTES = 1 << 16;
+
+/** What an object of this session stands for. */
+export type Handle = ServiceRecord | ListenerRecord | { readonly kind: "side"; readonly channel: ChannelRecord; readonly side: 0 | 1 };
+
+/** Sends some of its entries; false when there are none left. */
+export type Listing = () => boolean;
+
+export class Session {
+  readonly core: BrokerCore;
+  readonly owner: Owner;
+  readonly handles: Map<ObjectId, Handle> = new Map();
+  /** What the peer calls itself; empty before hello. */
+  name = "";
+  greeted = false;
+  readonly #connection: ServerConnection;
+  readonly #registration: Registration;
+  readonly #onEnd: (session: Session) => void;
+  #doorbell: OwnedFd | undefined;
+  readonly #listings: Listing[] = [];
+  #dirty = false;
+  #blocked = false;
+  #ended = false;
+
+  constructor(
+    core: BrokerCore,
+    connection: ServerConnection,
+    owner: Owner,
+    wiring: { readonly reactor: Reactor; readonly fd: BorrowedFd; readonly onEnd: (session: Session) => void },
+  ) {
+    this.core = core;
+    this.owner = owner;
+    this.#connection = connection;
+    this.#onEnd = wiring.onEnd;
+    this.#registration = wiring.reactor.add(borrowFd(wiring.fd.number), constants.EPOLLIN, (events) => this.#ready(events));
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Queues an event; settle() sends it. Events to a session that has ended are dropped, their descriptors closed. */
+  send<N extends InterfaceName>(object: ObjectId, name: N, event: Events<OwnedFd>[N]): void {
+    if (this.#ended) {
+      for (const value of Object.values(event as object)) if (isOwnedFd(value)) value.close();
+      return;
+    }
+    this.#dirty = true;
+    this.core.touched.add(this);
+    try {
+      this.#connection.send(object, name, event);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  createObject(name: InterfaceName): ObjectId {
+    return this.#connection.createServerObject(name);
+  }
+
+  destroyObject(object: ObjectId): void {
+    this.handles.delete(object);
+    if (!this.#ended) this.#connection.destroyObject(object);
+  }
+
+  /** Adopts the doorbell of hello: a stream socket, or anything else for none. */
+  adoptDoorbell(fd: OwnedFd): void {
+    const isSocket = (fstat(fd).mode & constants.S_IFMT) === constants.S_IFSOCK;
+    if (isSocket && getIntOption(fd, constants.SOL_SOCKET, constants.SO_TYPE) === constants.SOCK_STREAM) this.#doorbell = fd;
+    else fd.close();
+  }
+
+  /** Sends a long list as fast as the peer reads it. */
+  addListing(listing: Listing): void {
+    this.#listings.push(listing);
+    this.core.touched.add(this);
+    this.#dirty = true;
+  }
+
+  /** Sends what is queued, once per turn of the reactor, and rings the doorbell for it. */
+  settle(): void {
+    if (this.#ended || !this.#dirty) return;
+    this.#dirty = false;
+    try {
+      this.#flush();
+      if (this.#doorbell !== undefined) send(this.#doorbell, RING, constants.MSG_DONTWAIT | constants.MSG_NOSIGNAL);
+    } catch (error) {
+      if (error instanceof SyscallError && error.syscall === "send") this.#dropDoorbell();
+      else this.#fail(error);
+    }
+  }
+
+  #dropDoorbell(): void {
+    this.#doorbell?.close();
+    this.#doorbell = undefined;
+  }
+
+  #flush(): void {
+    let result = this.#connection.flush();
+    for (let listing = this.#listings[0]; listing !== undefined && result === "done"; listing = this.#listings[0]) {
+      while (this.#connection.queuedBytes < LISTING_HIGH_BYTES && !this.#ended) {
+        if (listing()) continue;
+        this.#listings.shift();
+        break;
+      }
+      result = this.#connection.flush();
+    }
+    const blocked = result === "blocked";
+    if (blocked === this.#blocked || this.#ended) return;
+    this.#blocked = blocked;
+    this.#registration.modify(blocked ? constants.EPOLLIN | constants.EPOLLOUT : constants.EPOLLIN);
+  }
+
+  #ready(events: number): void {
+    try {
+      if ((events & constants.EPOLLOUT) !== 0) {
+        this.#dirty = true;
+        this.core.touched.add(this);
+      }
+      if ((events & ~constants.EPOLLOUT) === 0) return;
+      if (this.#connection.pump((message) => this.#dispatch(message)) === "ended") this.end();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #dispatch(message: AnyRequest<OwnedFd>): void {
+    if (this.#ended) return;
+    switch (message.interface) {
+      case "shmlink_manager_v1":
+        return handleManager(this, message.object, message.request);
+      case "shmlink_channel_v1":
+        return handleChannel(this, message.object, message.request);
+      case "shmlink_service_v1":
+      case "shmlink_listener_v1":
+        return this.release(message.object); // destroy is all they have
+      case "wl_display":
+      case "wl_registry":
+        return this.core.handleCore(this, message);
+      case "wl_callback":
+      case "shmlink_resolution_v1":
+      case "shmlink_listing_v1":
+        throw new ProtocolError(`${message.interface} has no requests`, { objectId: message.object });
+      default:
+        return assertNever(message);
+    }
+  }
+
+  /** Lets go of what `object` stands for. */
+  release(object: ObjectId): void {
+    const handle = this.handles.get(object);
+    this.handles.delete(object);
+    if (handle === undefined) return;
+    if (handle.kind === "service") removeService(this.core, handle);
+    else if (handle.kind === "listener") removeListener(this.core, handle);
+    else dropSide(this.core, handle.channel, handle.side);
+  }
+
+  /** The peer's fault ends its session with an error it can read; the system's refusal too; a bug ends the broker. */
+  #fail(error: unknown): void {
+    if (this.#ended) return;
+    const { uid, pid } = this.owner;
+    const who = { uid, pid, name: this.name };
+    if (error instanceof ProtocolError) {
+      this.core.logger.warn(`Session ended: ${error.message}`, who);
+      this.#lastWords(error.objectId, error.wireCode, error.message);
+    } else if (error instanceof SyscallError || error instanceof FailureError) {
+      this.core.logger.warn(`Session ended: ${error.message}`, who);
+      this.#lastWords(1, 2, error.message);
+    } else throw error;
+    this.end();
+  }
+
+  #lastWords(objectId: number, code: number, message: string): void {
+    try {
+      this.#connection.sendError(objectId as ObjectId, code, message.slice(0, 1024));
+      this.#connection.flush();
+    } catch {
+      // the peer does not read or is gone: it will see the end of the connection
+    }
+  }
+
+  /** Ends the session and gives back what it held. Safe to call twice. */
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#registration.remove();
+    for (const object of [...this.handles.keys()]) this.release(object);
+    this.#listings.length = 0;
+    this.#dropDoorbell();
+    this.#connection[Symbol.dispose]();
+    this.core.touched.delete(this);
+    this.#onEnd(this);
+  }
+}
+
+function isOwnedFd(value: unknown): value is OwnedFd {
+  return typeof value === "object" && value !== null && "take" in value;
+}
