@@ -60,6 +60,8 @@ export type SpawnOptions = {
   /** Signals the program is to find ignored; every other one gets its default action. */
   readonly ignoredSignals?: readonly number[];
   readonly fileLimit?: FileLimit;
+  /** Leads a session of its own, without a controlling terminal (setsid(2)). */
+  readonly newSession?: boolean;
   /** Descriptors to install in the program, at these numbers; lent. Everything else of ours is close-on-exec. */
   readonly fds?: readonly { readonly from: number; readonly to: number }[];
   /** Classic BPF for seccomp(2), with a listener; `noNewPrivs` is needed without CAP_SYS_ADMIN. */
@@ -147,6 +149,7 @@ function buildSteps(options: SpawnOptions, program: NativeMemory): Step[] {
     RLIMIT.write(limitMemory.data, { rlim_cur: options.fileLimit.soft, rlim_max: options.fileLimit.hard });
     steps.push({ call: "prlimit64", args: [0, RLIMIT_NOFILE, limitMemory.address, 0] });
   }
+  if (options.newSession === true) steps.push({ call: "setsid", args: [] });
   if (options.filter !== undefined) steps.push(...filterSteps(options.filter, program));
   steps.push({ call: "rtSigprocmask", args: [SIG_SETMASK, emptyMask.address, 0, 8] });
   // With CLONE_FILES the table is ours until execve: descriptors are given away only in a child that has its own.

@@ -1,0 +1,54 @@
+/** A wrapped TCP listener in the broker's registry. */
+import type { OwnedFd } from "../../ffi/mod.ts";
+import type { FailureError } from "../errors.ts";
+import type { AnyEvent } from "../protocol/connection.ts";
+import type { ObjectId } from "../util/brand.ts";
+import type { BrokerLink } from "./broker-link.ts";
+import { failureOf } from "./failure.ts";
+
+export type ListenerOptions = {
+  readonly address: string;
+  readonly port: number;
+  readonly path: string;
+  /** SHMLINK_MANAGER_V1_LISTENER_FLAGS. */
+  readonly flags: number;
+  /** The process that listens. */
+  readonly pid: number;
+  /** Sealed memfd with three 64-bit counters; lent. */
+  readonly counters: OwnedFd;
+};
+
+export class Listener implements Disposable {
+  id = 0;
+  failure: FailureError | undefined;
+  readonly #link: BrokerLink;
+  readonly #object: ObjectId;
+  #closed = false;
+
+  constructor(link: BrokerLink, object: ObjectId) {
+    this.#link = link;
+    this.#object = object;
+  }
+
+  get settled(): boolean {
+    return this.id !== 0 || this.failure !== undefined;
+  }
+
+  handle(message: AnyEvent<OwnedFd>): void {
+    if (message.interface !== "shmlink_listener_v1") return;
+    const { event } = message;
+    if (event.kind === "registered") this.id = event.listenerId;
+    else this.failure = failureOf(event.code, event.message);
+  }
+
+  /** Takes it out of the registry. Safe to call twice. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#link.forget(this.#object, "shmlink_listener_v1");
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,71 @@
+/** A channel between its first event and the moment it is whole: map, mapped, peer. Owns what it has so far. */
+import type { OwnedFd } from "../../ffi/mod.ts";
+import { type Channel, ChannelSetup } from "../channel/channel.ts";
+import { FailureError } from "../errors.ts";
+import type { AnyEvent } from "../protocol/connection.ts";
+import type { ObjectId } from "../util/brand.ts";
+import type { BrokerLink } from "./broker-link.ts";
+import { failureOf } from "./failure.ts";
+
+export class PendingChannel {
+  /** Undefined while the set-up goes on. */
+  outcome: Channel | Error | undefined;
+  readonly #link: BrokerLink;
+  readonly #id: ObjectId;
+  readonly #name: string;
+  #setup: ChannelSetup | undefined;
+
+  constructor(link: BrokerLink, id: ObjectId, name: string) {
+    this.#link = link;
+    this.#id = id;
+    this.#name = name;
+  }
+
+  handle(message: AnyEvent<OwnedFd>): void {
+    if (message.interface !== "shmlink_channel_v1") return;
+    const { event } = message;
+    try {
+      if (event.kind === "map") this.#map(event.memfd, event.doorbell);
+      else if (event.kind === "peer") this.#complete(event.memfd, event.pid, event.uid);
+      else this.#fail(failureOf(event.code, event.message));
+    } catch (error) {
+      this.#fail(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  #map(memfd: OwnedFd, doorbell: OwnedFd): void {
+    this.#setup = new ChannelSetup(memfd, doorbell);
+    this.#link.confirmMapped(this.#id);
+  }
+
+  #complete(memfd: OwnedFd, peerPid: number, peerUid: number): void {
+    const setup = this.#setup;
+    if (setup === undefined) {
+      memfd.close();
+      throw new FailureError("invalid", `Cannot open the channel to "${this.#name}": "peer" came before "map"`);
+    }
+    this.#setup = undefined;
+    const channel = setup.complete(memfd, { peerPid, peerUid });
+    channel.onClose(() => this.#link.forget(this.#id, "shmlink_channel_v1"));
+    this.outcome = channel;
+  }
+
+  #fail(error: Error): void {
+    this.#setup?.[Symbol.dispose]();
+    this.#setup = undefined;
+    this.#link.forget(this.#id, "shmlink_channel_v1");
+    this.outcome = error;
+  }
+
+  /** The channel, now the caller's. @throws what the set-up ended with */
+  take(): Channel {
+    if (this.outcome === undefined) throw new Error("Cannot take a channel that is still being set up");
+    if (this.outcome instanceof Error) throw this.outcome;
+    return this.outcome;
+  }
+
+  /** Gives the set-up up. */
+  cancel(): void {
+    if (this.outcome === undefined) this.#fail(new FailureError("timeout", `Cannot open "${this.#name}": given up`));
+  }
+}
