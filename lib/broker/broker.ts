@@ -35,6 +35,7 @@ export class Broker implements Disposable {
   readonly #notifier: Notifier;
   readonly #registrations: Map<OwnedFd, Registration> = new Map();
   #idleTimer: { cancel(): void } | undefined;
+  #stopped = false;
   /** The signal that ended run(), if one did. */
   stoppedBy: number | undefined;
 
@@ -61,13 +62,15 @@ export class Broker implements Disposable {
     using signals = new SignalPipe([constants.SIGTERM, constants.SIGINT, constants.SIGHUP]);
     const registration = this.#reactor.add(signals.fd, constants.EPOLLIN, () => {
       this.stoppedBy = signals.take()[0];
-      this.#reactor.stop();
+      this.#stopped = true;
     });
     this.#startWatchdog();
     this.#notifier.ready(`Serving ${this.#options.listeners.length} socket(s)`);
     this.#armIdle();
-    this.#reactor.afterTurn(() => this.#settle());
-    this.#reactor.run();
+    while (!this.#stopped) {
+      this.#reactor.runOnce(-1);
+      this.#settle();
+    }
     registration.remove();
     this.#notifier.stopping();
   }
@@ -147,7 +150,7 @@ export class Broker implements Disposable {
     if (idleMs === 0 || this.#sessions.size > 0 || this.#idleTimer !== undefined) return;
     this.#idleTimer = this.#reactor.setTimer(idleMs, () => {
       this.#idleTimer = undefined;
-      if (this.#sessions.size === 0) this.#reactor.stop();
+      this.#stopped = this.#sessions.size === 0;
     });
   }
 

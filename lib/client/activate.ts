@@ -6,13 +6,12 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type OwnedFd, spawn, waitForChild } from "../../ffi/mod.ts";
+import { constants, type OwnedFd, open, SyscallError, spawn, waitForChild } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { listenOn, prepareSocketDirectory } from "../transport/socket-path.ts";
 
-/** The listening socket is fd 3 of the outer shell and so of all below; the log takes what the broker says. */
-const SCRIPT = `cd / && { log=$1; shift; [ -w "\${log%/*}" ] && exec 2>>"$log" || exec 2>/dev/null
-/bin/sh -c 'LISTEN_PID=$$ exec "$@"' sh "$@" </dev/null >/dev/null & }`;
+/** The outer shell ends at once, so that the broker is nobody's child; the inner one becomes the broker. */
+const SCRIPT = `cd /; /bin/sh -c 'LISTEN_PID=$$; export LISTEN_PID; exec "$@"' sh "$@" &`;
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -33,16 +32,34 @@ function brokerEnvironment(env: Env, path: string): string[] {
   return Object.entries(own).flatMap(([name, value]) => (value === undefined || PRIVATE.has(name) ? [] : [`${name}=${value}`]));
 }
 
+/** The broker's stderr. A log that cannot be written must not keep the broker from running. */
+function openLog(directory: string): OwnedFd {
+  const { O_APPEND, O_CREAT, O_WRONLY } = constants;
+  try {
+    return open(join(directory, "broker.log"), O_WRONLY | O_CREAT | O_APPEND, 0o600);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    return open("/dev/null", O_WRONLY);
+  }
+}
+
 function launch(listener: OwnedFd, path: string, env: Env): void {
-  const log = join(dirname(path), "broker.log");
+  using nothing = open("/dev/null", constants.O_RDWR);
+  using log = openLog(dirname(path));
   const { pid } = spawn({
     path: "/bin/sh",
-    argv: ["sh", "-c", SCRIPT, "sh", log, ...brokerCommand()],
+    argv: ["sh", "-c", SCRIPT, "sh", ...brokerCommand()],
     env: brokerEnvironment(env, path),
-    fds: [{ from: listener.number, to: 3 }],
+    // 3 comes last: until then a descriptor to be copied may have that number
+    fds: [
+      { from: nothing.number, to: 0 },
+      { from: nothing.number, to: 1 },
+      { from: log.number, to: 2 },
+      { from: listener.number, to: 3 },
+    ],
     newSession: true,
   });
-  waitForChild(pid, true); // the shell that started it; the broker itself is nobody's child
+  waitForChild(pid, true);
 }
 
 /**
