@@ -20,7 +20,12 @@ export type Backend = {
 };
 
 /** Libraries tried for `library()`, in order: glibc, musl. */
-export const LIBC_NAMES: readonly string[] = ["libc.so.6", "libc.so", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"];
+export const LIBC_NAMES: readonly string[] = [
+  "libc.so.6",
+  "libc.so",
+  "libc.musl-x86_64.so.1",
+  "libc.musl-aarch64.so.1",
+];
 
 /** Opens the first of LIBC_NAMES that `open` accepts; the last error says why none was. */
 export function openFirst<T>(open: (name: string) => T): T {

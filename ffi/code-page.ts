@@ -6,8 +6,8 @@
  */
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE } from "./constants.ts";
 import { backend } from "./load.ts";
-import type { MachineCode } from "./machine/machine-code.ts";
 import { ARM64, X64 } from "./machine/machine-code.gen.ts";
+import type { MachineCode } from "./machine/machine-code.ts";
 import { SYMBOLS, type SymbolName } from "./symbols.ts";
 
 const PAGE_BYTES = 4096;

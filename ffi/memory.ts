@@ -8,7 +8,11 @@ import { backend } from "./load.ts";
 const ARENA_BYTES = 1 << 16;
 const ALIGN_BYTES = 16;
 
-export type NativeMemory = { readonly address: number; readonly bytes: Uint8Array<ArrayBuffer>; readonly data: DataView };
+export type NativeMemory = {
+  readonly address: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly data: DataView;
+};
 
 let arena: { address: number; buffer: ArrayBuffer; used: number } | undefined;
 

@@ -8,7 +8,11 @@ type Scalar = keyof typeof SIZES;
 export type FieldType = Scalar | "size" | { readonly bytes: number };
 
 export type Fields = Readonly<Record<string, FieldType>>;
-type FieldValue<T extends FieldType> = T extends "u64" | "i64" ? bigint : T extends { bytes: number } ? Uint8Array : number;
+type FieldValue<T extends FieldType> = T extends "u64" | "i64"
+  ? bigint
+  : T extends { bytes: number }
+    ? Uint8Array
+    : number;
 
 export type Struct<F extends Fields> = {
   /** The C name, for the test that compares with the compiler. */

@@ -33,7 +33,11 @@ function emit(name: string, prefix: string, source: string, work: string): strin
     if (offset === undefined) throw new Error(`Cannot find label "${label}" in "${source}"`);
     return `${label.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase())}: ${offset}`;
   });
-  const code = bytes.subarray(0, labels.get("end")).toString("hex").match(/.{1,96}/g) ?? [];
+  const code =
+    bytes
+      .subarray(0, labels.get("end"))
+      .toString("hex")
+      .match(/.{1,96}/g) ?? [];
   const lines = code.map((part) => `    "${part}"`).join(" +\n");
   return `export const ${name}: MachineCode = {\n  offsets: { ${offsets.join(", ")} },\n  hex:\n${lines},\n};\n`;
 }

@@ -69,7 +69,11 @@ export function recvmsg(fd: BorrowedFd): Received | null {
   if (result === -EAGAIN) return null;
   const length = check(result, "recvmsg", `fd ${fd.number}`);
   const { msg_controllen, msg_flags } = MSGHDR.read(message.data);
-  return { bytes: payload.bytes.slice(0, length), fds: readControl(msg_controllen), truncated: (msg_flags & MSG_CTRUNC) !== 0 };
+  return {
+    bytes: payload.bytes.slice(0, length),
+    fds: readControl(msg_controllen),
+    truncated: (msg_flags & MSG_CTRUNC) !== 0,
+  };
 }
 
 function readControl(controlBytes: number): OwnedFd[] {

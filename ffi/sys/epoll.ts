@@ -39,7 +39,11 @@ export function epollRemove(epoll: BorrowedFd, fd: BorrowedFd): void {
  * @param timeoutMs  -1 for no limit
  * @returns how many events there were
  */
-export function epollWait(epoll: BorrowedFd, timeoutMs: number, visit: (token: number, events: number) => void): number {
+export function epollWait(
+  epoll: BorrowedFd,
+  timeoutMs: number,
+  visit: (token: number, events: number) => void,
+): number {
   const result = calls.epollPwait(epoll.number, EVENTS.address, MAX_EVENTS, timeoutMs, 0, 8);
   if (result === -EINTR) return 0;
   const count = check(result, "epoll_pwait");

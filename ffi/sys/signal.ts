@@ -7,7 +7,7 @@ import { calls } from "../calls.ts";
 import { installCode, MACHINE, machineCode } from "../code-page.ts";
 import { O_NONBLOCK, SA_RESTART, SA_RESTORER } from "../constants.ts";
 import { check } from "../errno.ts";
-import { OwnedFd } from "../fd.ts";
+import type { OwnedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
 import { KERNEL_SIGACTION } from "../structs/process.ts";
 import { pipe, read } from "./io.ts";

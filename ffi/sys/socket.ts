@@ -85,7 +85,12 @@ export function setsockopt(fd: BorrowedFd, level: number, name: number, value: U
 }
 
 /** An option's value as bytes. @param lengthBytes  room for it, at most 512 */
-export function getsockopt(fd: BorrowedFd, level: number, name: number, lengthBytes: number = OPTION_BYTES): Uint8Array {
+export function getsockopt(
+  fd: BorrowedFd,
+  level: number,
+  name: number,
+  lengthBytes: number = OPTION_BYTES,
+): Uint8Array {
   LENGTH.data.setUint32(0, Math.min(lengthBytes, OPTION_BYTES), true);
   const result = calls.getsockopt(fd.number, level, name, OPTION.address, LENGTH.address);
   check(result, "getsockopt", `level ${level} name ${name}`);

@@ -5,7 +5,7 @@
  * itself: with CLONE_FILES the filter's listener appears in our own table (execve then gives the child a copy).
  */
 import { calls } from "../calls.ts";
-import { installCode, MACHINE, machineCode, ARCH } from "../code-page.ts";
+import { ARCH, installCode, MACHINE, machineCode } from "../code-page.ts";
 import {
   CLONE_FILES,
   CLONE_VFORK,

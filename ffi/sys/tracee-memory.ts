@@ -10,7 +10,8 @@ const REMOTE = allocateForever(IOVEC.size);
 const ROOM = allocateForever(ROOM_BYTES);
 
 function aim(address: number, lengthBytes: number): void {
-  if (lengthBytes > ROOM_BYTES) throw new RangeError(`Cannot move ${lengthBytes} bytes at once: ${ROOM_BYTES} is the most`);
+  if (lengthBytes > ROOM_BYTES)
+    throw new RangeError(`Cannot move ${lengthBytes} bytes at once: ${ROOM_BYTES} is the most`);
   IOVEC.write(LOCAL.data, { iov_base: ROOM.address, iov_len: lengthBytes });
   IOVEC.write(REMOTE.data, { iov_base: address, iov_len: lengthBytes });
 }
