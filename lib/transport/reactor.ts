@@ -1,0 +1,169 @@
+/**
+ * One thread's event loop over epoll(7). It blocks in the kernel until something happens: no descriptor ready and no
+ * timer due means no wake-up at all. While it runs, the runtime's own event loop (promises, process.on) does not.
+ *
+ * The race it is written against: a callback closes another registration of the same batch, whose number is then
+ * reused. Every registration has a token of its own, never used twice at a time, so a stale event finds nobody.
+ */
+import {
+  type BorrowedFd,
+  borrowFd,
+  constants,
+  epollAdd,
+  epollCreate,
+  epollModify,
+  epollRemove,
+  epollWait,
+  errno,
+  type OwnedFd,
+  SyscallError,
+} from "../../ffi/mod.ts";
+import { TimerHeap } from "../util/timer-heap.ts";
+
+const MAX_TIMEOUT_MS = 0x7fffffff; // int of epoll_wait(2)
+const ALWAYS = constants.EPOLLIN | constants.EPOLLOUT;
+
+export type Registration = {
+  /** What to wait for from now on; 0 leaves only EPOLLERR and EPOLLHUP, which cannot be masked. */
+  modify(events: number): void;
+  /** Forgets the descriptor. To be called before it is closed. Safe to call twice. */
+  remove(): void;
+};
+
+export type TimerHandle = { cancel(): void };
+
+type Entry = {
+  readonly token: number;
+  readonly fd: BorrowedFd;
+  readonly callback: (events: number) => void;
+  events: number;
+};
+
+export class Reactor implements Disposable {
+  readonly #epoll: OwnedFd = epollCreate();
+  readonly #entries: Map<number, Entry> = new Map();
+  /** Descriptor number → who has registered it last. */
+  readonly #tokens: Map<number, number> = new Map();
+  /** Regular files, which epoll refuses: read(2) and write(2) on them never wait. */
+  readonly #files: Set<Entry> = new Set();
+  readonly #timers: TimerHeap = new TimerHeap();
+  #lastToken = 0;
+  #running = false;
+  #stopRequested = false;
+
+  /**
+   * Calls `callback` with the EPOLL* bits whenever `fd` is ready (level-triggered unless EPOLLET is asked for).
+   * A regular file, which epoll(7) refuses, counts as ready for whatever it is asked for, in every turn: modify(0)
+   * when there is nothing to do with it, or the loop never sleeps. The descriptor stays the caller's.
+   * @throws SyscallError EEXIST when the descriptor is registered already
+   */
+  add(fd: BorrowedFd, events: number, callback: (events: number) => void): Registration {
+    // A plain number, so that a closed OwnedFd does not throw here; #tokens guards against its reuse.
+    const entry: Entry = { token: this.#nextToken(), fd: borrowFd(fd.number), callback, events };
+    this.#register(entry);
+    this.#entries.set(entry.token, entry);
+    return { modify: (wanted) => this.#modify(entry, wanted), remove: () => this.#remove(entry) };
+  }
+
+  #nextToken(): number {
+    do this.#lastToken = (this.#lastToken + 1) >>> 0;
+    while (this.#entries.has(this.#lastToken));
+    return this.#lastToken;
+  }
+
+  #register(entry: Entry): void {
+    try {
+      epollAdd(this.#epoll, entry.fd, entry.events, entry.token);
+      this.#tokens.set(entry.fd.number, entry.token);
+    } catch (error) {
+      if (!(error instanceof SyscallError) || error.errno !== errno.EPERM) throw error;
+      this.#files.add(entry);
+    }
+  }
+
+  #modify(entry: Entry, events: number): void {
+    if (!this.#entries.has(entry.token)) throw new Error(`Cannot modify fd ${entry.fd.number}: it was removed`);
+    if (entry.events === events) return;
+    entry.events = events;
+    if (!this.#files.has(entry)) epollModify(this.#epoll, entry.fd, events, entry.token);
+  }
+
+  #remove(entry: Entry): void {
+    if (!this.#entries.delete(entry.token)) return;
+    if (this.#files.delete(entry)) return;
+    if (this.#tokens.get(entry.fd.number) !== entry.token) return; // closed early, and the number is somebody else's
+    this.#tokens.delete(entry.fd.number);
+    try {
+      epollRemove(this.#epoll, entry.fd);
+    } catch (error) {
+      // Closed before it was removed: the kernel has forgotten it already.
+      const { EBADF, ENOENT } = errno;
+      if (!(error instanceof SyscallError) || (error.errno !== EBADF && error.errno !== ENOENT)) throw error;
+    }
+  }
+
+  /** Calls `callback` once, not before `delayMs` from now. */
+  setTimer(delayMs: number, callback: () => void): TimerHandle {
+    const timer = this.#timers.add(performance.now() + delayMs, callback);
+    return { cancel: () => this.#timers.remove(timer) };
+  }
+
+  /** Waits and calls until stop(). What a callback throws comes out here, and run() may be called again.
+   *  @throws Error when nothing is registered and no timer is set: it could never end */
+  run(): void {
+    if (this.#running) throw new Error("The reactor is running already");
+    this.#running = true;
+    try {
+      while (!this.#stopRequested) {
+        if (this.#entries.size === 0 && this.#timers.size === 0) throw new Error("The reactor has nothing to wait for");
+        this.runOnce(-1);
+      }
+    } finally {
+      this.#running = false;
+      this.#stopRequested = false;
+    }
+  }
+
+  /** Ends run() after the events that are at hand; before run(), lets it return at once. */
+  stop(): void {
+    this.#stopRequested = true;
+  }
+
+  /** One turn: waits until something is ready or due, at most `timeoutMs` (-1: no limit), and calls for it.
+   *  A signal may end it early. */
+  runOnce(timeoutMs: number): void {
+    epollWait(this.#epoll, this.#timeoutMs(timeoutMs), (token, events) => this.#entries.get(token)?.callback(events));
+    this.#runFiles();
+    this.#runTimers();
+  }
+
+  #timeoutMs(wantedMs: number): number {
+    for (const { events } of this.#files) if ((events & ALWAYS) !== 0) return 0;
+    const dueMs = this.#timers.nextDueMs;
+    if (dueMs === undefined) return wantedMs < 0 ? -1 : Math.min(Math.ceil(wantedMs), MAX_TIMEOUT_MS);
+    // Rounded up: epoll counts whole milliseconds, and a wake-up before the time would be one too many.
+    const untilDueMs = Math.min(Math.max(Math.ceil(dueMs - performance.now()), 0), MAX_TIMEOUT_MS);
+    return wantedMs < 0 ? untilDueMs : Math.min(untilDueMs, Math.ceil(wantedMs));
+  }
+
+  #runFiles(): void {
+    for (const entry of [...this.#files]) {
+      const ready = entry.events & ALWAYS;
+      if (ready !== 0 && this.#files.has(entry)) entry.callback(ready);
+    }
+  }
+
+  #runTimers(): void {
+    // Up to now, not up to a later now: a timer that sets itself again with 0 must not starve the descriptors.
+    const nowMs = performance.now();
+    for (let timer = this.#timers.take(nowMs); timer !== undefined; timer = this.#timers.take(nowMs)) timer.callback();
+  }
+
+  /** Closes the epoll instance; registered descriptors stay open. Safe to call twice. */
+  [Symbol.dispose](): void {
+    this.#epoll.close();
+    this.#entries.clear();
+    this.#tokens.clear();
+    this.#files.clear();
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Transport over a connected Unix stream socket: bytes and SCM_RIGHTS. Each queue() with descriptors starts a sendmsg
+ * of its own, so a descriptor is never early and the kernel's limit per message is never met.
+ */
+import { type BorrowedFd, errno, type OwnedFd, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
+import { ProtocolError } from "../errors.ts";
+import { OutputQueue } from "./output-queue.ts";
+import { closeAll, DEFAULT_MAX_QUEUED_BYTES, type Incoming, type Transport } from "./transport.ts";
+
+const SEND_BYTES = 1 << 16;
+const ETOOMANYREFS = 109; // asm-generic/errno.h
+
+export type UnixTransportOptions = { readonly maxQueuedBytes?: number };
+
+export class UnixTransport implements Transport {
+  readonly #fd: OwnedFd;
+  readonly #output: OutputQueue;
+  #peerGone = false;
+  #starved = false;
+
+  /** Takes `fd`, a connected SOCK_STREAM Unix socket; blocking or not makes no difference. */
+  constructor(fd: OwnedFd, options: UnixTransportOptions = {}) {
+    this.#fd = fd;
+    this.#output = new OutputQueue(options.maxQueuedBytes ?? DEFAULT_MAX_QUEUED_BYTES);
+  }
+
+  get fd(): BorrowedFd {
+    return this.#fd;
+  }
+
+  get queuedBytes(): number {
+    return this.#output.length;
+  }
+
+  get starved(): boolean {
+    return this.#starved;
+  }
+
+  receive(): Incoming | "end" | null {
+    const received = this.#receive();
+    if (received === null || received === "end") return received;
+    const { bytes, fds, truncated } = received;
+    if (truncated) {
+      closeAll(fds);
+      throw new ProtocolError("Cannot take descriptors: the kernel dropped some, too many came or RLIMIT_NOFILE is reached");
+    }
+    return bytes.length === 0 ? "end" : { bytes, fds };
+  }
+
+  #receive(): ReturnType<typeof recvmsg> | "end" {
+    try {
+      return recvmsg(this.#fd);
+    } catch (error) {
+      if (isPeerGone(error)) return "end";
+      throw error;
+    }
+  }
+
+  queue(bytes: Uint8Array, fds: readonly OwnedFd[]): void {
+    if (this.#peerGone || this.#fd.closed) return closeAll(fds);
+    this.#output.push(bytes, fds);
+  }
+
+  flush(): "done" | "blocked" {
+    this.#starved = false;
+    while (this.#output.length > 0) if (!this.#sendChunk()) return "blocked";
+    return "done";
+  }
+
+  /** @returns false when it would block */
+  #sendChunk(): boolean {
+    const { bytes, fds } = this.#output.next(SEND_BYTES);
+    try {
+      const count = sendmsg(this.#fd, bytes, fds);
+      if (count === null) return false;
+      closeAll(this.#output.sent(count));
+      return true;
+    } catch (error) {
+      if (error instanceof SyscallError && error.errno === ETOOMANYREFS) {
+        this.#starved = true;
+        return false;
+      }
+      if (!isPeerGone(error)) throw error;
+      this.#peerGone = true;
+      this.#output.clear();
+      return true;
+    }
+  }
+
+  close(): void {
+    this.#output.clear();
+    this.#fd.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function isPeerGone(error: unknown): boolean {
+  return error instanceof SyscallError && (error.errno === errno.EPIPE || error.errno === errno.ECONNRESET);
+}

@@ -1,0 +1,58 @@
+/** Growable byte FIFO over one buffer. Pure; hands out views that are good until the next push() or drop(). */
+
+const FIRST_BYTES = 4096;
+/** An empty queue keeps no more than this, so that one large burst does not stay in memory. */
+const KEPT_BYTES = 1 << 16;
+
+export class ByteQueue {
+  #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+  #head = 0;
+  #tail = 0;
+
+  get length(): number {
+    return this.#tail - this.#head;
+  }
+
+  /** Appends a copy of `bytes`. */
+  push(bytes: Uint8Array): void {
+    this.#makeRoom(bytes.length);
+    this.#buffer.set(bytes, this.#tail);
+    this.#tail += bytes.length;
+  }
+
+  /** A view of the oldest `maxBytes` bytes, fewer when there are not as many. */
+  peek(maxBytes: number = this.length): Uint8Array<ArrayBuffer> {
+    return this.#buffer.subarray(this.#head, Math.min(this.#tail, this.#head + maxBytes));
+  }
+
+  /** Forgets the oldest `count` bytes. @throws RangeError when there are not as many */
+  drop(count: number): void {
+    if (count > this.length) throw new RangeError(`Cannot drop ${count} bytes: the queue holds ${this.length}`);
+    this.#head += count;
+    if (this.#head === this.#tail) this.#rewind();
+  }
+
+  clear(): void {
+    this.drop(this.length);
+  }
+
+  #rewind(): void {
+    this.#head = 0;
+    this.#tail = 0;
+    if (this.#buffer.length > KEPT_BYTES) this.#buffer = new Uint8Array(0);
+  }
+
+  #makeRoom(count: number): void {
+    if (this.#tail + count <= this.#buffer.length) return;
+    const { length } = this;
+    // Moving is only worth it when it frees half the buffer: else a full queue would move once per push.
+    if (length + count <= this.#buffer.length / 2) this.#buffer.copyWithin(0, this.#head, this.#tail);
+    else {
+      const larger = new Uint8Array(Math.max(FIRST_BYTES, 2 * (length + count)));
+      larger.set(this.peek());
+      this.#buffer = larger;
+    }
+    this.#head = 0;
+    this.#tail = length;
+  }
+}
