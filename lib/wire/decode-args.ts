@@ -1,0 +1,131 @@
+/** The arguments of one whole message. Pure and total; it takes no descriptor itself but says how many it used. */
+import type { ObjectId } from "../util/brand.ts";
+import { type Arg, type ArgSpec, type FaultReason, paddedBytes, type Signature } from "./types.ts";
+
+export type DecodedArgs<Fd> =
+  | { readonly kind: "args"; readonly args: Arg<Fd>[]; readonly fdCount: number }
+  | { readonly kind: "fault"; readonly reason: FaultReason; readonly detail: string };
+
+type Fault = { readonly kind: "fault"; readonly reason: FaultReason; readonly detail: string };
+
+// A byte order mark is a character like any other here: without ignoreBOM it would vanish.
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/**
+ * @param body  the message without its header, a whole number of words
+ * @param fds  waiting descriptors, of which the first unused one is fds[fdStart]
+ */
+export function decodeArgs<Fd>(body: Uint8Array, signature: Signature, fds: readonly Fd[], fdStart: number): DecodedArgs<Fd> {
+  const cursor = new Cursor(body);
+  const args: Arg<Fd>[] = [];
+  let fdIndex = fdStart;
+  for (const spec of signature) {
+    if (spec.kind === "fd") {
+      if (fdIndex >= fds.length) return fault("missing-fd", "it came without the descriptor it should carry");
+      args.push({ kind: "fd", value: fds[fdIndex] as Fd }); // in bounds, and Fd may itself include undefined
+      fdIndex += 1;
+      continue;
+    }
+    const arg = readArg(cursor, spec);
+    if (arg.kind === "fault") return arg;
+    args.push(arg);
+  }
+  const left = cursor.left;
+  if (left > 0) return fault("trailing-bytes", `${left} bytes follow its last argument`);
+  return { kind: "args", args, fdCount: fdIndex - fdStart };
+}
+
+/** Reads words and counted bytes; what is not there is undefined. */
+class Cursor {
+  readonly #body: Uint8Array;
+  readonly #view: DataView;
+  #at = 0;
+
+  constructor(body: Uint8Array) {
+    this.#body = body;
+    this.#view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  }
+
+  get left(): number {
+    return this.#body.length - this.#at;
+  }
+
+  uint(): number | undefined {
+    if (this.left < 4) return undefined;
+    this.#at += 4;
+    return this.#view.getUint32(this.#at - 4, true);
+  }
+
+  /** `length` bytes and their padding, which may hold anything. */
+  bytes(length: number): Uint8Array | undefined {
+    // Before paddedBytes, which is 32-bit arithmetic and would wrap.
+    if (length > this.left || paddedBytes(length) > this.left) return undefined;
+    this.#at += paddedBytes(length);
+    return this.#body.subarray(this.#at - paddedBytes(length), this.#at - paddedBytes(length) + length);
+  }
+}
+
+function readArg(cursor: Cursor, spec: ArgSpec): Exclude<Arg<never>, { kind: "fd" }> | Fault {
+  const { kind } = spec;
+  if (kind === "string") return readString(cursor, spec.nullable === true);
+  if (kind === "untyped_new_id") return readUntypedNewId(cursor);
+  const word = cursor.uint();
+  if (word === undefined) return truncated(kind);
+  switch (kind) {
+    case "int":
+      return { kind, value: word | 0 };
+    case "uint":
+      return { kind, value: word };
+    case "fixed":
+      return { kind, value: (word | 0) / 256 };
+    case "object":
+      if (word === 0) return spec.nullable === true ? { kind, value: null } : nullNotAllowed(kind);
+      return { kind, value: word as ObjectId }; // whether it exists, the object map says
+    case "new_id":
+      return word === 0 ? nullNotAllowed(kind) : { kind, value: word as ObjectId }; // as above
+    case "array": {
+      const bytes = cursor.bytes(word);
+      return bytes === undefined ? truncated(kind) : { kind, value: bytes.slice() };
+    }
+    case "fd":
+      throw new TypeError("Cannot read a descriptor from bytes");
+  }
+}
+
+function readString(cursor: Cursor, nullable: boolean): Extract<Arg<never>, { kind: "string" }> | Fault {
+  const length = cursor.uint();
+  if (length === undefined) return truncated("string");
+  if (length === 0) return nullable ? { kind: "string", value: null } : nullNotAllowed("string");
+  const bytes = cursor.bytes(length);
+  if (bytes === undefined) return truncated("string");
+  const nul = bytes.indexOf(0);
+  if (nul < 0) return fault("unterminated-string", `a string of ${length} bytes has no NUL at its end`);
+  if (nul < length - 1) return fault("nul-in-string", `a string of ${length} bytes has a NUL before its end`);
+  try {
+    return { kind: "string", value: decoder.decode(bytes.subarray(0, nul)) };
+  } catch {
+    return fault("bad-utf8", `a string of ${length} bytes is not UTF-8`);
+  }
+}
+
+function readUntypedNewId(cursor: Cursor): Extract<Arg<never>, { kind: "untyped_new_id" }> | Fault {
+  const name = readString(cursor, false);
+  if (name.kind === "fault") return name;
+  const version = cursor.uint();
+  const id = cursor.uint();
+  if (version === undefined || id === undefined) return truncated("new_id");
+  if (id === 0 || name.value === null) return nullNotAllowed("new_id");
+  return { kind: "untyped_new_id", interface: name.value, version, value: id as ObjectId }; // as above
+}
+
+function fault(reason: FaultReason, detail: string): Fault {
+  return { kind: "fault", reason, detail };
+}
+
+function truncated(kind: string): Fault {
+  return fault("truncated-argument", `its ${kind} argument goes beyond its end`);
+}
+
+function nullNotAllowed(kind: string): Fault {
+  return fault("null-not-allowed", `its ${kind} argument is null`);
+}
