@@ -15,7 +15,12 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
  * @param body  the message without its header, a whole number of words
  * @param fds  waiting descriptors, of which the first unused one is fds[fdStart]
  */
-export function decodeArgs<Fd>(body: Uint8Array, signature: Signature, fds: readonly Fd[], fdStart: number): DecodedArgs<Fd> {
+export function decodeArgs<Fd>(
+  body: Uint8Array,
+  signature: Signature,
+  fds: readonly Fd[],
+  fdStart: number,
+): DecodedArgs<Fd> {
   const cursor = new Cursor(body);
   const args: Arg<Fd>[] = [];
   let fdIndex = fdStart;
@@ -66,9 +71,23 @@ class Cursor {
 }
 
 function readArg(cursor: Cursor, spec: ArgSpec): Exclude<Arg<never>, { kind: "fd" }> | Fault {
-  const { kind } = spec;
-  if (kind === "string") return readString(cursor, spec.nullable === true);
-  if (kind === "untyped_new_id") return readUntypedNewId(cursor);
+  switch (spec.kind) {
+    case "string":
+      return readString(cursor, spec.nullable === true);
+    case "array":
+      return readArray(cursor);
+    case "untyped_new_id":
+      return readUntypedNewId(cursor);
+    case "fd":
+      throw new TypeError("Cannot read a descriptor from bytes");
+    default:
+      return readWord(cursor, spec.kind, spec.nullable === true);
+  }
+}
+
+type WordKind = "int" | "uint" | "fixed" | "object" | "new_id";
+
+function readWord(cursor: Cursor, kind: WordKind, nullable: boolean): Extract<Arg<never>, { kind: WordKind }> | Fault {
   const word = cursor.uint();
   if (word === undefined) return truncated(kind);
   switch (kind) {
@@ -79,17 +98,17 @@ function readArg(cursor: Cursor, spec: ArgSpec): Exclude<Arg<never>, { kind: "fd
     case "fixed":
       return { kind, value: (word | 0) / 256 };
     case "object":
-      if (word === 0) return spec.nullable === true ? { kind, value: null } : nullNotAllowed(kind);
+      if (word === 0) return nullable ? { kind, value: null } : nullNotAllowed(kind);
       return { kind, value: word as ObjectId }; // whether it exists, the object map says
     case "new_id":
       return word === 0 ? nullNotAllowed(kind) : { kind, value: word as ObjectId }; // as above
-    case "array": {
-      const bytes = cursor.bytes(word);
-      return bytes === undefined ? truncated(kind) : { kind, value: bytes.slice() };
-    }
-    case "fd":
-      throw new TypeError("Cannot read a descriptor from bytes");
   }
+}
+
+function readArray(cursor: Cursor): Extract<Arg<never>, { kind: "array" }> | Fault {
+  const length = cursor.uint();
+  const bytes = length === undefined ? undefined : cursor.bytes(length);
+  return bytes === undefined ? truncated("array") : { kind: "array", value: bytes.slice() };
 }
 
 function readString(cursor: Cursor, nullable: boolean): Extract<Arg<never>, { kind: "string" }> | Fault {

@@ -127,7 +127,8 @@ export class WireReader<Fd> {
 }
 
 function checkSize(sizeBytes: number): [FaultReason, string] | undefined {
-  if (sizeBytes < HEADER_BYTES) return ["size-too-small", `its size is ${sizeBytes} bytes, ${HEADER_BYTES} is the least`];
+  if (sizeBytes < HEADER_BYTES)
+    return ["size-too-small", `its size is ${sizeBytes} bytes, ${HEADER_BYTES} is the least`];
   if (sizeBytes > MAX_MESSAGE_BYTES) {
     return ["size-too-large", `its size is ${sizeBytes} bytes, ${MAX_MESSAGE_BYTES} is the most`];
   }

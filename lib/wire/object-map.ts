@@ -99,7 +99,8 @@ export class ObjectMap<T> {
   }
 
   #fresh(): ObjectId {
-    if (this.#next > this.#own.last) throw new RangeError("Cannot create an object: all ids of the connection are in use");
+    if (this.#next > this.#own.last)
+      throw new RangeError("Cannot create an object: all ids of the connection are in use");
     this.#next += 1;
     return (this.#next - 1) as ObjectId; // this is the place where ids are made
   }

@@ -36,7 +36,16 @@ export type InterfaceModel = {
   readonly file: string;
 };
 
-const ARG_KINDS: readonly string[] = ["int", "uint", "fixed", "string", "object", "new_id", "array", "fd"] satisfies ArgKind[];
+const ARG_KINDS: readonly string[] = [
+  "int",
+  "uint",
+  "fixed",
+  "string",
+  "object",
+  "new_id",
+  "array",
+  "fd",
+] satisfies ArgKind[];
 
 /** Reads one file. @throws ScannerError with file and line */
 export function readProtocol(source: string, file: string): InterfaceModel[] {
@@ -97,7 +106,8 @@ class Reader {
     this.expect(element, element.name, ["name", "type", "since"], ["name"]);
     this.onlyChildren(element, ["description", "arg"]);
     const type = element.attributes.get("type");
-    if (type !== undefined && type !== "destructor") throw this.#error(element, `Unknown type "${type}": only destructor`);
+    if (type !== undefined && type !== "destructor")
+      throw this.#error(element, `Unknown type "${type}": only destructor`);
     const since = element.attributes.has("since") ? this.#integer(element, "since") : 1;
     if (since > version) throw this.#error(element, `It is since version ${since}, the interface has only ${version}`);
     const args = this.#distinct(element, "arg").map((child) => this.#arg(child));
@@ -115,11 +125,20 @@ class Reader {
       throw this.#error(element, `A ${type} has no interface`);
     }
     const name = this.#name(element);
-    if (name === "kind") throw this.#error(element, 'An argument cannot be called "kind": that says which message it is');
+    if (name === "kind")
+      throw this.#error(element, 'An argument cannot be called "kind": that says which message it is');
     const untyped = type === "new_id" && interfaceName === undefined;
     const kind = untyped ? "untyped_new_id" : (type as ArgKind); // it is one of ARG_KINDS
     const summary = element.attributes.get("summary") ?? "";
-    return { name, kind, nullable, interface: interfaceName, enum: element.attributes.get("enum"), summary, line: element.line };
+    return {
+      name,
+      kind,
+      nullable,
+      interface: interfaceName,
+      enum: element.attributes.get("enum"),
+      summary,
+      line: element.line,
+    };
   }
 
   #enum(element: XmlElement): EnumModel {
@@ -127,7 +146,11 @@ class Reader {
     this.onlyChildren(element, ["description", "entry"]);
     const entries = this.#distinct(element, "entry").map((entry) => {
       this.expect(entry, "entry", ["name", "value", "summary", "since"], ["name", "value"]);
-      return { name: this.#name(entry), value: this.#integer(entry, "value"), summary: entry.attributes.get("summary") ?? "" };
+      return {
+        name: this.#name(entry),
+        value: this.#integer(entry, "value"),
+        summary: entry.attributes.get("summary") ?? "",
+      };
     });
     return { name: this.#name(element), prose: this.#prose(element), entries };
   }
@@ -171,7 +194,8 @@ class Reader {
 
   #name(element: XmlElement): string {
     const name = element.attributes.get("name") ?? "";
-    if (!/^[a-z][a-z0-9_]*$/.test(name)) throw this.#error(element, `Name "${name}" is not lower case with underscores`);
+    if (!/^[a-z][a-z0-9_]*$/.test(name))
+      throw this.#error(element, `Name "${name}" is not lower case with underscores`);
     return name;
   }
 

@@ -108,7 +108,8 @@ class Parser {
   #unescape(raw: string): string {
     return raw.replace(/&([^;&\s]*);?/g, (whole: string, name: string) => {
       const code = /^#(?:x([0-9a-fA-F]{1,6})|(\d{1,7}))$/.exec(name);
-      const point = code === null ? Number.NaN : Number.parseInt(code[1] ?? code[2] ?? "", code[1] === undefined ? 10 : 16);
+      const point =
+        code === null ? Number.NaN : Number.parseInt(code[1] ?? code[2] ?? "", code[1] === undefined ? 10 : 16);
       const value = code === null ? NAMED[name] : point <= 0x10ffff ? String.fromCodePoint(point) : undefined;
       if (value === undefined || !whole.endsWith(";")) throw this.#error(`Unknown entity "${whole}"`);
       return value;

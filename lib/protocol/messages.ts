@@ -1,0 +1,59 @@
+/** Typed messages to raw ones and back, by the generated tables. Knows no object map and sends nothing. */
+import type { OwnedFd } from "../../ffi/mod.ts";
+import type { ObjectId } from "../util/brand.ts";
+import type { Arg, RawMessage } from "../wire/types.ts";
+import type { ArgDescription, MessageDescription } from "./description.ts";
+import type { Events, InterfaceName, Requests } from "./shmlink-v1.gen.ts";
+
+/** A request with the object it was sent to, over all interfaces: switch on `interface`, then on `request.kind`. */
+export type AnyRequest<Fd> = {
+  [N in InterfaceName]: { readonly object: ObjectId; readonly interface: N; readonly request: Requests<Fd>[N] };
+}[InterfaceName];
+
+/** An event with the object it came from, over all interfaces. */
+export type AnyEvent<Fd> = {
+  [N in InterfaceName]: { readonly object: ObjectId; readonly interface: N; readonly event: Events<Fd>[N] };
+}[InterfaceName];
+
+/** What every typed message has. */
+export type TypedMessage = { readonly kind: string };
+
+/** The fields of a message by their names in the XML, and its kind. */
+export function toTyped<Fd>(description: MessageDescription, args: readonly Arg<Fd>[]): TypedMessage {
+  const fields: Record<string, unknown> = {};
+  for (const [index, { name }] of description.args.entries()) {
+    const arg = args[index];
+    if (arg === undefined) continue;
+    if (arg.kind === "untyped_new_id") Object.assign(fields, { interface: arg.interface, version: arg.version });
+    fields[name] = arg.value;
+  }
+  return { kind: description.name, ...fields };
+}
+
+/** A message's arguments in the order of the wire. */
+export function toArgs(description: MessageDescription, message: TypedMessage): Arg<OwnedFd>[] {
+  const fields = message as unknown as Readonly<Record<string, unknown>>; // its own type is made from the same XML
+  return description.args.map((arg) => toArg(arg, fields));
+}
+
+function toArg({ kind, name }: ArgDescription, fields: Readonly<Record<string, unknown>>): Arg<OwnedFd> {
+  const untyped = kind === "untyped_new_id" ? { interface: fields["interface"], version: fields["version"] } : {};
+  return { kind, value: fields[name], ...untyped } as Arg<OwnedFd>; // the compiler checked the fields where they were written
+}
+
+/** The opcode of `kind`, which is its place in the table. @throws TypeError for a kind that is not in it */
+export function opcodeOf(messages: readonly MessageDescription[], kind: string): number {
+  const opcode = messages.findIndex(({ name }) => name === kind);
+  if (opcode < 0) throw new TypeError(`Cannot send "${kind}": the interface has no such message`);
+  return opcode;
+}
+
+/** The descriptors in a message. */
+export function fdsOf({ args }: Pick<RawMessage<OwnedFd>, "args">): OwnedFd[] {
+  return args.flatMap((arg) => (arg.kind === "fd" ? [arg.value] : []));
+}
+
+/** Closes the descriptors in a message that nobody took over; those that were taken are not touched. */
+export function closeFds(message: Pick<RawMessage<OwnedFd>, "args">): void {
+  for (const fd of fdsOf(message)) fd.close();
+}
