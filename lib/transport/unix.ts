@@ -42,7 +42,9 @@ export class UnixTransport implements Transport {
     const { bytes, fds, truncated } = received;
     if (truncated) {
       closeAll(fds);
-      throw new ProtocolError("Cannot take descriptors: the kernel dropped some, too many came or RLIMIT_NOFILE is reached");
+      throw new ProtocolError(
+        "Cannot take descriptors: the kernel dropped some, too many came or RLIMIT_NOFILE is reached",
+      );
     }
     return bytes.length === 0 ? "end" : { bytes, fds };
   }

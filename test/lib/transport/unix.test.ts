@@ -9,7 +9,11 @@ test("receive() refuses a message whose descriptors the kernel dropped, and clos
   const [a, b] = socketpair(constants.SOCK_STREAM);
   const transport = new UnixTransport(b);
   const { reader, writer } = pipe();
-  sendmsg(a, new Uint8Array([1]), Array.from({ length: 8 }, () => reader));
+  sendmsg(
+    a,
+    new Uint8Array([1]),
+    Array.from({ length: 8 }, () => reader),
+  );
   const limit = getFileLimit();
   // Room for a few of the eight: descriptor numbers below the limit that are still free.
   setFileLimit({ soft: BigInt(writer.number + 3), hard: limit.hard });

@@ -1,0 +1,49 @@
+/** Who is at the other end of a Unix socket, as the kernel knows it. Nothing here is what the peer says of itself. */
+import { readFileSync, readlinkSync } from "node:fs";
+import { type BorrowedFd, constants, type OwnedFd, peerCredentials, peerPidfd, poll } from "../../ffi/mod.ts";
+
+export type PeerIdentity = {
+  /** 0 for a process outside our pid namespace. */
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Readable when the process ends; the caller's to close. Null before Linux 6.5, or when the process is gone. */
+  readonly pidfd: OwnedFd | null;
+  /** Path of its executable, "" when we may not see it (another user's) or it is gone. For people, not for policy. */
+  readonly exe: string;
+  /** Its cgroup (v2), such as "/user.slice/…"; "" when unknown. */
+  readonly cgroup: string;
+};
+
+/** @param fd  a connected Unix stream socket */
+export function peerIdentity(fd: BorrowedFd): PeerIdentity {
+  const { pid, uid, gid } = peerCredentials(fd);
+  const pidfd = peerPidfd(fd);
+  const exe = executableOf(pid);
+  const cgroup = readCgroup(pid);
+  // The number may have been reused while we read: what /proc said then is somebody else's.
+  const isKnown = pidfd === null || isAlive(pidfd);
+  return { pid, uid, gid, pidfd, exe: isKnown ? exe : "", cgroup: isKnown ? cgroup : "" };
+}
+
+function isAlive(pidfd: BorrowedFd): boolean {
+  return poll([{ fd: pidfd, events: constants.EPOLLIN }], 0)[0] === 0;
+}
+
+/** Path of the executable of `pid`, "" when it cannot be known. */
+export function executableOf(pid: number): string {
+  try {
+    return pid === 0 ? "" : readlinkSync(`/proc/${pid}/exe`);
+  } catch {
+    return ""; // EACCES for another user's process, ENOENT for one that ended
+  }
+}
+
+function readCgroup(pid: number): string {
+  try {
+    const lines = pid === 0 ? [] : readFileSync(`/proc/${pid}/cgroup`, "utf8").split("\n");
+    return lines.find((line) => line.startsWith("0::"))?.slice(3) ?? "";
+  } catch {
+    return "";
+  }
+}
