@@ -3,7 +3,6 @@ import { accept, type BorrowedFd, constants, errno, type OwnedFd, SignalPipe, Sy
 import type { ShmlinkConfig } from "../config/schema.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { AnyRequest } from "../protocol/connection.ts";
 import { ServerConnection } from "../protocol/connection.ts";
 import { Notifier } from "../transport/notify.ts";
 import { peerIdentity } from "../transport/peer.ts";
@@ -175,7 +174,6 @@ export class Broker implements Disposable {
   [Symbol.dispose](): void {
     for (const session of [...this.#sessions]) session.end();
     for (const listener of this.#options.listeners) listener.close();
-    this.#notifier[Symbol.dispose]();
     this.#reactor[Symbol.dispose]();
   }
 }

@@ -44,21 +44,16 @@ export function openChannel(
   service: ServiceRecord,
   rule: string,
 ): void {
-  const charges = [
-    [dialler.session.owner.uid, { channels: 1, sharedBytes: ringFileBytes(dialler.capacity) }],
-    [service.session.owner.uid, { channels: 1, sharedBytes: ringFileBytes(service.capacity) }],
-  ] as const;
-  chargeQuota(core, ...charges[0]);
-  try {
-    chargeQuota(core, ...charges[1]);
-  } catch (error) {
-    core.quota.release(...charges[0]);
-    throw error;
+  using charges = new DisposableStack();
+  for (const { session, capacity } of [dialler, service]) {
+    const charge = { channels: 1, sharedBytes: ringFileBytes(capacity) };
+    chargeQuota(core, session.owner.uid, charge);
+    charges.defer(() => core.quota.release(session.owner.uid, charge));
   }
   try {
     setUp(core, dialler, service, rule);
+    charges.move(); // the record's now; dropSide() gives them back
   } catch (error) {
-    for (const charge of charges) core.quota.release(...charge);
     if (!(error instanceof SyscallError)) throw error;
     throw new FailureError("exhausted", `Cannot make a channel to "${service.name}": ${error.message}`, { cause: error });
   }

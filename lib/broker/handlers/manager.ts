@@ -1,4 +1,5 @@
-/** shmlink_manager_v1: hello first, then everything else. A refusal goes to the object that was to be made. */
+/** shmlink_manager_v1: hello first, then everything else. A refusal goes to the object that was to be made.
+ *  Descriptors of a request that ends in an exception are closed by the connection. */
 import type { OwnedFd } from "../../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../../errors.ts";
 import { type Requests, SHMLINK_MANAGER_V1_ERROR } from "../../protocol/shmlink-v1.gen.ts";
@@ -19,7 +20,6 @@ const MAX_NAME = 64;
 
 export function handleManager(session: Session, object: ObjectId, request: Request): void {
   if (request.kind !== "hello" && !session.greeted) {
-    if (request.kind === "register_listener") request.counters.close();
     throw new ProtocolError(`"${request.kind}" before hello`, { objectId: object, wireCode: SHMLINK_MANAGER_V1_ERROR.no_hello });
   }
   switch (request.kind) {
@@ -44,11 +44,9 @@ export function handleManager(session: Session, object: ObjectId, request: Reque
 
 function hello(session: Session, object: ObjectId, request: Hello): void {
   if (session.greeted) {
-    request.doorbell.close();
     throw new ProtocolError("A second hello", { objectId: object, wireCode: SHMLINK_MANAGER_V1_ERROR.second_hello });
   }
   if (request.name.length < 1 || request.name.length > MAX_NAME) {
-    request.doorbell.close();
     throw invalidArgument(`Invalid client name of ${request.name.length} characters: 1 to ${MAX_NAME}`, object);
   }
   session.name = request.name;

@@ -1,0 +1,84 @@
+/** A broker of our own for a test: a throw-away directory, started on demand or with options, always ended. */
+import { spawn as spawnProcess } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { constants, kill } from "../../ffi/mod.ts";
+import { BrokerLink, type ConnectOptions } from "../../lib/client/broker-link.ts";
+
+export const CHECKOUT: string = join(import.meta.dirname, "..", "..");
+const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
+
+export class TestBroker implements AsyncDisposable {
+  readonly directory: string = mkdtempSync("/tmp/shmlink-test-");
+  readonly socketPath: string = join(this.directory, "broker.sock");
+  readonly env: Record<string, string>;
+  readonly #brokers: Set<number> = new Set();
+
+  /** @param config  text of a shmlink.toml for the broker */
+  constructor(config = "") {
+    const file = join(this.directory, "shmlink.toml");
+    writeFileSync(file, config);
+    const inherited = Object.entries(process.env).filter(([, value]) => value !== undefined) as [string, string][];
+    this.env = { ...Object.fromEntries(inherited), SHMLINK_SOCKET: this.socketPath, SHMLINK_CONFIG: file };
+  }
+
+  /** Connects, starting the broker the first time. */
+  connect(options: Partial<ConnectOptions> = {}): BrokerLink {
+    const link = BrokerLink.connect({ name: "test", env: this.env, ...options });
+    this.#brokers.add(brokerPid(link));
+    return link;
+  }
+
+  get pid(): number {
+    const [pid] = [...this.#brokers].slice(-1);
+    if (pid === undefined) throw new Error("No broker was started yet");
+    return pid;
+  }
+
+  get log(): string {
+    return readFileSync(join(this.directory, "broker.log"), "utf8");
+  }
+
+  /** Runs `bin/shmlink.ts` on this runtime with `args` against this broker. */
+  async run(args: readonly string[], input = ""): Promise<{ code: number | null; stdout: string; stderr: string }> {
+    const child = spawnProcess(process.execPath, [ENTRY, ...args], { env: this.env, stdio: "pipe" });
+    child.stdin.end(input);
+    const [stdout, stderr] = [[] as Buffer[], [] as Buffer[]];
+    child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
+    child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+    const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
+    return { code, stdout: Buffer.concat(stdout).toString(), stderr: Buffer.concat(stderr).toString() };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const pid of this.#brokers) {
+      kill(pid, constants.SIGTERM);
+      await waitUntil(() => !isRunning(pid), `broker ${pid} to end`);
+    }
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+export function brokerPid(link: BrokerLink): number {
+  const broker = link.list().find((entry) => entry.kind === "broker");
+  if (broker === undefined) throw new Error("The listing does not name the broker");
+  return broker.pid;
+}
+
+/** Whether the process is there and not a zombie. */
+export function isRunning(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/** Waits for a condition, and fails with what was waited for rather than hang. */
+export async function waitUntil(condition: () => boolean, what: string): Promise<void> {
+  for (let tries = 0; tries < 2000; tries++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`Waited in vain for ${what}`);
+}
