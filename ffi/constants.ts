@@ -110,6 +110,10 @@ export const EPOLLHUP = 0x10;
 export const EPOLLRDHUP = 0x2000;
 export const EPOLLET = 0x80000000;
 
+// linux/inotify.h
+export const IN_CLOSE_WRITE = 0x8;
+export const IN_CLOSE_NOWRITE = 0x10;
+
 // asm-generic/signal.h
 export const SIGHUP = 1;
 export const SIGINT = 2;
@@ -139,6 +143,7 @@ export const SIG_SETMASK = 2;
 export const CLONE_VM = 0x100;
 export const CLONE_FILES = 0x400;
 export const CLONE_VFORK = 0x4000;
+export const P_ALL = 0;
 export const P_PID = 1;
 export const WNOHANG = 1;
 export const WEXITED = 4;

@@ -33,6 +33,7 @@ export const ESRCH = 3;
 export const EINTR = 4;
 export const ENOEXEC = 8;
 export const EBADF = 9;
+export const ECHILD = 10;
 export const EAGAIN = 11;
 export const ENOMEM = 12;
 export const EACCES = 13;

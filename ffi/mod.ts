@@ -9,6 +9,7 @@ export { Mapping, mapShared } from "./mapping.ts";
 export * from "./sys/address.ts";
 export * from "./sys/cmsg.ts";
 export * from "./sys/epoll.ts";
+export * from "./sys/inotify.ts";
 export * from "./sys/io.ts";
 export * from "./sys/memfd.ts";
 export * from "./sys/process.ts";

@@ -55,6 +55,8 @@ export const SYMBOLS = {
   epollCtl:          { c: "int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)", args: ["i32", "i32", "i32", "address"], result: "i32", nr: { x64: 233, arm64: 21 }, man: "epoll_ctl(2)" },
   epollPwait:        { c: "int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout, const sigset_t *mask, size_t size)", args: ["i32", "address", "i32", "i32", "address", "i64"], result: "i32", nr: { x64: 281, arm64: 22 }, man: "epoll_wait(2)" },
   ppoll:             { c: "int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size)", args: ["address", "i64", "address", "address", "i64"], result: "i32", nr: { x64: 271, arm64: 73 }, man: "poll(2)" },
+  inotifyInit1:      { c: "int inotify_init1(int flags)", args: ["i32"], result: "i32", nr: { x64: 294, arm64: 26 }, man: "inotify_init(2)" },
+  inotifyAddWatch:   { c: "int inotify_add_watch(int fd, const char *path, uint32_t mask)", args: ["i32", "view", "u32"], result: "i32", nr: { x64: 254, arm64: 27 }, man: "inotify_add_watch(2)" },
   pidfdOpen:         { c: "int pidfd_open(pid_t pid, unsigned flags)", args: ["i32", "u32"], result: "i32", nr: { x64: 434, arm64: 434 }, man: "pidfd_open(2)" },
   pidfdGetfd:        { c: "int pidfd_getfd(int pidfd, int target, unsigned flags)", args: ["i32", "i32", "u32"], result: "i32", nr: { x64: 438, arm64: 438 }, man: "pidfd_getfd(2)" },
   pidfdSendSignal:   { c: "int pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned flags)", args: ["i32", "i32", "address", "u32"], result: "i32", nr: { x64: 424, arm64: 424 }, man: "pidfd_send_signal(2)" },

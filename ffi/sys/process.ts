@@ -1,7 +1,7 @@
 /** Other processes: pidfds, waiting, signals, limits. */
 import { calls } from "../calls.ts";
-import { CLD_EXITED, P_PID, RLIMIT_NOFILE, WEXITED, WNOHANG } from "../constants.ts";
-import { check, ESRCH, retry } from "../errno.ts";
+import { CLD_EXITED, P_ALL, P_PID, RLIMIT_NOFILE, WEXITED, WNOHANG } from "../constants.ts";
+import { check, ECHILD, ESRCH, retry } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
 import { RLIMIT, SIGINFO_CHLD } from "../structs/process.ts";
@@ -47,8 +47,21 @@ export function waitForChild(pid: number, wait: boolean): ExitStatus | undefined
   INFO.bytes.fill(0);
   const result = retry(() => calls.waitid(P_PID, pid, INFO.address, wait ? WEXITED : WEXITED | WNOHANG, 0));
   check(result, "waitid", String(pid));
-  const { si_pid, si_code, si_status } = SIGINFO_CHLD.read(INFO.data);
-  if (si_pid === 0) return undefined;
+  return SIGINFO_CHLD.read(INFO.data).si_pid === 0 ? undefined : exitStatus();
+}
+
+/** Reaps one child that has ended, whichever it is, without waiting. @returns undefined when there is none */
+export function reapAnyChild(): { readonly pid: number; readonly status: ExitStatus } | undefined {
+  INFO.bytes.fill(0);
+  const result = retry(() => calls.waitid(P_ALL, 0, INFO.address, WEXITED | WNOHANG, 0));
+  if (result === -ECHILD) return undefined;
+  check(result, "waitid");
+  const { si_pid } = SIGINFO_CHLD.read(INFO.data);
+  return si_pid === 0 ? undefined : { pid: si_pid, status: exitStatus() };
+}
+
+function exitStatus(): ExitStatus {
+  const { si_code, si_status } = SIGINFO_CHLD.read(INFO.data);
   return si_code === CLD_EXITED ? { kind: "exited", code: si_status } : { kind: "killed", signal: si_status };
 }
 
