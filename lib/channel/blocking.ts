@@ -1,0 +1,153 @@
+/** The synchronous half: calls that wait, first looking, then asleep on the doorbell. For workers and dedicated loops. */
+import { EMPTY } from "../ring/consumer.ts";
+import { FIRST, LAST, MAX_MESSAGE_BYTES } from "../ring/layout.ts";
+import { AdaptiveSpin } from "./adaptive-spin.ts";
+import { ChannelEnd, type ChannelOptions, type ChannelParts, type SendOptions } from "./end.ts";
+import type { Message } from "./message.ts";
+
+const BATCH = 16; // records published together
+
+export class BlockingChannel extends ChannelEnd {
+  readonly #spin: AdaptiveSpin;
+  readonly #dataReady = (): boolean => this.consumer.next() !== EMPTY;
+  readonly #spaceReady = (): boolean => this.producer.hasRoom(this.#wantedBytes);
+  #wantedBytes = 0;
+
+  constructor(parts: ChannelParts, options: ChannelOptions = {}) {
+    super(parts, options);
+    this.#spin = new AdaptiveSpin(options.spinUs);
+  }
+
+  /** Sends one message, waiting for room as long as it takes. @param bytes  copied before this returns
+   *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError above MAX_MESSAGE_BYTES */
+  send(bytes: Uint8Array, options?: SendOptions): void {
+    if (bytes.length > this.producer.maxPayload) this.#sendFragments(bytes, options?.type ?? 0);
+    else while (!this.trySend(bytes, options)) this.#awaitSpace(bytes.length);
+  }
+
+  /** Sends many messages of one type, making them visible several at a time. */
+  sendBatch(messages: readonly Uint8Array[], options?: SendOptions): void {
+    this.checkSending();
+    const type = options?.type ?? 0;
+    const producer = this.producer;
+    for (let index = 0; index < messages.length; index++) {
+      const bytes = messages[index] as Uint8Array;
+      if (bytes.length > producer.maxPayload) this.#sendFragments(bytes, type);
+      else if (!producer.put(bytes, type)) this.#putWaiting(bytes, type);
+      if (index % BATCH === BATCH - 1) this.publish();
+    }
+    this.publish();
+  }
+
+  /** Waits for a message. @param timeoutMs  -1 for no limit
+   *  @returns undefined at the end (`ended` is true then), or when the time was up */
+  receive(timeoutMs = -1): Message | undefined {
+    const end = performance.now() + timeoutMs;
+    for (;;) {
+      const message = this.tryReceive();
+      if (message !== undefined || !this.#awaitData(timeoutMs < 0 ? -1 : Math.max(0, end - performance.now()))) {
+        return message;
+      }
+    }
+  }
+
+  /** Waits for a message and copies it to the start of `into`, without making an object of it.
+   *  @returns its bytes, or -1 where receive() has nothing  @throws RangeError when it is longer than `into`; it stays then */
+  receiveInto(into: Uint8Array, timeoutMs = -1): number {
+    for (;;) {
+      const length = this.tryReceiveInto(into);
+      if (length >= 0 || !this.#awaitData(timeoutMs)) return length;
+    }
+  }
+
+  /** The same without waiting; -1 when nothing is there. */
+  tryReceiveInto(into: Uint8Array): number {
+    const length = this.nextRecord();
+    if (length < 0) return -1;
+    if (this.consumer.flags !== (FIRST | LAST)) return this.#receiveLargeInto(into);
+    if (length > into.length) throw new RangeError(`Cannot receive "${length}" bytes into ${into.length}`);
+    this.consumer.take(into);
+    return length;
+  }
+
+  /** Writes bytes without boundaries, waiting for room. */
+  writeBytes(chunk: Uint8Array): void {
+    const piece = this.pieceBytes;
+    for (let at = 0; at < chunk.length; at += piece) this.send(chunk.subarray(at, at + piece));
+  }
+
+  /** Waits for bytes. @returns between 1 and `max` of them, undefined at the end */
+  readBytes(max: number): Uint8Array<ArrayBuffer> | undefined {
+    for (;;) {
+      const bytes = this.tryReadBytes(max);
+      if (bytes !== undefined || !this.#awaitData(-1)) return bytes;
+    }
+  }
+
+  /** Bytes of a stream that go into one record: small enough that both sides work at the same time. */
+  protected get pieceBytes(): number {
+    return Math.min(this.producer.maxPayload, Math.max(this.producer.capacity >> 3, 2040), 1 << 18);
+  }
+
+  /** A blocking call has taken bytes from the doorbell: whoever awaits has to look again. */
+  protected tookDoorbell(): void {}
+
+  #putWaiting(bytes: Uint8Array, type: number): void {
+    this.publish();
+    while (!this.producer.put(bytes, type)) {
+      this.noRoom();
+      this.#awaitSpace(bytes.length);
+    }
+  }
+
+  #sendFragments(bytes: Uint8Array, type: number): void {
+    this.checkSending();
+    checkMessageBytes(bytes.length);
+    const piece = this.pieceBytes;
+    for (let at = 0; at < bytes.length; at += piece) {
+      const flags = (at === 0 ? FIRST : 0) | (at + piece >= bytes.length ? LAST : 0);
+      const part = bytes.subarray(at, at + piece);
+      while (!this.producer.put(part, type, flags)) {
+        this.noRoom();
+        this.#awaitSpace(part.length);
+      }
+      this.publish();
+    }
+  }
+
+  #receiveLargeInto(into: Uint8Array): number {
+    const message = this.tryReceive();
+    if (message === undefined) return -1;
+    if (message.data.length > into.length) {
+      throw new RangeError(`Cannot receive "${message.data.length}" bytes into ${into.length}`);
+    }
+    into.set(message.data);
+    return message.data.length;
+  }
+
+  /** @returns false at the end, or when the time was up */
+  #awaitData(timeoutMs: number): boolean {
+    if (this.ended) return false;
+    if (timeoutMs !== 0 && this.#spin.run(this.#dataReady)) return true;
+    if (!this.armReceive()) return true;
+    const rung = this.doorbell.wait(timeoutMs);
+    this.consumer.disarmData();
+    this.tookDoorbell();
+    return rung || this.consumer.next() !== EMPTY;
+  }
+
+  #awaitSpace(length: number): void {
+    this.#wantedBytes = length;
+    if (this.#spin.run(this.#spaceReady)) return;
+    if (!this.armSend(length)) return;
+    this.doorbell.wait(-1);
+    this.producer.disarmSpace();
+    this.tookDoorbell();
+  }
+}
+
+export function checkMessageBytes(length: number): void {
+  if (length > MAX_MESSAGE_BYTES) {
+    throw new RangeError(`Cannot send a message of "${length}" bytes: at most ${MAX_MESSAGE_BYTES} are allowed`);
+  }
+}

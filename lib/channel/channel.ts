@@ -1,0 +1,100 @@
+/**
+ * From descriptors to a channel, in the two steps of the protocol: map our own ring while it is still writable, then,
+ * when the broker has sealed both, check the peer's and map it for reading.
+ */
+import {
+  constants,
+  fstat,
+  type Mapping,
+  mapShared,
+  type OwnedFd,
+  setNonBlocking,
+} from "../../ffi/mod.ts";
+import { ClosedError, ProtocolError } from "../errors.ts";
+import { type RingHeader, ringFileBytes, type RingSide } from "../ring/layout.ts";
+import { Channel } from "./duplex.ts";
+import type { ChannelOptions } from "./end.ts";
+import { readRingHeader } from "./memfd.ts";
+import { checkRingSeals } from "./seals.ts";
+
+export { Channel } from "./duplex.ts";
+export type { ChannelOptions, SendOptions, Trust } from "./end.ts";
+export type { Message } from "./message.ts";
+
+export class ChannelSetup implements Disposable {
+  readonly channelId: number;
+  readonly side: RingSide;
+  readonly capacity: number;
+  #own: Mapping | undefined;
+  readonly #doorbell: OwnedFd;
+
+  /**
+   * Maps our ring writable. Takes both descriptors, also when it throws; the ring's is closed once it is mapped.
+   * @throws ProtocolError when the file is no ring, SyscallError EPERM when it was sealed already
+   */
+  constructor(own: OwnedFd, doorbell: OwnedFd) {
+    try {
+      checkSocket(doorbell);
+      setNonBlocking(doorbell, true);
+      const header = readRingHeader(own);
+      this.channelId = header.channelId;
+      this.side = header.side;
+      this.capacity = header.capacity;
+      this.#doorbell = doorbell;
+      this.#own = mapShared(own, ringFileBytes(header.capacity), "read-write");
+    } catch (error) {
+      doorbell.close();
+      throw error;
+    } finally {
+      own.close();
+    }
+  }
+
+  /**
+   * Checks the peer's ring and makes the channel; this setup is used up then.
+   * @param peer  taken, and closed in any case  @throws ProtocolError when it is not sealed or not the other side's ring
+   */
+  complete(peer: OwnedFd, options: ChannelOptions = {}): Channel {
+    try {
+      const own = this.#own;
+      if (own === undefined) throw new ClosedError("Cannot complete the channel: its setup is closed or was used");
+      checkRingSeals(peer);
+      const header = readRingHeader(peer);
+      this.#checkCounterpart(header);
+      const mapping = mapShared(peer, ringFileBytes(header.capacity), "read");
+      this.#own = undefined;
+      const { channelId, side, capacity: ownCapacity } = this;
+      const doorbell = this.#doorbell;
+      const parts = { channelId, side, own, ownCapacity, peer: mapping, peerCapacity: header.capacity, doorbell };
+      return new Channel(parts, options);
+    } finally {
+      peer.close();
+    }
+  }
+
+  /** Gives a channel up that was never completed. Safe to call twice, and after complete(). */
+  close(): void {
+    if (this.#own === undefined) return;
+    this.#own.close();
+    this.#own = undefined;
+    this.#doorbell.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #checkCounterpart({ channelId, side }: RingHeader): void {
+    if (channelId !== this.channelId) {
+      throw new ProtocolError(`Cannot use the ring: channel id is "${channelId}", "${this.channelId}" is needed`);
+    }
+    if (side === this.side) {
+      throw new ProtocolError(`Cannot use the ring: side is "${side}", the other side's is needed`);
+    }
+  }
+}
+
+function checkSocket(doorbell: OwnedFd): void {
+  if ((fstat(doorbell).mode & constants.S_IFMT) === constants.S_IFSOCK) return;
+  throw new ProtocolError(`Cannot use the doorbell: it is no socket`);
+}

@@ -1,0 +1,143 @@
+/**
+ * A whole channel: blocking calls, their asynchronous counterparts, iteration and streams. Both kinds may be mixed,
+ * because all state is in the rings and a wake-up for nothing is harmless.
+ */
+import { FIRST, LAST } from "../ring/layout.ts";
+import { AsyncDoorbell } from "./async-doorbell.ts";
+import { BlockingChannel, checkMessageBytes } from "./blocking.ts";
+import type { SendOptions } from "./end.ts";
+import type { Message } from "./message.ts";
+import { readableFrom, writableTo } from "./streams.ts";
+
+const MESSAGES_A_TURN = 256; // received without letting the event loop do anything else
+
+export class Channel extends BlockingChannel implements AsyncIterable<Message> {
+  #bell: AsyncDoorbell | undefined;
+  #sending: Promise<void> | undefined;
+  #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
+  #writable: WritableStream<Uint8Array> | undefined;
+  #received = 0;
+
+  /** Sends one message, in the order of the calls. Resolves when it is in the ring; until then `bytes` must not change.
+   *  Meanwhile the blocking sends throw, because they could come between the records of this one. */
+  async sendAsync(bytes: Uint8Array, options?: SendOptions): Promise<void> {
+    checkMessageBytes(bytes.length);
+    await this.#inOrder(() => this.#sendPieces(bytes, options?.type ?? 0, false));
+  }
+
+  /** Writes bytes without boundaries. Resolves when all are in the ring. */
+  async writeBytesAsync(chunk: Uint8Array): Promise<void> {
+    await this.#inOrder(() => this.#sendPieces(chunk, 0, true));
+  }
+
+  /** @returns undefined at the end */
+  async receiveAsync(): Promise<Message | undefined> {
+    return this.#awaitResult(() => this.tryReceive());
+  }
+
+  /** @returns between 1 and `max` bytes, undefined at the end */
+  async readBytesAsync(max: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#awaitResult(() => this.tryReadBytes(max));
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Message, void, undefined> {
+    for (;;) {
+      const message = await this.receiveAsync();
+      if (message === undefined) return;
+      yield message;
+    }
+  }
+
+  /** The peer's bytes as a stream, always the same one. */
+  get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    this.#readable ??= readableFrom(this);
+    return this.#readable;
+  }
+
+  /** Our bytes as a stream, always the same one. */
+  get writable(): WritableStream<Uint8Array> {
+    this.#writable ??= writableTo(this);
+    return this.#writable;
+  }
+
+  override drainDoorbell(): "open" | "hangup" {
+    const state = super.drainDoorbell();
+    this.tookDoorbell();
+    return state;
+  }
+
+  protected override tookDoorbell(): void {
+    this.#bell?.notify();
+  }
+
+  /** Every record found disarms the wake word, so whoever awaits has to arm it again. */
+  protected override nextRecord(): number {
+    const length = super.nextRecord();
+    if (this.#bell !== undefined && length >= 0 && this.#bell.waiting) this.#bell.notify();
+    return length;
+  }
+
+  protected override shut(reason: Error): void {
+    this.#bell?.close();
+    super.shut(reason);
+  }
+
+  async #inOrder(action: () => Promise<void>): Promise<void> {
+    const before = this.#sending ?? Promise.resolve();
+    const mine = before.then(action, action);
+    this.#sending = mine;
+    this.sendingAsync = true;
+    try {
+      await mine;
+    } finally {
+      if (this.#sending === mine) {
+        this.#sending = undefined;
+        this.sendingAsync = false;
+      }
+    }
+  }
+
+  async #sendPieces(bytes: Uint8Array, type: number, separate: boolean): Promise<void> {
+    const piece = separate || bytes.length > this.producer.maxPayload ? this.pieceBytes : bytes.length;
+    for (let at = 0; at === 0 || at < bytes.length; at += piece) {
+      const part = bytes.subarray(at, at + piece);
+      const first = separate || at === 0 ? FIRST : 0;
+      const last = separate || at + piece >= bytes.length ? LAST : 0;
+      this.#checkMayGoOn();
+      while (!this.producer.put(part, type, first | last)) {
+        this.noRoom();
+        await this.#awaitSpace(part.length);
+      }
+      this.publish();
+      if (part.length === 0) return;
+    }
+  }
+
+  async #awaitSpace(length: number): Promise<void> {
+    if (this.armSend(length)) await this.#ring();
+    this.#checkMayGoOn();
+  }
+
+  #checkMayGoOn(): void {
+    if (this.producer.finished) this.refuseToSend();
+    this.checkPeer();
+  }
+
+  async #awaitResult<T>(attempt: () => T | undefined): Promise<T | undefined> {
+    for (;;) {
+      const result = attempt();
+      if (result !== undefined) {
+        if (++this.#received % MESSAGES_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+        return result;
+      }
+      if (this.ended) return undefined;
+      if (this.armReceive()) await this.#ring();
+    }
+  }
+
+  async #ring(): Promise<void> {
+    this.#bell ??= new AsyncDoorbell(this.doorbell.fd);
+    await this.#bell.wait();
+    if (this.#bell.hungUp && this.refusal === undefined) this.doorbell.drain();
+  }
+}

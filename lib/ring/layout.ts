@@ -1,0 +1,109 @@
+/**
+ * Where everything lies in a ring's memfd; docs/ring-layout.md is the same in prose. Numbers only, no I/O.
+ *
+ * Invariant: every byte of the file is written by one side, its producer. The header page is written once, before the
+ * file is handed out, and copied by both sides once; nobody reads it again.
+ */
+import { ProtocolError } from "../errors.ts";
+
+export const RING_MAGIC = 0x4b4c4853; // "SHLK" in memory, little-endian
+export const LAYOUT_VERSION = 1;
+export const HEADER_BYTES = 4096;
+export const CONTROL_BYTES = 4096;
+export const DATA_OFFSET: number = HEADER_BYTES + CONTROL_BYTES;
+
+export const MIN_CAPACITY = 4096;
+export const MAX_CAPACITY: number = 2 ** 30; // so that 32-bit positions tell full from empty
+
+export const RECORD_HEADER_BYTES = 8;
+export const RECORD_ALIGN_BYTES = 8;
+/** Longest message, all its fragments together. */
+export const MAX_MESSAGE_BYTES: number = 2 ** 28;
+
+/** Index of each control word in an Int32Array over the file. Hot ones are 128 bytes apart: two cache lines, because
+ *  processors fetch lines in pairs. */
+export const TAIL: number = HEADER_BYTES / 4; //       bytes produced into this ring
+export const HEAD: number = TAIL + 32; //              bytes consumed from the other ring
+export const DATA_WAKE: number = TAIL + 64; //         asleep until the other side's TAIL gets here
+export const SPACE_WAKE: number = TAIL + 96; //        asleep until the other side's HEAD gets here
+export const STATE: number = TAIL + 128; //            STATE_FINISHED
+export const SCRATCH: number = TAIL + 160; //          never read by the other side; see peer-load.ts
+export const COLD: number = TAIL + 192; //             statistics, 64-bit each: low word, high word
+export const COLD_BYTES: number = COLD;
+export const COLD_MESSAGES: number = COLD + 2;
+export const COLD_DATA_WAKEUPS: number = COLD + 4; //  doorbells rung because of data in this ring
+export const COLD_SPACE_WAKEUPS: number = COLD + 6; // doorbells rung because of space made in the other ring
+
+/** A wake word is 0 while its writer is awake, else the position to wake at (a multiple of 8) and WAKE_ARMED.
+ *  DATA_WAKE with WAKE_GONE says that its writer will never read again. */
+export const WAKE_ARMED = 1;
+export const WAKE_GONE = 2;
+
+/** Nothing will be published after the present tail. */
+export const STATE_FINISHED = 1;
+
+/** Record flags, the upper half of the second header word. A whole message has FIRST and LAST. */
+export const FIRST = 1;
+export const LAST = 2;
+export const PAD = 4; // no message: fills the rest of the ring up to its end
+
+export type RingMemory = { readonly words: Int32Array; readonly bytes: Uint8Array };
+
+/** Views over the whole file. */
+export function ringMemory(buffer: ArrayBuffer): RingMemory {
+  return { words: new Int32Array(buffer), bytes: new Uint8Array(buffer) };
+}
+
+export function isCapacity(capacity: number): boolean {
+  return capacity >= MIN_CAPACITY && capacity <= MAX_CAPACITY && Number.isInteger(Math.log2(capacity));
+}
+
+/** Size of the memfd for a ring of `capacity` bytes. @throws RangeError unless it is a power of two in 4 KiB … 1 GiB */
+export function ringFileBytes(capacity: number): number {
+  if (!isCapacity(capacity)) {
+    throw new RangeError(`Cannot make a ring of "${capacity}" bytes: a power of two from 4096 to 2^30 is needed`);
+  }
+  return DATA_OFFSET + capacity;
+}
+
+/** Longest payload that goes in one record: with its header it fills half the ring. */
+export function maxPayloadBytes(capacity: number): number {
+  return capacity / 2 - RECORD_HEADER_BYTES;
+}
+
+export type RingSide = 0 | 1;
+
+export type RingHeader = { readonly channelId: number; readonly side: RingSide; readonly capacity: number };
+
+/** The header page's used part. Little-endian like all of the ring. */
+export function encodeHeader(header: RingHeader): Uint8Array<ArrayBuffer> {
+  const { channelId, side, capacity } = header;
+  const bytes = new Uint8Array(32);
+  const data = new DataView(bytes.buffer);
+  const words = [RING_MAGIC, LAYOUT_VERSION, channelId, side, capacity, HEADER_BYTES, DATA_OFFSET, 0];
+  for (const [index, word] of words.entries()) data.setUint32(index * 4, word, true);
+  return bytes;
+}
+
+/** Reads a header and believes nothing of it. @param fileBytes  what fstat says of the file
+ *  @throws ProtocolError naming the field */
+export function decodeHeader(page: Uint8Array, fileBytes: number): RingHeader {
+  const data = new DataView(page.slice(0, 32).buffer);
+  const word = (index: number): number => data.getUint32(index * 4, true);
+  expect("magic", word(0), RING_MAGIC);
+  expect("layout version", word(1), LAYOUT_VERSION);
+  expect("control offset", word(5), HEADER_BYTES);
+  expect("data offset", word(6), DATA_OFFSET);
+  const side = word(3);
+  if (side !== 0 && side !== 1) expect("side", side, 1);
+  const capacity = word(4);
+  if (!isCapacity(capacity)) {
+    throw new ProtocolError(`Cannot use the ring: capacity is "${capacity}", a power of two from 4096 to 2^30 is needed`);
+  }
+  expect("file size", fileBytes, ringFileBytes(capacity));
+  return { channelId: word(2), side: side === 1 ? 1 : 0, capacity };
+}
+
+function expect(field: string, found: number, wanted: number): void {
+  if (found !== wanted) throw new ProtocolError(`Cannot use the ring: ${field} is "${found}", "${wanted}" is needed`);
+}
