@@ -7,7 +7,7 @@ import type { Session } from "./session.ts";
 /** @throws FailureError when the policy hides the listing from this peer */
 export function startListing(session: Session, object: ObjectId, selector: string): void {
   const { core } = session;
-  authorize(core, session.owner, "list", selector);
+  authorize(core, session.owner, "list", "");
   const records = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
   let index = 0;
   if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));

@@ -26,6 +26,8 @@ export type ChannelOptions = {
   readonly spinUs?: number;
   /** Longest message that is accepted, its fragments together. */
   readonly maxMessageBytes?: number;
+  /** Called once, when this end closes for whatever reason. */
+  readonly onClose?: () => void;
 };
 
 export type ChannelParts = {
@@ -63,6 +65,7 @@ export class ChannelEnd implements Disposable {
   readonly #peer: Mapping;
   readonly #ownBytes: Uint8Array;
   readonly #maxMessageBytes: number;
+  readonly #onClose: (() => void) | undefined;
   #violation: Violation | undefined;
   #peerEnded: "finished" | "vanished" | undefined;
   #assembly: Assembly | undefined;
@@ -78,6 +81,7 @@ export class ChannelEnd implements Disposable {
     this.peerPid = options.peerPid;
     this.peerUid = options.peerUid;
     this.#maxMessageBytes = Math.min(options.maxMessageBytes ?? MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES);
+    this.#onClose = options.onClose;
     this.#own = parts.own;
     this.#peer = parts.peer;
     const own: RingMemory = ringMemory(parts.own.buffer);
@@ -252,6 +256,7 @@ export class ChannelEnd implements Disposable {
     this.doorbell.close();
     this.#own.close();
     this.#peer.close();
+    this.#onClose?.();
   }
 
   protected checkOpen(): void {

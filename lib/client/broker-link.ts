@@ -62,6 +62,7 @@ export class BrokerLink implements Disposable {
   readonly #sinks: Map<ObjectId, EventSink> = new Map();
   #manager: ObjectId = DISPLAY;
   #doorbell: AsyncDoorbell | undefined;
+  #doorbellFd: OwnedFd | undefined;
   #ended = false;
   /** The broker's version and the largest ring it grants, from its welcome. */
   welcome: { readonly version: string; readonly uid: number; readonly maxCapacity: number } | undefined;
@@ -120,8 +121,8 @@ export class BrokerLink implements Disposable {
 
   #makeDoorbell(): OwnedFd {
     const [ours, theirs] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-    using lent = ours;
-    this.#doorbell = new AsyncDoorbell(lent);
+    this.#doorbellFd = ours;
+    this.#doorbell = new AsyncDoorbell(ours);
     return theirs;
   }
 
@@ -276,18 +277,18 @@ export class BrokerLink implements Disposable {
     const doorbell = this.#doorbell;
     if (doorbell === undefined) throw new TypeError("Cannot wait asynchronously: connect with { wake: true }");
     let expired = false;
-    let expire: () => void = () => undefined;
-    const expiry = new Promise<void>((resolve) => {
-      expire = resolve;
-    });
-    const timer = timeoutMs < 0 ? undefined : setTimeout(() => { expired = true; expire(); }, timeoutMs);
+    const expire = (): void => {
+      expired = true;
+      doorbell.notify();
+    };
+    const timer = timeoutMs < 0 ? undefined : setTimeout(expire, timeoutMs);
     try {
       for (;;) {
         const state = this.dispatch();
         if (until()) return "done";
         if (state === "ended") return "ended";
         if (expired) return "timeout";
-        await Promise.race([doorbell.wait(), expiry]);
+        await doorbell.wait();
       }
     } finally {
       clearTimeout(timer);
@@ -305,6 +306,7 @@ export class BrokerLink implements Disposable {
     this.#ended = true;
     this.#doorbell?.close();
     this.#doorbell = undefined;
+    this.#doorbellFd?.close();
     this.#connection[Symbol.dispose]();
   }
 

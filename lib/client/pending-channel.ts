@@ -45,9 +45,8 @@ export class PendingChannel {
       throw new FailureError("invalid", `Cannot open the channel to "${this.#name}": "peer" came before "map"`);
     }
     this.#setup = undefined;
-    const channel = setup.complete(memfd, { peerPid, peerUid });
-    channel.onClose(() => this.#link.forget(this.#id, "shmlink_channel_v1"));
-    this.outcome = channel;
+    const onClose = (): void => this.#link.forget(this.#id, "shmlink_channel_v1");
+    this.outcome = setup.complete(memfd, { peerPid, peerUid, onClose });
   }
 
   #fail(error: Error): void {
