@@ -5,6 +5,7 @@
 import {
   type BorrowedFd,
   constants,
+  duplicateFd,
   errno,
   type OwnedFd,
   open,
@@ -25,6 +26,7 @@ import type { ObjectId } from "../util/brand.ts";
 import { startBroker } from "./activate.ts";
 import { type Entry, entryOf } from "./entry.ts";
 import { Listener, type ListenerOptions } from "./listener.ts";
+import { ListenerRegistry } from "./listener-registry.ts";
 import { PendingChannel } from "./pending-channel.ts";
 import { Service } from "./service.ts";
 
@@ -112,7 +114,9 @@ export class BrokerLink implements Disposable {
       id: this.#manager,
     });
     this.#sinks.set(this.#manager, ({ event }) => {
-      if (event.kind === "welcome") this.welcome = event;
+      if (event.kind !== "welcome") return;
+      const { version, uid, maxCapacity } = event;
+      this.welcome = { version, uid, maxCapacity };
     });
     const doorbell = options.wake === true ? this.#makeDoorbell() : open("/dev/null", constants.O_RDONLY);
     this.#connection.request(this.#manager, "shmlink_manager_v1", { kind: "hello", name: options.name.slice(0, 64), doorbell });
@@ -197,7 +201,7 @@ export class BrokerLink implements Disposable {
     const listener = new Listener(this, id);
     this.#sinks.set(id, (message) => listener.handle(message));
     const { counters, ...rest } = options;
-    this.request({ kind: "register_listener", id, ...rest, counters: counters.dup() });
+    this.request({ kind: "register_listener", id, ...rest, counters: duplicateFd(counters) });
     this.#answer(() => listener.settled, "the broker to register a listener");
     if (listener.failure !== undefined) {
       this.forget(id, "shmlink_listener_v1");
@@ -223,6 +227,11 @@ export class BrokerLink implements Disposable {
   reportFallback(address: string, port: number, reason: string): void {
     this.request({ kind: "report_fallback", address, port, reason });
     this.#connection.flush();
+  }
+
+  /** This connection as a supervisor of wrapped programs uses it. */
+  registry(): ListenerRegistry {
+    return new ListenerRegistry(this);
   }
 
   /** Queues a request of the manager. */

@@ -1,5 +1,5 @@
 /** A wrapped TCP listener in the broker's registry. */
-import type { OwnedFd } from "../../ffi/mod.ts";
+import type { BorrowedFd, OwnedFd } from "../../ffi/mod.ts";
 import type { FailureError } from "../errors.ts";
 import type { AnyEvent } from "../protocol/connection.ts";
 import type { ObjectId } from "../util/brand.ts";
@@ -15,7 +15,7 @@ export type ListenerOptions = {
   /** The process that listens. */
   readonly pid: number;
   /** Sealed memfd with three 64-bit counters; lent. */
-  readonly counters: OwnedFd;
+  readonly counters: BorrowedFd;
 };
 
 export class Listener implements Disposable {
