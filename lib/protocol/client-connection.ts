@@ -50,7 +50,7 @@ export class ClientConnection implements Disposable {
     const { requests } = INTERFACES[interfaceName];
     const opcode = opcodeOf(requests, request.kind);
     const description = requests[opcode];
-    const args = description === undefined ? [] : toArgs(description, request);
+    const args = description === undefined ? [] : toArgs<OwnedFd>(description, request);
     const entry = this.#checkObject(object, interfaceName, args);
     const destructor = description?.destructor === true;
     if (entry.deleted) closeFds({ args });

@@ -31,14 +31,14 @@ export function toTyped<Fd>(description: MessageDescription, args: readonly Arg<
 }
 
 /** A message's arguments in the order of the wire. */
-export function toArgs(description: MessageDescription, message: TypedMessage): Arg<OwnedFd>[] {
+export function toArgs<Fd>(description: MessageDescription, message: TypedMessage): Arg<Fd>[] {
   const fields = message as unknown as Readonly<Record<string, unknown>>; // its own type is made from the same XML
-  return description.args.map((arg) => toArg(arg, fields));
+  return description.args.map((arg) => toArg<Fd>(arg, fields));
 }
 
-function toArg({ kind, name }: ArgDescription, fields: Readonly<Record<string, unknown>>): Arg<OwnedFd> {
+function toArg<Fd>({ kind, name }: ArgDescription, fields: Readonly<Record<string, unknown>>): Arg<Fd> {
   const untyped = kind === "untyped_new_id" ? { interface: fields["interface"], version: fields["version"] } : {};
-  return { kind, value: fields[name], ...untyped } as Arg<OwnedFd>; // the compiler checked the fields where they were written
+  return { kind, value: fields[name], ...untyped } as Arg<Fd>; // the compiler checked the fields where they were written
 }
 
 /** The opcode of `kind`, which is its place in the table. @throws TypeError for a kind that is not in it */

@@ -89,7 +89,7 @@ export class ServerConnection implements Disposable {
     const { events } = INTERFACES[interfaceName];
     const opcode = opcodeOf(events, event.kind);
     const description = events[opcode];
-    const args = description === undefined ? [] : toArgs(description, event);
+    const args = description === undefined ? [] : toArgs<OwnedFd>(description, event);
     const entry = this.#core.objects.get(object);
     if (entry === undefined || this.#core.closed) return closeFds({ args });
     if (entry.interface !== interfaceName) {

@@ -71,7 +71,7 @@ class Parser {
       if (found === undefined) return attributes;
       const [, name = "", double, single = ""] = found;
       if (attributes.has(name)) throw this.#error(`Attribute "${name}" of <${element}> is there twice`);
-      attributes.set(name, this.#unescape(double ?? single));
+      attributes.set(name, this.#unescape(double ?? single, this.#at - found[0].length));
     }
   }
 
@@ -100,19 +100,21 @@ class Parser {
   #text(): string {
     const end = this.#source.indexOf("<", this.#at);
     const raw = this.#source.slice(this.#at, end < 0 ? undefined : end);
-    const text = this.#unescape(raw);
+    const text = this.#unescape(raw, this.#at);
     this.#at += raw.length;
     return text;
   }
 
-  #unescape(raw: string): string {
-    return raw.replace(/&([^;&\s]*);?/g, (whole: string, name: string) => {
+  /** @param start  where in the source `raw` stands, for the line of an error */
+  #unescape(raw: string, start: number): string {
+    return raw.replace(/&([^;&\s]*);?/g, (whole: string, name: string, offset: number) => {
       const code = /^#(?:x([0-9a-fA-F]{1,6})|(\d{1,7}))$/.exec(name);
       const point =
         code === null ? Number.NaN : Number.parseInt(code[1] ?? code[2] ?? "", code[1] === undefined ? 10 : 16);
       const value = code === null ? NAMED[name] : point <= 0x10ffff ? String.fromCodePoint(point) : undefined;
-      if (value === undefined || !whole.endsWith(";")) throw this.#error(`Unknown entity "${whole}"`);
-      return value;
+      if (value !== undefined && whole.endsWith(";")) return value;
+      this.#at = start + offset;
+      throw this.#error(`Unknown entity "${whole}"`);
     });
   }
 
