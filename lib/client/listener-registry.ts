@@ -2,8 +2,8 @@
  * The broker as a supervisor of wrapped programs needs it (the Registry of lib/wrap, by shape). A broker that goes away
  * must not hurt the program: what is asked of it then has no answer, and connections go over TCP.
  */
-import type { BorrowedFd } from "../../ffi/mod.ts";
-import { ProtocolError } from "../errors.ts";
+import { type BorrowedFd, SyscallError } from "../../ffi/mod.ts";
+import { FailureError, ProtocolError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_LISTENER_FLAGS as FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import type { BrokerLink } from "./broker-link.ts";
 import type { Listener } from "./listener.ts";
@@ -53,8 +53,9 @@ export class ListenerRegistry {
     try {
       return ask();
     } catch (error) {
-      if (error instanceof ProtocolError) this.#link.close();
-      else if (!this.#link.ended) throw error;
+      const expected = error instanceof ProtocolError || error instanceof FailureError || error instanceof SyscallError;
+      if (!expected) throw error;
+      this.#link.close(); // it broke the protocol, is silent, or is gone
       return undefined;
     }
   }

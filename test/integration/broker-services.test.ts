@@ -1,0 +1,127 @@
+/** Services and channels through a real broker: set-up, refusals, peers that go away, listings. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { constants, kill } from "../../ffi/mod.ts";
+import type { FailureError } from "../../lib/errors.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+
+let broker: TestBroker;
+
+beforeEach(() => {
+  broker = new TestBroker("[limits]\nmaxChannelsPerUser = 6\n");
+});
+
+afterEach(async () => {
+  await broker[Symbol.asyncDispose]();
+});
+
+function failureOf(act: () => unknown): FailureError {
+  try {
+    act();
+  } catch (error) {
+    return error as FailureError;
+  }
+  throw new Error("Nothing was thrown");
+}
+
+test("a channel carries messages both ways, and each end knows the other", async () => {
+  using server = broker.connect({ name: "server", wake: true });
+  using client = broker.connect({ name: "client", wake: true });
+  using service = server.listen("echo", { capacity: 8192 });
+  const [there, here] = await Promise.all([service.acceptAsync(), client.dialAsync("echo", { capacity: 4096 })]);
+  using near = here;
+  using far = there;
+  near.send(new Uint8Array([1, 2, 3]));
+  expect((await far?.receiveAsync())?.data).toEqual(new Uint8Array([1, 2, 3]));
+  far?.send(new Uint8Array([4]));
+  expect((await near.receiveAsync())?.data).toEqual(new Uint8Array([4]));
+  expect([near.peerPid, near.peerUid]).toEqual([process.pid, process.getuid?.()]);
+  const [entry] = client.list("echo").filter(({ kind }) => kind === "channel");
+  expect(entry?.details).toMatchObject({
+    state: "open",
+    capacity: { toService: 4096, toDialler: 8192 },
+    seals: ["shrink", "grow", "future-write", "seal"],
+    toService: { bytes: 3, messages: 1, fill: 0 },
+    toDialler: { bytes: 1, messages: 1, fill: 0 },
+  });
+});
+
+test("dial() of an unknown name says so at once", () => {
+  using link = broker.connect();
+  const error = failureOf(() => link.dial("nobody"));
+  expect(error.code).toBe("unknown-name");
+  expect(error.message).toContain('"nobody"');
+});
+
+test("listen() on a name in use names the holder, and the name is free when the holder leaves", async () => {
+  const holder = broker.connect();
+  using link = broker.connect();
+  holder.listen("taken");
+  const error = failureOf(() => link.listen("taken"));
+  expect(error.code).toBe("name-in-use");
+  expect(error.message).toContain(String(process.pid));
+  holder.close();
+  await waitUntil(() => link.list("taken").length === 0, "the name to be free");
+  link.listen("taken");
+});
+
+test("a channel disappears from listings when one end closes it", async () => {
+  using link = broker.connect({ wake: true });
+  using service = link.listen("short");
+  using other = broker.connect({ wake: true });
+  const [far, near] = await Promise.all([service.acceptAsync(), other.dialAsync("short")]);
+  near.close();
+  await waitUntil(() => !link.list().some(({ kind }) => kind === "channel"), "the channel to go");
+  expect(await far?.receiveAsync()).toBeUndefined();
+  far?.close();
+});
+
+test("a limit on channels refuses the next one and spares those that are up", async () => {
+  using link = broker.connect({ wake: true });
+  using service = link.listen("many");
+  using other = broker.connect({ wake: true });
+  const open = [];
+  for (let count = 0; count < 3; count++) {
+    open.push(...(await Promise.all([service.acceptAsync(), other.dialAsync("many")])));
+  }
+  const refusal = await other.dialAsync("many").catch((error: unknown) => error as FailureError);
+  expect(refusal).toMatchObject({ code: "quota" });
+  const [far, near] = open;
+  near?.send(new Uint8Array([9]));
+  expect((await far?.receiveAsync())?.data).toEqual(new Uint8Array([9]));
+  for (const channel of open) channel?.close();
+  await waitUntil(() => !link.list().some(({ kind }) => kind === "channel"), "the quota to come back");
+  const again = await Promise.all([service.acceptAsync(), other.dialAsync("many")]);
+  for (const channel of again) channel?.close();
+});
+
+test("a dialler whose service vanishes during the set-up is told", () => {
+  using service = new RawPeer(broker.connect({ name: "starter" }) && broker.socketPath);
+  service.greet();
+  service.send(message(3, 1, 4, ...text("mute"), 0));
+  using dialler = new RawPeer(broker.socketPath);
+  dialler.greet();
+  dialler.send(message(3, 2, 4, ...text("mute"), 0));
+  while (service.received.length < 2) service.next();
+  service.fd.close();
+  for (;;) {
+    const event = dialler.next();
+    if (event?.sender !== 4 || event.opcode !== 2) continue; // channel.failed
+    expect(event.body.getUint32(0, true)).toBe(7); // refused
+    break;
+  }
+});
+
+test("channels go on when the broker is killed", async () => {
+  using server = broker.connect({ wake: true });
+  using client = broker.connect({ wake: true });
+  using service = server.listen("lasting");
+  const [far, near] = await Promise.all([service.acceptAsync(), client.dialAsync("lasting")]);
+  kill(broker.pid, constants.SIGKILL);
+  await waitUntil(() => client.dispatch() === "ended", "the connection to end");
+  near.send(new Uint8Array([5]));
+  expect((await far?.receiveAsync())?.data).toEqual(new Uint8Array([5]));
+  near.close();
+  expect(await far?.receiveAsync()).toBeUndefined();
+  far?.close();
+});
