@@ -29,6 +29,8 @@ import type { ChannelRecord, ListenerRecord, Owner, ServiceRecord } from "./reco
 const RING = new Uint8Array([1]);
 /** A listing pauses above this much unsent output, so that a slow reader costs no memory. */
 const LISTING_HIGH_BYTES = 1 << 16;
+/** How long to wait when this user has too many descriptors in flight (ETOOMANYREFS). */
+const STARVED_MS = 10;
 
 /** What an object of this session stands for. */
 export type Handle = ServiceRecord | ListenerRecord | { readonly kind: "side"; readonly channel: ChannelRecord; readonly side: 0 | 1 };
@@ -44,6 +46,7 @@ export class Session {
   name = "";
   greeted = false;
   readonly #connection: ServerConnection;
+  readonly #reactor: Reactor;
   readonly #registration: Registration;
   readonly #onEnd: (session: Session) => void;
   #doorbell: OwnedFd | undefined;
@@ -62,6 +65,7 @@ export class Session {
     this.owner = owner;
     this.#connection = connection;
     this.#onEnd = wiring.onEnd;
+    this.#reactor = wiring.reactor;
     this.#registration = wiring.reactor.add(borrowFd(wiring.fd.number), constants.EPOLLIN, (events) => this.#ready(events));
   }
 
@@ -75,8 +79,7 @@ export class Session {
       for (const value of Object.values(event as object)) if (isOwnedFd(value)) value.close();
       return;
     }
-    this.#dirty = true;
-    this.core.touched.add(this);
+    this.#touch();
     try {
       this.#connection.send(object, name, event);
     } catch (error) {
@@ -103,8 +106,13 @@ export class Session {
   /** Sends a long list as fast as the peer reads it. */
   addListing(listing: Listing): void {
     this.#listings.push(listing);
-    this.core.touched.add(this);
+    this.#touch();
+  }
+
+  #touch(): void {
+    if (this.#ended) return;
     this.#dirty = true;
+    this.core.touched.add(this);
   }
 
   /** Sends what is queued, once per turn of the reactor, and rings the doorbell for it. */
@@ -135,18 +143,23 @@ export class Session {
       }
       result = this.#connection.flush();
     }
-    const blocked = result === "blocked";
-    if (blocked === this.#blocked || this.#ended) return;
+    this.#watchOutput(result === "blocked");
+  }
+
+  /** A full socket is waited for; too many descriptors in flight leave it writable, so that is tried again later. */
+  #watchOutput(waiting: boolean): void {
+    if (this.#ended) return;
+    const starved = waiting && this.#connection.starved;
+    if (starved) this.#reactor.setTimer(STARVED_MS, () => this.#touch());
+    const blocked = waiting && !starved;
+    if (blocked === this.#blocked) return;
     this.#blocked = blocked;
     this.#registration.modify(blocked ? constants.EPOLLIN | constants.EPOLLOUT : constants.EPOLLIN);
   }
 
   #ready(events: number): void {
     try {
-      if ((events & constants.EPOLLOUT) !== 0) {
-        this.#dirty = true;
-        this.core.touched.add(this);
-      }
+      if ((events & constants.EPOLLOUT) !== 0) this.#touch();
       if ((events & ~constants.EPOLLOUT) === 0) return;
       if (this.#connection.pump((message) => this.#dispatch(message)) === "ended") this.end();
     } catch (error) {
