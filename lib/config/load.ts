@@ -1,0 +1,170 @@
+/**
+ * Finds, reads, checks and merges the configuration. The first file of the search order counts, together with
+ * policy.d/*.toml beside it; what it leaves out has the built-in value. A problem is reported with file, line and column.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
+import { parse, TomlError } from "smol-toml";
+import { ConfigError } from "../errors.ts";
+import type { Problem } from "../policy/types.ts";
+import { locate } from "./locate.ts";
+import { BUILT_IN_RULES, builtInConfig, type ShmlinkConfig } from "./schema.ts";
+import { type PartialConfig, validate } from "./validate.ts";
+
+export { builtInConfig } from "./schema.ts";
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+export type LoadOptions = {
+  /** SHMLINK_CONFIG, XDG_CONFIG_HOME, HOME. */
+  readonly env: Env;
+  /** A file to read instead of searching; it has to exist. */
+  readonly path?: string;
+};
+
+/** `sources`: the files that were read, in order; empty when everything is built in. */
+export type Loaded = { readonly config: ShmlinkConfig; readonly sources: readonly string[] };
+export type Checked = Loaded & { readonly problems: readonly ConfigError[] };
+
+/** @throws ConfigError with the first problem */
+export function loadConfig(options: LoadOptions): Loaded {
+  const { config, sources, problems } = checkConfig(options);
+  if (problems[0] !== undefined) throw problems[0];
+  return { config, sources };
+}
+
+/** All problems, for `shmlink config check`; `config` is what remains without the wrong values. */
+export function checkConfig(options: LoadOptions): Checked {
+  const main = findConfig(options);
+  if (main === undefined) return { config: builtInConfig, sources: [], problems: [] };
+  const files = [readConfigFile(main, false), ...policyFiles(main).map((path) => readConfigFile(path, true))];
+  const config = merge(files);
+  const problems = files.flatMap((file) => file.problems);
+  problems.push(...duplicateRules(files), ...crossCheck(config, files[0]));
+  return { config, sources: files.map(({ path }) => path), problems };
+}
+
+/** Where a configuration is looked for, first to last. */
+export function searchPaths(env: Env): string[] {
+  const home = env["HOME"];
+  const xdg = env["XDG_CONFIG_HOME"];
+  // A relative one must be ignored: XDG Base Directory Specification
+  const directory = xdg && isAbsolute(xdg) ? xdg : home ? join(home, ".config") : undefined;
+  return [
+    ...(directory === undefined ? [] : [join(directory, "shmlink", "shmlink.toml")]),
+    "/etc/shmlink/shmlink.toml",
+  ];
+}
+
+type Source = { readonly path: string; readonly text: string };
+type ConfigFile = {
+  readonly path: string;
+  readonly values: PartialConfig;
+  readonly problems: ConfigError[];
+  readonly text: string;
+};
+
+function findConfig({ env, path }: LoadOptions): Source | undefined {
+  const named = path ?? (env["SHMLINK_CONFIG"] || undefined);
+  if (named !== undefined) {
+    const found = readIfThere(named);
+    if (found === undefined) throw new ConfigError(`Cannot read configuration "${named}": no such file`);
+    return found;
+  }
+  for (const candidate of searchPaths(env)) {
+    const found = readIfThere(candidate);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function readIfThere(path: string): Source | undefined {
+  try {
+    return { path, text: readFileSync(path, "utf8") };
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw new ConfigError(`Cannot read configuration "${path}": ${message(error)}`);
+  }
+}
+
+function policyFiles({ path }: Source): Source[] {
+  const directory = join(dirname(path), "policy.d");
+  try {
+    const names = readdirSync(directory).filter((name) => name.endsWith(".toml") && !name.startsWith("."));
+    return names.sort().flatMap((name) => readIfThere(join(directory, name)) ?? []);
+  } catch (error) {
+    if (isAbsent(error)) return [];
+    if (error instanceof ConfigError) throw error;
+    throw new ConfigError(`Cannot read policy directory "${directory}": ${message(error)}`);
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function readConfigFile({ path, text }: Source, onlyRules: boolean): ConfigFile {
+  try {
+    const { values, problems } = validate(parse(text, { integersAsBigInt: "asNeeded" }), onlyRules);
+    return { path, text, values, problems: problems.map((problem) => locatedError(path, text, problem)) };
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    // The first line of the parser's message; the rest is an excerpt of the file.
+    const reason = error.message.split("\n")[0] ?? "";
+    const problem = new ConfigError(
+      reason.replace("Invalid TOML document: ", "Invalid TOML: "),
+      `${path}:${error.line}:${error.column}`,
+    );
+    return { path, text, values: { sections: {}, rules: [] }, problems: [problem] };
+  }
+}
+
+function locatedError(path: string, text: string, problem: Problem): ConfigError {
+  const place = locate(text, problem.path);
+  return new ConfigError(problem.message, place === undefined ? path : `${path}:${place.line}:${place.column}`);
+}
+
+function merge(files: readonly ConfigFile[]): ShmlinkConfig {
+  const rules = files.flatMap(({ values }) => values.rules);
+  const named = new Set(rules.map(({ name }) => name));
+  const sections = files[0]?.values.sections;
+  return {
+    broker: { ...builtInConfig.broker, ...sections?.broker },
+    limits: { ...builtInConfig.limits, ...sections?.limits },
+    wrap: { ...builtInConfig.wrap, ...sections?.wrap },
+    rules: [...rules, ...BUILT_IN_RULES.filter(({ name }) => !named.has(name))],
+  };
+}
+
+function duplicateRules(files: readonly ConfigFile[]): ConfigError[] {
+  const seen = new Map<string, string>();
+  const problems: ConfigError[] = [];
+  for (const { path, text, values } of files) {
+    for (const [index, { name }] of values.rules.entries()) {
+      const first = seen.get(name);
+      if (first !== undefined && first !== path) {
+        problems.push(
+          locatedError(path, text, {
+            path: ["rule", index, "name"],
+            message: `rule "${name}": "${first}" has one of this name`,
+          }),
+        );
+      }
+      seen.set(name, path);
+    }
+  }
+  return problems;
+}
+
+function crossCheck({ limits }: ShmlinkConfig, file: ConfigFile | undefined): ConfigError[] {
+  const { defaultCapacityBytes, maxCapacityBytes } = limits;
+  if (file === undefined || defaultCapacityBytes <= maxCapacityBytes) return [];
+  const key =
+    file.values.sections.limits?.defaultCapacityBytes === undefined ? "maxCapacityBytes" : "defaultCapacityBytes";
+  const text = `"limits.defaultCapacityBytes" is ${defaultCapacityBytes}: it is above limits.maxCapacityBytes, ${maxCapacityBytes}`;
+  return [locatedError(file.path, file.text, { path: ["limits", key], message: text })];
+}

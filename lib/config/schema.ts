@@ -1,0 +1,99 @@
+/** What can be configured: types with the unit in each name, ranges, and the built-in values. */
+
+import { OPERATIONS, type Rule } from "../policy/types.ts";
+import { MAX_CAPACITY, MIN_CAPACITY } from "../ring/layout.ts";
+
+export const LOG_LEVELS = ["error", "warn", "info", "debug"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export type BrokerConfig = {
+  /** The broker ends when nobody was connected for so long; 0 for never. */
+  readonly idleMs: number;
+  readonly logLevel: LogLevel;
+};
+
+export type LimitsConfig = {
+  readonly maxSessionsPerUser: number;
+  readonly maxServicesPerUser: number;
+  /** Each side of a channel counts as one of its user's. */
+  readonly maxChannelsPerUser: number;
+  readonly maxListenersPerUser: number;
+  /** Rings of channels that the user is a side of. */
+  readonly maxSharedBytesPerUser: number;
+  /** Largest ring that can be asked for; a power of two. */
+  readonly maxCapacityBytes: number;
+  /** Ring of who asks for none in particular; a power of two. */
+  readonly defaultCapacityBytes: number;
+  /** Output that may wait for a peer that does not read, before its session ends. */
+  readonly maxQueuedBytes: number;
+};
+
+export type WrapConfig = {
+  /** Whether the TCP port of a wrapped listener stays reachable (--no-tcp: false). */
+  readonly exposeTcp: boolean;
+};
+
+export type ShmlinkConfig = {
+  readonly broker: BrokerConfig;
+  readonly limits: LimitsConfig;
+  readonly wrap: WrapConfig;
+  /** In the order in which they are asked. */
+  readonly rules: readonly Rule[];
+};
+
+/** One key: its built-in value, and what else it may be. */
+export type Field<T> = { readonly standard: T } & (
+  | { readonly kind: "integer"; readonly min: number; readonly max: number }
+  | { readonly kind: "power-of-two"; readonly min: number; readonly max: number }
+  | { readonly kind: "boolean" }
+  | { readonly kind: "choice"; readonly choices: readonly string[] }
+);
+
+type Section<T> = { readonly [K in keyof T]: Field<T[K]> };
+export type SectionName = "broker" | "limits" | "wrap";
+type Schema = { readonly [S in SectionName]: Section<ShmlinkConfig[S]> };
+
+const DAY_MS = 86_400_000;
+const MIB = 2 ** 20;
+const TIB = 2 ** 40;
+
+function count(standard: number): Field<number> {
+  return { kind: "integer", standard, min: 0, max: 2 ** 24 };
+}
+
+export const SCHEMA: Schema = {
+  broker: {
+    idleMs: { kind: "integer", standard: 60_000, min: 0, max: 7 * DAY_MS },
+    logLevel: { kind: "choice", standard: "info", choices: LOG_LEVELS },
+  },
+  limits: {
+    maxSessionsPerUser: count(1024),
+    maxServicesPerUser: count(4096),
+    maxChannelsPerUser: count(32_768),
+    maxListenersPerUser: count(4096),
+    maxSharedBytesPerUser: { kind: "integer", standard: 8 * 1024 * MIB, min: 0, max: TIB },
+    maxCapacityBytes: { kind: "power-of-two", standard: 256 * MIB, min: MIN_CAPACITY, max: MAX_CAPACITY },
+    defaultCapacityBytes: { kind: "power-of-two", standard: MIB, min: MIN_CAPACITY, max: MAX_CAPACITY },
+    maxQueuedBytes: { kind: "integer", standard: MIB, min: 65_536, max: 1024 * MIB },
+  },
+  wrap: {
+    exposeTcp: { kind: "boolean", standard: true },
+  },
+};
+
+/** Asked after the rules of the files, unless one of these has the same name. */
+export const BUILT_IN_RULES: readonly Rule[] = [
+  { name: "owner", action: "allow", who: ["owner"], what: OPERATIONS, service: "*" },
+];
+
+function standards<S extends SectionName>(section: S): ShmlinkConfig[S] {
+  const entries = Object.entries<Field<unknown>>(SCHEMA[section]).map(([key, field]) => [key, field.standard]);
+  return Object.fromEntries(entries); // as Section<> says, each key has a value of its type
+}
+
+export const builtInConfig: ShmlinkConfig = {
+  broker: standards("broker"),
+  limits: standards("limits"),
+  wrap: standards("wrap"),
+  rules: BUILT_IN_RULES,
+};

@@ -1,0 +1,169 @@
+import { afterAll, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { checkConfig, loadConfig } from "../../../lib/config/load.ts";
+import { builtInConfig, SCHEMA } from "../../../lib/config/schema.ts";
+import { ConfigError } from "../../../lib/errors.ts";
+
+const root = mkdtempSync(join(tmpdir(), "shmlink-config-"));
+afterAll(() => rmSync(root, { recursive: true }));
+let nFiles = 0;
+
+function write(files: Readonly<Record<string, string>>): string {
+  nFiles += 1;
+  const directory = join(root, String(nFiles));
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(directory, name)), { recursive: true });
+    writeFileSync(join(directory, name), text);
+  }
+  return directory;
+}
+
+/** The messages for a document, the file's name taken off. */
+function problems(text: string): string[] {
+  const path = join(write({ "shmlink.toml": text }), "shmlink.toml");
+  return checkConfig({ env: {}, path }).problems.map(({ message }) => message.replace(`${path}:`, ""));
+}
+
+const REPOSITORY = join(import.meta.dir, "../../..");
+
+test("the file that is delivered says exactly what is built in, key by key", () => {
+  const path = join(REPOSITORY, "config/shmlink.toml");
+  const { config, sources } = loadConfig({ env: {}, path });
+  expect(config).toEqual(builtInConfig);
+  expect(sources).toEqual([path, join(REPOSITORY, "config/policy.d/00-default.toml")]);
+  const document = Bun.TOML.parse(readFileSync(path, "utf8")) as Record<string, object>;
+  for (const [section, fields] of Object.entries(SCHEMA)) {
+    expect(Object.keys(document[section] ?? {}).sort()).toEqual(Object.keys(fields).sort());
+  }
+});
+
+test("without a file everything is built in", () => {
+  const empty = write({ "other.txt": "" });
+  expect(loadConfig({ env: { XDG_CONFIG_HOME: empty } }).config).toEqual(builtInConfig);
+});
+
+test("SHMLINK_CONFIG comes before XDG_CONFIG_HOME, which comes before ~/.config", () => {
+  const text = (idleMs: number): string => `[broker]\nidleMs = ${idleMs}\n`;
+  const home = write({
+    "named.toml": text(1),
+    "xdg/shmlink/shmlink.toml": text(2),
+    ".config/shmlink/shmlink.toml": text(3),
+  });
+  const env = { SHMLINK_CONFIG: join(home, "named.toml"), XDG_CONFIG_HOME: join(home, "xdg"), HOME: home };
+  const idle = (variables: Record<string, string>): number => loadConfig({ env: variables }).config.broker.idleMs;
+  expect(idle(env)).toBe(1);
+  expect(idle({ XDG_CONFIG_HOME: env.XDG_CONFIG_HOME, HOME: home })).toBe(2);
+  expect(idle({ XDG_CONFIG_HOME: "relative", HOME: home })).toBe(3);
+  expect(idle({ SHMLINK_CONFIG: "", HOME: home })).toBe(3);
+});
+
+test("a named file that is not there is an error, one that cannot be read too", () => {
+  expect(() => loadConfig({ env: { SHMLINK_CONFIG: join(root, "none.toml") } })).toThrow(/none\.toml": no such file/);
+  expect(() => loadConfig({ env: { SHMLINK_CONFIG: root } })).toThrow(/Cannot read configuration ".*EISDIR/);
+});
+
+test("what a file leaves out is built in", () => {
+  const path = join(write({ "c.toml": "[limits]\nmaxSessionsPerUser = 7\n" }), "c.toml");
+  const { config } = loadConfig({ env: {}, path });
+  expect(config.limits).toEqual({ ...builtInConfig.limits, maxSessionsPerUser: 7 });
+  expect(config.broker).toEqual(builtInConfig.broker);
+});
+
+test("a syntax error is one line with file, line and column", () => {
+  const path = join(write({ "c.toml": "[broker]\nidleMs = = 3\n" }), "c.toml");
+  let error: unknown;
+  try {
+    loadConfig({ env: {}, path });
+  } catch (caught) {
+    error = caught;
+  }
+  expect(error).toBeInstanceOf(ConfigError);
+  expect((error as ConfigError).message).toMatch(/c\.toml:2:10: Invalid TOML: [^\n]+$/);
+});
+
+test("every wrong key and value is reported with its line and column, a misspelt one with the right word", () => {
+  const text = `# a comment
+[broker]
+idleMs = "60"      # a string
+  logLvel = "info"
+
+[limit]
+x = 1
+[limits]
+maxSessionsPerUser = -1
+maxCapacityBytes = 1000000
+defaultCapacityBytes = 9_223_372_036_854_775_807
+maxQueuedBytes = 1e6
+[wrap]
+exposeTcp = 1
+`;
+  expect(problems(text)).toEqual([
+    '3:1: "broker.idleMs" is "60": a whole number from 0 to 604800000 is wanted',
+    '4:3: Unknown key "broker.logLvel": did you mean "logLevel"?',
+    '6:1: Unknown key "limit": did you mean "limits"?',
+    '9:1: "limits.maxSessionsPerUser" is -1: a whole number from 0 to 16777216 is wanted',
+    '10:1: "limits.maxCapacityBytes" is 1000000: a power of two from 4096 to 1073741824 is wanted',
+    '11:1: "limits.defaultCapacityBytes" is 9223372036854775807: a power of two from 4096 to 1073741824 is wanted',
+    '14:1: "wrap.exposeTcp" is 1: true or false is wanted',
+  ]);
+});
+
+test("a choice, a section that is no table, and names of Object.prototype are reported", () => {
+  expect(problems('broker.logLevel = "loud"')).toEqual([
+    '1:1: "broker.logLevel" is "loud": one of "error", "warn", "info", "debug" is wanted',
+  ]);
+  expect(problems("broker = 3")).toEqual(['1:1: "broker" is 3: a table is wanted, write [broker]']);
+  expect(problems("[broker]\nconstructor = 1\n[toString]\n")).toEqual([
+    '2:1: Unknown key "broker.constructor"',
+    '3:1: Unknown key "toString"',
+  ]);
+  expect(problems("[wrap]\nexposeTcp = 2020-01-01")).toHaveLength(1);
+});
+
+test("problems in rules have the line of their key, in the right one of several", () => {
+  const rule = (name: string, action: string): string =>
+    `[[rule]]\nname = "${name}"\naction = "${action}"\nwho = [\n  "any", # who =\n]\nwhat = ["dial"]\n`;
+  expect(problems(rule("a", "allow") + rule("b", "alow"))).toEqual([
+    '10:1: rule "b": action is "alow": "allow" or "deny" is wanted',
+  ]);
+  expect(problems(rule("a", "allow") + rule("a", "allow"))).toEqual(['9:1: rule "a": another rule has this name']);
+  expect(problems('[[rule]]\nname = "a"\n')).toHaveLength(3);
+  expect(problems('rule = [{ name = "a", action = "no", who = "any", what = ["dial"] }]')[0]).toStartWith("1:1: ");
+});
+
+test("a default capacity above the largest is reported at the key that the file has", () => {
+  expect(problems("[limits]\nmaxCapacityBytes = 4096")).toEqual([
+    '2:1: "limits.defaultCapacityBytes" is 1048576: it is above limits.maxCapacityBytes, 4096',
+  ]);
+});
+
+test("policy.d is read in the order of names, and the built-in rule comes last", () => {
+  const rule = (name: string): string => `[[rule]]\nname = "${name}"\naction = "deny"\nwho = 5\nwhat = ["dial"]\n`;
+  const directory = write({
+    "shmlink.toml": rule("first"),
+    "policy.d/20-c.toml": rule("third"),
+    "policy.d/10-b.toml": rule("second"),
+    "policy.d/readme.txt": "not toml =",
+    "policy.d/.hidden.toml": "not toml =",
+  });
+  const { config, sources } = loadConfig({ env: {}, path: join(directory, "shmlink.toml") });
+  expect(config.rules.map(({ name }) => name)).toEqual(["first", "second", "third", "owner"]);
+  expect(sources).toHaveLength(3);
+});
+
+test("a rule named owner replaces the built-in one; policy.d may hold nothing but rules, and no name twice", () => {
+  const rule = (name: string): string => `[[rule]]\nname = "${name}"\naction = "deny"\nwho = "any"\nwhat = ["dial"]\n`;
+  const directory = write({
+    "shmlink.toml": rule("owner"),
+    "policy.d/a.toml": `[broker]\nidleMs = 1\n`,
+    "policy.d/b.toml": rule("owner"),
+  });
+  const checked = checkConfig({ env: {}, path: join(directory, "shmlink.toml") });
+  expect(checked.config.rules.every(({ action }) => action === "deny")).toBe(true);
+  expect(checked.problems.map(({ message }) => message)).toEqual([
+    `${directory}/policy.d/a.toml:1:1: Key "broker" does not belong here: only [[rule]] may stand in policy.d`,
+    `${directory}/policy.d/b.toml:2:1: rule "owner": "${directory}/shmlink.toml" has one of this name`,
+  ]);
+});
