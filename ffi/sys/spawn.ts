@@ -10,6 +10,9 @@ import {
   CLONE_FILES,
   CLONE_VFORK,
   CLONE_VM,
+  F_GETFD,
+  F_SETFD,
+  FD_CLOEXEC,
   NSIG,
   PR_SET_NO_NEW_PRIVS,
   RLIMIT_NOFILE,
@@ -64,6 +67,9 @@ export type SpawnOptions = {
   readonly newSession?: boolean;
   /** Descriptors to install in the program, at these numbers; lent. Everything else of ours is close-on-exec. */
   readonly fds?: readonly { readonly from: number; readonly to: number }[];
+  /** Descriptors that this process inherited for the program, besides 0, 1 and 2. Runtimes mark them close-on-exec at
+   *  their start: Bun those from 3 on, Node also the first three; the mark is lifted while the program starts. */
+  readonly inheritedFds?: readonly number[];
   /** Classic BPF for seccomp(2), with a listener; `noNewPrivs` is needed without CAP_SYS_ADMIN. */
   readonly filter?: { readonly program: Uint8Array; readonly noNewPrivs: boolean };
 };
@@ -82,6 +88,15 @@ function spawnTable(): (...args: number[]) => number {
     entry = backend.pointer(address, { args: ["address", "i64", "i64"], result: "i32" });
   }
   return entry;
+}
+
+/** Lifts close-on-exec from `fds` until the returned function runs. Those that are not open are left alone. */
+function reveal(fds: readonly number[]): () => void {
+  const hidden = fds.filter((number) => calls.fcntl(number, F_GETFD, 0) === FD_CLOEXEC);
+  for (const number of hidden) calls.fcntl(number, F_SETFD, 0);
+  return () => {
+    for (const number of hidden) calls.fcntl(number, F_SETFD, FD_CLOEXEC);
+  };
 }
 
 function signalSteps(ignored: ReadonlySet<number>): Step[] {
@@ -174,7 +189,9 @@ export function spawn(options: SpawnOptions): Spawned {
   writeTable(steps);
   const shared = options.filter === undefined ? 0 : CLONE_FILES;
   check(calls.rtSigprocmask(SIG_BLOCK, fullMask.address, savedMask.address, 8), "rt_sigprocmask");
+  const hide = reveal([0, 1, 2, ...(options.inheritedFds ?? [])]);
   const pid = spawnTable()(table.address, steps.length, CLONE_VM | CLONE_VFORK | shared | SIGCHLD);
+  hide();
   check(calls.rtSigprocmask(SIG_SETMASK, savedMask.address, 0, 8), "rt_sigprocmask");
   check(pid, "clone");
   return finish(pid, steps, options.path);

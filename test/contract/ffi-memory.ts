@@ -1,0 +1,213 @@
+/** Contract: sealed memory files, and mapped regions that cannot be touched after they are closed. */
+import assert from "node:assert/strict";
+import { readFileSync, readlinkSync } from "node:fs";
+import {
+  addSeals,
+  constants,
+  fstat,
+  ftruncate,
+  getSeals,
+  loaded,
+  type Mapping,
+  mapShared,
+  memfdCreate,
+  type OwnedFd,
+  pipe,
+  write,
+} from "../../ffi/mod.ts";
+import { codeOf } from "./ffi-errors.ts";
+import type { Case } from "./suite.ts";
+
+const { F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE } = constants;
+const PAGE = 4096;
+
+/** koffi can detach its buffers on Node alone; elsewhere zero pages take the place of the memory. */
+const DETACHES: boolean =
+  loaded.backend.name !== "koffi" || !("Deno" in globalThis || process.versions["bun"] !== undefined);
+
+function makeFile(name: string, sizeBytes: number): OwnedFd {
+  const file = memfdCreate(name);
+  ftruncate(file, sizeBytes);
+  return file;
+}
+
+function isMapped(name: string): boolean {
+  return readFileSync("/proc/self/maps", "utf8").includes(`/memfd:${name} `);
+}
+
+const SEALS: readonly Case[] = [
+  {
+    name: "a memfd has its name, its size and no execute bit",
+    run() {
+      using file = makeFile("named", 12345);
+      assert.equal(readlinkSync(`/proc/self/fd/${file.number}`), "/memfd:named (deleted)");
+      assert.equal(fstat(file).sizeBytes, 12345);
+    },
+  },
+  {
+    name: "seals are added, read and enforced",
+    run() {
+      using file = makeFile("sealed", PAGE);
+      addSeals(file, F_SEAL_SHRINK | F_SEAL_GROW);
+      assert.equal(getSeals(file) & (F_SEAL_SHRINK | F_SEAL_GROW), F_SEAL_SHRINK | F_SEAL_GROW);
+      assert.equal(
+        codeOf(() => ftruncate(file, 0)),
+        "EPERM",
+      );
+      assert.equal(
+        codeOf(() => ftruncate(file, 2 * PAGE)),
+        "EPERM",
+      );
+      addSeals(file, F_SEAL_SEAL);
+      assert.equal(
+        codeOf(() => addSeals(file, F_SEAL_WRITE)),
+        "EPERM",
+      );
+    },
+  },
+  {
+    name: "F_SEAL_FUTURE_WRITE leaves the first mapping writable and refuses the next",
+    run() {
+      using file = makeFile("future", PAGE);
+      using producer = mapShared(file, PAGE, "read-write");
+      addSeals(file, F_SEAL_FUTURE_WRITE);
+      new Uint8Array(producer.buffer)[5] = 55;
+      assert.equal(
+        codeOf(() => mapShared(file, PAGE, "read-write")),
+        "EPERM",
+      );
+      assert.equal(
+        codeOf(() => write(file, new Uint8Array(1))),
+        "EPERM",
+      );
+      using consumer = mapShared(file, PAGE, "read");
+      assert.equal(new Uint8Array(consumer.buffer)[5], 55);
+    },
+  },
+  {
+    name: "F_SEAL_WRITE is EBUSY while somebody maps it writable",
+    run() {
+      using file = makeFile("busy", PAGE);
+      const mapping = mapShared(file, PAGE, "read-write");
+      assert.equal(
+        codeOf(() => addSeals(file, F_SEAL_WRITE)),
+        "EBUSY",
+      );
+      mapping.close();
+      addSeals(file, F_SEAL_WRITE);
+    },
+  },
+  {
+    name: "what cannot carry seals answers EINVAL",
+    run() {
+      const { reader, writer } = pipe();
+      assert.equal(
+        codeOf(() => getSeals(reader)),
+        "EINVAL",
+      );
+      reader.close();
+      writer.close();
+    },
+  },
+];
+
+/** Touches every view that was made while the mapping was open, as code with a bug would. */
+function assertHarmless(words: Int32Array, bytes: Uint8Array, old: number): void {
+  if (DETACHES) {
+    assert.deepEqual([words.length, bytes.length, words.buffer.byteLength], [0, 0, 0]);
+    assert.throws(() => Atomics.load(words, 0));
+    assert.throws(() => Atomics.store(words, 0, 1));
+    assert.throws(() => new Uint8Array(words.buffer));
+  }
+  bytes[0] = 99;
+  assert.notEqual(words[1], old);
+  assert.notEqual(bytes[4], old);
+}
+
+function views(mapping: Mapping): { words: Int32Array<ArrayBuffer>; bytes: Uint8Array } {
+  return { words: new Int32Array(mapping.buffer), bytes: new Uint8Array(mapping.buffer) };
+}
+
+const MAPPINGS: readonly Case[] = [
+  {
+    name: "two mappings of a file are the same memory, also for Atomics",
+    run() {
+      using file = makeFile("shared", PAGE);
+      using left = mapShared(file, PAGE, "read-write");
+      using right = mapShared(file, PAGE, "read");
+      const written = new Int32Array(left.buffer);
+      const seen = new Int32Array(right.buffer);
+      for (let value = 1; value < 1000; value++) {
+        Atomics.store(written, value % 1024, value);
+        assert.equal(Atomics.load(seen, value % 1024), value);
+      }
+      assert.equal(Atomics.add(written, 0, 41), Atomics.load(seen, 0) - 41);
+    },
+  },
+  {
+    name: "a mapping outlives the descriptor it was made from",
+    run() {
+      const file = makeFile("outlived", PAGE);
+      using mapping = mapShared(file, PAGE, "read-write");
+      file.close();
+      const { bytes } = views(mapping);
+      bytes[4095] = 7;
+      assert.equal(bytes[4095], 7);
+    },
+  },
+  {
+    name: "after close() no view reaches the memory, and the file keeps what it held",
+    run() {
+      using file = makeFile("closed", PAGE);
+      const mapping = mapShared(file, PAGE, "read-write");
+      const { words, bytes } = views(mapping);
+      words[1] = 42;
+      mapping.close();
+      mapping.close();
+      assert.ok(mapping.closed && !isMapped("closed"));
+      assert.throws(() => mapping.buffer, /closed/);
+      assertHarmless(words, bytes, 42);
+      using again = mapShared(file, PAGE, "read");
+      assert.deepEqual([...new Int32Array(again.buffer, 0, 2)], [0, 42]);
+    },
+  },
+  {
+    name: "closed mappings stay harmless under a storm of collections",
+    async run() {
+      using file = makeFile("storm", PAGE * 16);
+      for (let round = 0; round < 40; round++) {
+        const kept = Array.from({ length: 10 }, () => mapShared(file, PAGE * 16, "read-write"));
+        const all = kept.map(views);
+        for (const { words } of all) words[1] = 1000 + round;
+        for (const mapping of kept) mapping.close();
+        collect(round);
+        for (const { words, bytes } of all) assertHarmless(words, bytes, 1000 + round);
+        if (round % 10 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+      }
+      assert.ok(!isMapped("storm"));
+    },
+  },
+  {
+    name: "an open mapping survives collections after its views are gone",
+    async run() {
+      using file = makeFile("kept", PAGE);
+      using mapping = mapShared(file, PAGE, "read-write");
+      (() => {
+        new Int32Array(mapping.buffer)[3] = 333;
+      })();
+      for (let round = 0; round < 20; round++) collect(round);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      assert.equal(new Int32Array(mapping.buffer)[3], 333);
+      assert.ok(isMapped("kept"));
+    },
+  },
+];
+
+/** Garbage enough for the collector, and a collection by hand where the runtime has one. */
+function collect(round: number): void {
+  for (let index = 0; index < 200; index++) new Array(200).fill({ round, index });
+  (globalThis as { Bun?: { gc(force: boolean): void } }).Bun?.gc(true);
+  (globalThis as { gc?: () => void }).gc?.();
+}
+
+export const MEMORY_CASES: readonly Case[] = [...SEALS, ...MAPPINGS];
