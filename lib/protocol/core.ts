@@ -199,6 +199,8 @@ export class Core {
   }
 }
 
+type BoundArg = Extract<Arg<OwnedFd>, { kind: "untyped_new_id" }>;
+
 export function newEntry(interfaceName: InterfaceName, version: number): Entry {
   return { interface: interfaceName, version, data: undefined, deleted: false };
 }
@@ -214,12 +216,14 @@ function childEntry(spec: ArgDescription | undefined, parent: Entry): Entry {
   return newEntry(name, Math.min(parent.version, INTERFACES[name].version));
 }
 
-function boundEntry(name: string, version: number): Entry {
+/** libwayland too reports this for the registry, with a code of wl_display's. */
+function boundEntry({ interface: name, version }: BoundArg, registry: ObjectId): Entry {
+  const where = { objectId: registry, wireCode: WL_DISPLAY_ERROR.invalid_object };
   const shown = JSON.stringify(name.slice(0, 64)); // it goes into logs
-  if (!isInterfaceName(name)) throw displayError("invalid_object", `Cannot bind ${shown}: there is no such interface`);
+  if (!isInterfaceName(name)) throw new ProtocolError(`Cannot bind ${shown}: there is no such interface`, where);
   const newest = INTERFACES[name].version;
   if (version >= 1 && version <= newest) return newEntry(name, version);
-  throw displayError("invalid_object", `Cannot bind version ${version} of ${shown}: there are 1 to ${newest}`);
+  throw new ProtocolError(`Cannot bind version ${version} of ${shown}: there are 1 to ${newest}`, where);
 }
 
 function isInterfaceName(name: string): name is InterfaceName {
