@@ -144,10 +144,7 @@ export class Core {
       const spec = description.args[index];
       if (arg.kind === "object" && this.#options.incoming === "requests") this.#checkObject(arg.value, spec);
       if (arg.kind !== "new_id" && arg.kind !== "untyped_new_id") continue;
-      this.#insert(
-        arg.value,
-        arg.kind === "new_id" ? childEntry(spec, parent) : boundEntry(arg.interface, arg.version),
-      );
+      this.#insert(arg.value, arg.kind === "new_id" ? childEntry(spec, parent) : boundEntry(arg, message.object));
       created.push(arg.value);
     }
     return created;
