@@ -19,7 +19,8 @@ const ARGS: Record<ArgKind, string> = {
 };
 const RESULTS: Record<Signature["result"], string> = { i32: "int32_t", i64: "int64_t" };
 
-/** koffi registers prototypes by name in one table for the process, also across copies of this module. */
+/** koffi registers prototypes by name in one table for the process, which workers and copies of this module share. */
+const PREFIX = `shmlink_${Math.random().toString(36).slice(2)}`;
 let prototypes = 0;
 
 function numeric(fn: unknown, signature: Signature): NativeFunction {
@@ -36,7 +37,7 @@ export function createKoffiBackend(koffi: Koffi, detach: (buffer: ArrayBuffer) =
       return numeric(fn, signature);
     },
     pointer(address, signature) {
-      const name = `shmlink_${process.pid}_${Date.now()}_${prototypes++}`;
+      const name = `${PREFIX}_${prototypes++}`;
       const prototype = koffi.proto(name, RESULTS[signature.result], argNames(signature));
       return numeric(koffi.decode(BigInt(address), prototype), signature);
     },
