@@ -38,8 +38,9 @@ export function listenOn(path: string): OwnedFd {
   });
 }
 
-/** Removes the socket file that a broker leaves, unless somebody (systemd, a new broker) listens there.
- *  To be called when our own listener is closed. */
+/** Removes the socket file that a broker leaves, unless a new one listens there already. To be called when our own
+ *  listener is closed, and never for a socket that a service manager keeps: asking whether somebody listens there is a
+ *  connection, which would make it start us again. */
 export function removeSocket(path: string): void {
   withLock(path, () => {
     const state = probe(path);
