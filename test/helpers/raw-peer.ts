@@ -1,10 +1,10 @@
 /** A peer that speaks the wire byte by byte, and may lie: for what a client library would never send. */
 import {
   type BorrowedFd,
-  constants,
   connect,
-  open,
+  constants,
   type OwnedFd,
+  open,
   poll,
   recvmsg,
   sendmsg,
