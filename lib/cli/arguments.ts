@@ -1,0 +1,121 @@
+/**
+ * Checks the words of a command line against a command's definition and puts them into one plain form
+ * (`--name=value`, `--flag`, `--no-flag`, then "--" and positionals), so that citty's parser, which lets unknown
+ * options and missing values pass, and each runtime's parseArgs below it, only ever see what is right.
+ */
+import type { ArgDef } from "citty";
+import { suggest } from "../util/suggest.ts";
+import type { ArgsDef, Command } from "./command.ts";
+import { UsageError } from "./usage-error.ts";
+
+export type Checked = { readonly words: readonly string[]; readonly program: readonly string[] };
+
+type Option = { readonly name: string; readonly definition: ArgDef };
+
+/** @throws UsageError */
+export function checkArguments(words: readonly string[], command: Command): Checked {
+  const options: string[] = [];
+  const positionals: string[] = [];
+  let index = 0;
+  for (; index < words.length; index++) {
+    const word = words[index] ?? "";
+    if (word === "--") break;
+    if (!word.startsWith("-") || word === "-") {
+      if (command.takesProgram === true) break;
+      positionals.push(word);
+    } else if (word.startsWith("--")) {
+      index += takeLong(word, words[index + 1], command, options);
+    } else {
+      index += takeShort(word, words[index + 1], command, options);
+    }
+  }
+  const rest = words.slice(words[index] === "--" ? index + 1 : index);
+  if (command.takesProgram !== true) positionals.push(...rest);
+  checkCount(positionals, command);
+  return { words: [...options, "--", ...positionals], program: command.takesProgram === true ? rest : [] };
+}
+
+/** @returns how many of the following words it used up */
+function takeLong(word: string, next: string | undefined, command: Command, options: string[]): number {
+  const equals = word.indexOf("=");
+  const name = word.slice(2, equals < 0 ? undefined : equals);
+  const value = equals < 0 ? undefined : word.slice(equals + 1);
+  const found = findLong(name, command.args);
+  if (found !== undefined) return takeOption(found, word, value, next, options);
+  const negated = name.startsWith("no-") ? findLong(name.slice(3), command.args) : undefined;
+  if (negated?.definition.type === "boolean" && negated.definition.default === true && value === undefined) {
+    options.push(`--no-${negated.name}`);
+    return 0;
+  }
+  throw unknownOption(`--${name}`, command);
+}
+
+/** One letter, or several flags in one word, the last of which may have a value. */
+function takeShort(word: string, next: string | undefined, command: Command, options: string[]): number {
+  for (let at = 1; at < word.length; at++) {
+    const found = findShort(word[at] ?? "", command.args);
+    if (found === undefined) throw unknownOption(`-${word[at]}`, command);
+    if (found.definition.type !== "boolean") {
+      const attached = word.slice(at + 1).replace(/^=/, "");
+      return takeOption(found, `-${word[at]}`, attached === "" ? undefined : attached, next, options);
+    }
+    options.push(`--${found.name}`);
+  }
+  return 0;
+}
+
+function takeOption(
+  { name, definition }: Option,
+  word: string,
+  value: string | undefined,
+  next: string | undefined,
+  options: string[],
+): number {
+  if (definition.type === "boolean") {
+    if (value !== undefined) throw new UsageError(`Cannot use "${word}": --${name} takes no value`);
+    options.push(`--${name}`);
+    return 0;
+  }
+  const given = value ?? next;
+  if (given === undefined || given === "" || (value === undefined && given.startsWith("-"))) {
+    const hint = definition.valueHint === undefined ? "" : ` ${definition.valueHint}`;
+    throw new UsageError(`Missing value: --${name} needs one; write --${name}=${hint.trim() || "VALUE"}`);
+  }
+  options.push(`--${name}=${given}`);
+  return value === undefined ? 1 : 0;
+}
+
+function findLong(name: string, args: ArgsDef): Option | undefined {
+  const definition = Object.hasOwn(args, name) ? args[name] : undefined;
+  return definition === undefined || definition.type === "positional" ? undefined : { name, definition };
+}
+
+function findShort(letter: string, args: ArgsDef): Option | undefined {
+  for (const [name, definition] of Object.entries(args)) {
+    if ("alias" in definition && definition.alias === letter) return { name, definition };
+  }
+  return undefined;
+}
+
+function unknownOption(option: string, command: Command): UsageError {
+  const known = Object.entries(command.args).flatMap(([name, { type, default: value }]) => {
+    if (type === "positional") return [];
+    return type === "boolean" && value === true ? [`--no-${name}`] : [`--${name}`];
+  });
+  const hint = suggest(option, known).replace(/^: /, "; ") || `; see "shmlink ${command.name} --help"`;
+  return new UsageError(`Unknown option: "${option}" is none of "shmlink ${command.name}"${hint}`);
+}
+
+function checkCount(positionals: readonly string[], command: Command): void {
+  const expected = Object.entries(command.args).filter(([, { type }]) => type === "positional");
+  const missing = expected.find(([, { required }], index) => required !== false && positionals[index] === undefined);
+  if (missing !== undefined) {
+    const name = missing[0].toUpperCase();
+    throw new UsageError(`Missing argument: "shmlink ${command.name}" needs ${name}; see "shmlink ${command.name} --help"`);
+  }
+  const extra = positionals[expected.length];
+  if (extra !== undefined) {
+    const most = expected.length === 0 ? "takes none" : `takes ${expected.length} at most`;
+    throw new UsageError(`Unexpected argument: "${extra}", "shmlink ${command.name}" ${most}`);
+  }
+}

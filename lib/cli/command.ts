@@ -1,0 +1,50 @@
+/** What a command is: citty's definition, with what its help needs to teach. One file a command under commands/. */
+import type { ArgsDef, CommandDef, ParsedArgs } from "citty";
+import type { LauncherState } from "./launcher.ts";
+
+export type { ArgsDef } from "citty";
+
+/** What a command is given besides its own arguments. */
+export type CommandInput = {
+  /** Words that belong to the program to run, for commands that `takesProgram`. */
+  readonly program: readonly string[];
+  readonly verbose: boolean;
+  readonly launcher: LauncherState;
+};
+
+export type CommandSpec<T extends ArgsDef> = {
+  readonly name: string;
+  /** One line, for the list of commands. */
+  readonly summary: string;
+  /** What it is for and what one should know; lines of up to 100 characters. */
+  readonly description: string;
+  readonly args: T;
+  /** Command lines that work when pasted, each with what it does. */
+  readonly examples: readonly (readonly [line: string, what: string])[];
+  /** The words after "--", or from the first that is no option, are a program and its arguments. */
+  readonly takesProgram?: boolean;
+  /** @returns the exit code */
+  readonly run: (args: ParsedArgs<T>, input: CommandInput) => number | Promise<number>;
+};
+
+/** A command whose argument types were checked where it was defined. */
+export type Command = Omit<CommandSpec<ArgsDef>, "run"> & { toCitty(input: CommandInput): CommandDef };
+
+/** Every command has these. */
+export const COMMON_ARGS = {
+  verbose: { type: "boolean", alias: "v", description: "say more, and why something failed" },
+  help: { type: "boolean", alias: "h", description: "show this help" },
+} as const satisfies ArgsDef;
+
+export function makeCommand<const T extends ArgsDef>(spec: CommandSpec<T>): Command {
+  const args = { ...spec.args, ...COMMON_ARGS };
+  return {
+    ...spec,
+    args,
+    toCitty: (input) => ({
+      meta: { name: spec.name, description: spec.summary },
+      args,
+      run: (context) => spec.run(context.args as ParsedArgs<T>, input),
+    }),
+  };
+}

@@ -1,0 +1,76 @@
+/** `shmlink broker`: the broker in the foreground, on inherited sockets or on its own. */
+import { getsockname, type OwnedFd, readUnixAddress } from "../../../ffi/mod.ts";
+import { runBroker } from "../../broker/broker.ts";
+import { loadConfig } from "../../config/load.ts";
+import type { ShmlinkConfig } from "../../config/schema.ts";
+import { takeListeners } from "../../transport/activation.ts";
+import { brokerSocketPath, listenOn, prepareSocketDirectory, removeSocket } from "../../transport/socket-path.ts";
+import { type Command, makeCommand } from "../command.ts";
+import { OK } from "../exit-codes.ts";
+import { createLogger } from "../logger.ts";
+import { parseWhole } from "../numbers.ts";
+import { UsageError } from "../usage-error.ts";
+
+const MAX_IDLE_MS = 7 * 86_400_000;
+
+export const command: Command = makeCommand({
+  name: "broker",
+  summary: "run the broker in the foreground",
+  description: `Runs the broker until SIGTERM or SIGINT, or until nobody was connected for the idle time of the
+configuration. Normally nobody has to: every other command starts one, and systemd does after "shmlink
+install". Sockets named "shmlink" that a service manager passes on (LISTEN_FDS) are taken; otherwise
+the socket is $SHMLINK_SOCKET, else $XDG_RUNTIME_DIR/shmlink/broker.sock, else /run/shmlink/broker.sock
+for root or /tmp/shmlink-UID/broker.sock. READY, STOPPING and WATCHDOG are told to $NOTIFY_SOCKET.`,
+  args: {
+    socket: { type: "string", valueHint: "PATH", description: "make this socket; not with inherited ones" },
+    "idle-ms": { type: "string", valueHint: "MS", description: "end after so long without a connection; 0 for never" },
+    config: { type: "string", valueHint: "FILE", description: "read this configuration instead of searching for one" },
+  },
+  examples: [
+    ["shmlink broker -v --idle-ms=0", "stay, and say what happens"],
+    [
+      'systemd-socket-activate -l "$DIR/broker.sock" --fdname=shmlink shmlink broker',
+      'started by the first connection; clients set SHMLINK_SOCKET="$DIR/broker.sock"',
+    ],
+  ],
+  run: ({ socket, "idle-ms": idleMs, config: configPath }, { verbose }) => {
+    const env = process.env;
+    const { config, sources } = loadConfig({ env, ...(configPath === undefined ? {} : { path: configPath }) });
+    const effective = withIdleMs(config, idleMs);
+    const isTerminal = process.stderr.isTTY === true;
+    const logger = createLogger({ level: verbose ? "debug" : effective.broker.logLevel, env, isTerminal });
+    const notified = env["NOTIFY_SOCKET"] !== undefined;
+    const { listeners, paths, inherited } = takeSockets(socket);
+    logger.debug(sources.length === 0 ? "Configuration: built in" : `Configuration: ${sources.join(", ")}`);
+    logger.info(`Serving ${paths.join(", ")}`);
+    const signal = runBroker({ listeners, config: effective, logger, env });
+    // A service manager keeps its sockets, and asking them whether they live would start us again.
+    if (!inherited || !notified) for (const path of paths) removeSocket(path);
+    logger.info(signal === undefined ? "Stopped: nobody was connected" : `Stopped by signal ${signal}`);
+    return OK;
+  },
+});
+
+function withIdleMs(config: ShmlinkConfig, text: string | undefined): ShmlinkConfig {
+  if (text === undefined) return config;
+  return { ...config, broker: { ...config.broker, idleMs: parseWhole(text, "--idle-ms", MAX_IDLE_MS) } };
+}
+
+type Sockets = { readonly listeners: readonly OwnedFd[]; readonly paths: readonly string[]; readonly inherited: boolean };
+
+function takeSockets(path: string | undefined): Sockets {
+  const inherited = takeListeners("shmlink");
+  if (inherited !== undefined && inherited.length > 0) {
+    if (path === undefined) return { listeners: inherited, paths: inherited.map(pathOf), inherited: true };
+    for (const listener of inherited) listener.close();
+    throw new UsageError(`Cannot use --socket "${path}": sockets were passed on by LISTEN_FDS; leave one of them out`);
+  }
+  const uid = process.geteuid?.() ?? 0;
+  const own = brokerSocketPath(path === undefined ? process.env : { SHMLINK_SOCKET: path }, uid);
+  prepareSocketDirectory(own, uid);
+  return { listeners: [listenOn(own)], paths: [own], inherited: false };
+}
+
+function pathOf(listener: OwnedFd): string {
+  return readUnixAddress(getsockname(listener)) ?? "";
+}

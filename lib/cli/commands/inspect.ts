@@ -1,0 +1,62 @@
+/** `shmlink inspect`: one thing whole. */
+import { BrokerLink } from "../../client/broker-link.ts";
+import type { Entry } from "../../client/entry.ts";
+import { FailureError } from "../../errors.ts";
+import { suggest } from "../../util/suggest.ts";
+import { type Command, makeCommand } from "../command.ts";
+import { OK } from "../exit-codes.ts";
+import { printRecord } from "../output.ts";
+import { renderRecord } from "../record-text.ts";
+import { type EntryRecord, toRecord } from "../records.ts";
+
+export const command: Command = makeCommand({
+  name: "inspect",
+  summary: "show all there is to know about one of them",
+  description: `Shows one service, channel or wrapped listener whole: its owner, sizes, seals, how full its rings are,
+bytes, messages, wake-ups sent and saved, and the policy rule that allowed it. A service is shown with
+its channels. NAME is looked for as a service first, then as a listener (tcp:ADDRESS:PORT, or its port
+alone), then as an id of "shmlink ls".`,
+  args: {
+    name: { type: "positional", required: true, description: "name or id, as in \"shmlink ls\"" },
+    json: { type: "boolean", description: "one JSON object" },
+  },
+  examples: [
+    ["shmlink inspect files", "the service \"files\" and who is connected to it"],
+    ["shmlink inspect 8123 --json", "the wrapped listener on port 8123, for a program"],
+  ],
+  run: ({ name, json }) => {
+    using link = BrokerLink.connect({ name: "shmlink inspect" });
+    const record = inspect(link, name);
+    printRecord(record, { json: json === true, text: () => renderRecord(record) });
+    return OK;
+  },
+});
+
+/** @throws FailureError "unknown-name" */
+function inspect(link: BrokerLink, selector: string): EntryRecord & { readonly kind: Entry["kind"] } {
+  const entries = link.list(selector);
+  const best = entries.find((entry) => rank(entry, selector) === Math.min(...entries.map((each) => rank(each, selector))));
+  if (best === undefined) throw unknownName(link, selector);
+  const { id, name, owner, ...details } = toRecord(best);
+  const record = { kind: best.kind, id, name, owner, ...details };
+  if (best.kind !== "service") return record;
+  const channels = entries.filter(({ kind, details: { service } }) => kind === "channel" && service === best.id);
+  return { ...record, channels: channels.map(toRecord) };
+}
+
+/** The most telling match first. A number is a port before it is an id. */
+function rank({ kind, name, id }: Entry, selector: string): number {
+  if (kind === "service" && name === selector) return 0;
+  if (kind === "listener" && (name === selector || String(id) !== selector)) return 1;
+  if (kind === "channel" && name === selector) return 2;
+  return 3;
+}
+
+function unknownName(link: BrokerLink, selector: string): FailureError {
+  const known = link.list().filter(({ kind }) => kind !== "broker");
+  const hint = suggest(selector, known.map(({ name }) => name)).replace(/^: /, "; ");
+  return new FailureError(
+    "unknown-name",
+    `Cannot inspect "${selector}": nothing has this name, port or id${hint || '; "shmlink ls" shows what there is'}`,
+  );
+}

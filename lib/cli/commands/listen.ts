@@ -1,0 +1,76 @@
+/** `shmlink listen`: offers a name and connects who dials it to stdin and stdout. */
+import { constants } from "../../../ffi/mod.ts";
+import type { Channel } from "../../channel/channel.ts";
+import { BrokerLink } from "../../client/broker-link.ts";
+import type { Service } from "../../client/service.ts";
+import { FailureError } from "../../errors.ts";
+import { type Command, makeCommand } from "../command.ts";
+import { CopyLoop } from "../copy/session.ts";
+import { OK } from "../exit-codes.ts";
+import { parseCapacity } from "../numbers.ts";
+
+export const command: Command = makeCommand({
+  name: "listen",
+  summary: "offer a name; connect who dials it to stdin and stdout",
+  description: `Offers NAME and waits for one process to dial it. What that process sends goes to stdout, and what
+stdin has goes to it, through shared memory: the broker only introduces the two. The end of stdin ends
+our direction; the command ends when both directions have ended, with 0 if the other side finished in
+order and 1 if it vanished. On a terminal the other side's end is enough, and a job in the background
+does not read the terminal at all.`,
+  args: {
+    name: { type: "positional", required: true, description: "letters, digits and . _ : / @ -, at most 128" },
+    keep: { type: "boolean", alias: "k", description: "serve one process after another, until interrupted" },
+    message: { type: "boolean", alias: "m", description: "lines instead of bytes: each line is one message" },
+    capacity: { type: "string", valueHint: "SIZE", description: "our ring, a power of two from 4K to 1G (default 1M)" },
+  },
+  examples: [
+    ["shmlink listen files > out.tar &", "take what \"tar cf - src | shmlink dial files\" sends"],
+    ["shmlink listen --keep --message log", "print the lines of one process after another"],
+  ],
+  run: ({ name, keep, message, capacity }, { verbose, launcher }) => {
+    const options = { capacity: parseCapacity(capacity) };
+    using link = BrokerLink.connect({ name: "shmlink listen" });
+    using service = link.listen(name, options.capacity === undefined ? {} : { capacity: options.capacity });
+    using loop = new CopyLoop(launcher);
+    const waiting = new Waiting(link, service, loop);
+    do {
+      const channel = waiting.next();
+      if (channel === undefined) break;
+      if (keep !== true) service.close();
+      const exitCode = loop.copy(channel, { name, messages: message === true, verbose });
+      if (exitCode !== OK) return exitCode;
+    } while (keep === true);
+    return loop.stoppedBy ?? OK;
+  },
+});
+
+/** Channels as they come. The link is watched also while one is served, so that others get theirs set up meanwhile. */
+class Waiting {
+  readonly #service: Service;
+  readonly #loop: CopyLoop;
+  #brokerEnded = false;
+
+  constructor(link: BrokerLink, service: Service, loop: CopyLoop) {
+    this.#service = service;
+    this.#loop = loop;
+    const registration = loop.reactor.add(link.fd, constants.EPOLLIN, () => {
+      if (link.dispatch() === "open") return;
+      this.#brokerEnded = true;
+      registration.remove();
+    });
+  }
+
+  /** @returns undefined after a signal @throws FailureError "gone" without a broker nobody can find us */
+  next(): Channel | undefined {
+    for (;;) {
+      if (this.#loop.stoppedBy !== undefined) return undefined;
+      const channel = this.#service.tryAccept();
+      if (channel !== undefined) return channel;
+      if (this.#brokerEnded) {
+        const { name } = this.#service;
+        throw new FailureError("gone", `Cannot wait for "${name}" to be dialled: the broker has ended; start it again`);
+      }
+      this.#loop.reactor.runOnce(-1);
+    }
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * Both directions between stdin, stdout and one channel, in one reactor that sleeps when there is nothing to do.
+ * A direction ends by itself; the whole ends when both have. What goes wrong is thrown, and then the channel must not
+ * be closed in order: the peer is to see that we vanished.
+ *
+ * The race it is written against: data arrives between "there is none" and the sleep. arm…() re-checks after asking
+ * for the doorbell and says whether sleeping is right.
+ */
+import type { Channel } from "../../channel/channel.ts";
+import { ClosedError, FailureError } from "../../errors.ts";
+import { constants } from "../../../ffi/mod.ts";
+import type { Reactor, Registration } from "../../transport/reactor.ts";
+import type { Flow } from "./flow.ts";
+import type { Sink } from "./sink.ts";
+import { Source } from "./source.ts";
+
+/** Steps of one direction before everything else gets its turn. */
+const STEPS_A_TURN = 32;
+
+export type PumpOptions = {
+  readonly reactor: Reactor;
+  readonly channel: Channel;
+  /** What was dialled, for messages. */
+  readonly name: string;
+  readonly flow: Flow;
+  readonly stdin: number;
+  /** Its onWritable is to call resumeDelivery(). */
+  readonly sink: Sink;
+  /** Called in every turn in which something moved. */
+  readonly onProgress?: (flow: Flow) => void;
+};
+
+export class Pump implements Disposable {
+  readonly #options: PumpOptions;
+  readonly #source: Source;
+  readonly #doorbell: Registration;
+  #delivering = true;
+  #deliveryBlocked = false;
+  #sendingDone = false;
+  #waitsForRoom = false;
+  #hungUp = false;
+  /** There was more to do than one turn allows. */
+  #pending = true;
+
+  constructor(options: PumpOptions) {
+    this.#options = options;
+    this.#source = new Source(options.reactor, options.stdin, () => this.#fill());
+    this.#doorbell = options.reactor.add(options.channel.doorbellFd, constants.EPOLLIN, () => this.#rung());
+  }
+
+  get done(): boolean {
+    return !this.#delivering && this.#sendingDone;
+  }
+
+  /** Runs the reactor until both directions have ended. @param stopped  true gives up early
+   *  @throws FailureError "gone" when the peer vanished; what stdin, stdout or the channel throw */
+  run(stopped: () => boolean): void {
+    while (!this.done && !stopped()) {
+      if (this.#pending) this.#turn();
+      if (this.done) break;
+      this.#options.reactor.runOnce(this.#pending ? 0 : -1);
+      this.#options.onProgress?.(this.#options.flow);
+    }
+  }
+
+  #turn(): void {
+    this.#pending = false;
+    this.#deliver();
+    this.#fill();
+  }
+
+  #rung(): void {
+    if (this.#options.channel.drainDoorbell() === "hangup") {
+      this.#hungUp = true;
+      this.#doorbell.remove(); // it would ring for ever
+    }
+    this.#deliver();
+    // It had said its end before, and now nobody is left to read ours.
+    if (this.#hungUp && !this.#delivering) this.#endSending();
+    if (this.#waitsForRoom) {
+      this.#waitsForRoom = false;
+      this.#fill();
+    }
+  }
+
+  /** stdout has room again. */
+  resumeDelivery(): void {
+    this.#deliveryBlocked = false;
+    this.#deliver();
+  }
+
+  /** The user may have brought us to the foreground. */
+  resumeInput(): void {
+    this.#source.resume();
+  }
+
+  #deliver(): void {
+    const { channel, flow, sink } = this.#options;
+    for (let steps = 0; this.#delivering && !this.#deliveryBlocked; steps++) {
+      if (steps >= STEPS_A_TURN) {
+        this.#pending = true;
+        return;
+      }
+      const state = flow.deliver(channel, sink);
+      if (state === "blocked") this.#deliveryBlocked = true;
+      else if (state === "empty" && this.#sleepsOrEnds()) return;
+    }
+  }
+
+  /** @returns false when data came meanwhile */
+  #sleepsOrEnds(): boolean {
+    const { channel } = this.#options;
+    if (!channel.ended) return channel.armReceive();
+    this.#endDelivery();
+    return true;
+  }
+
+  #endDelivery(): void {
+    const { channel, name } = this.#options;
+    this.#delivering = false;
+    if (channel.peerEnded === "vanished") {
+      throw new FailureError("gone", `Cannot finish "${name}": the other side vanished before it had sent everything; start it again`);
+    }
+    // Nobody is left to read what we could still send, or the person at the terminal has no reason to stay.
+    if (this.#hungUp || this.#source.isTerminal) this.#endSending();
+  }
+
+  #fill(): void {
+    const { channel, flow } = this.#options;
+    for (let steps = 0; !this.#sendingDone && !this.#waitsForRoom; steps++) {
+      if (steps >= STEPS_A_TURN) {
+        this.#pending = true;
+        return;
+      }
+      const state = this.#take();
+      if (state === "end") this.#endSending();
+      else if (state === "full") this.#waitsForRoom = this.#sleepsUntilRoom(channel, flow);
+      else if (state === "empty") return this.#source.resume();
+    }
+  }
+
+  #take(): ReturnType<Flow["take"]> {
+    const { channel, flow } = this.#options;
+    try {
+      return flow.take(channel, this.#source);
+    } catch (error) {
+      throw this.#explain(error);
+    }
+  }
+
+  #sleepsUntilRoom(channel: Channel, flow: Flow): boolean {
+    try {
+      if (!channel.armSend(flow.wantedBytes)) return false;
+    } catch (error) {
+      throw this.#explain(error);
+    }
+    this.#source.pause();
+    return true;
+  }
+
+  #explain(error: unknown): unknown {
+    if (!(error instanceof ClosedError)) return error;
+    const message = `Cannot send everything to "${this.#options.name}": the other side has gone; start it again`;
+    return new FailureError("gone", message, { cause: error });
+  }
+
+  #endSending(): void {
+    if (this.#sendingDone) return;
+    this.#sendingDone = true;
+    this.#source.finish();
+    this.#options.channel.end();
+    if (!this.#delivering) return;
+    this.#pending = true; // the end may have come before ours
+  }
+
+  [Symbol.dispose](): void {
+    this.#source.pause();
+    this.#doorbell.remove();
+  }
+}

@@ -1,0 +1,77 @@
+/** One channel on stdin and stdout, from the moment it is open to its end, with signals, progress and the summary. */
+import { constants, SignalPipe } from "../../../ffi/mod.ts";
+import type { Channel } from "../../channel/channel.ts";
+import { Reactor } from "../../transport/reactor.ts";
+import { OK, SIGNAL_BASE } from "../exit-codes.ts";
+import type { LauncherState } from "../launcher.ts";
+import type { Flow } from "./flow.ts";
+import { MessageFlow } from "./message-flow.ts";
+import { Progress } from "./progress.ts";
+import { Pump } from "./pump.ts";
+import { Sink } from "./sink.ts";
+import { StreamFlow } from "./stream-flow.ts";
+
+const { EPOLLIN, SIGCONT, SIGHUP, SIGINT, SIGTERM } = constants;
+const STDIN = 0;
+const STDOUT = 1;
+
+export type SessionOptions = {
+  readonly name: string;
+  /** Lines as messages, instead of bytes. */
+  readonly messages: boolean;
+  readonly verbose: boolean;
+};
+
+/** What listen and dial share: a reactor, and the signals that end them. */
+export class CopyLoop implements Disposable {
+  readonly reactor: Reactor = new Reactor();
+  readonly #signals: SignalPipe;
+  #pump: Pump | undefined;
+  #signal: number | undefined;
+
+  constructor(launcher: LauncherState) {
+    // A background job of a shell without job control ignores SIGINT, and nohup SIGHUP: that stays so.
+    const ending = [SIGINT, SIGTERM, SIGHUP].filter((signal) => !launcher.ignoredSignals.includes(signal));
+    this.#signals = new SignalPipe([...ending, SIGCONT]);
+    this.reactor.add(this.#signals.fd, EPOLLIN, () => this.#takeSignals());
+  }
+
+  /** The exit code that a signal asks for, if one came. */
+  get stoppedBy(): number | undefined {
+    return this.#signal === undefined ? undefined : SIGNAL_BASE + this.#signal;
+  }
+
+  #takeSignals(): void {
+    for (const signal of this.#signals.take()) {
+      if (signal === SIGCONT) this.#pump?.resumeInput();
+      else this.#signal ??= signal;
+    }
+  }
+
+  /** Copies until the channel has ended. The channel is closed only when all went well: a peer must be able to tell
+   *  the end from an accident. @returns an exit code */
+  copy(channel: Channel, options: SessionOptions): number {
+    const flow: Flow = options.messages ? new MessageFlow() : new StreamFlow();
+    const sink = new Sink(this.reactor, STDOUT, () => this.#pump?.resumeDelivery());
+    const progress = new Progress(options.name, { verbose: options.verbose, sharesScreen: sink.isTerminal });
+    try {
+      const onProgress = (moved: Flow): void => progress.update(moved);
+      this.#pump = new Pump({ reactor: this.reactor, channel, name: options.name, flow, stdin: STDIN, sink, onProgress });
+      this.#pump.run(() => this.#signal !== undefined);
+      if (this.stoppedBy !== undefined) return this.stoppedBy;
+      channel.close();
+      progress.finish(flow);
+      return OK;
+    } finally {
+      progress.clear();
+      this.#pump?.[Symbol.dispose]();
+      this.#pump = undefined;
+      sink[Symbol.dispose]();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#signals.close();
+    this.reactor[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * What bin/shmlink wrote down before the runtime started, because runtimes change it and a wrapped program must find
+ * it as it was: the soft limit of open files and the ignored signals. Started without the launcher, what can still be
+ * found out is taken from /proc.
+ */
+import { readFileSync } from "node:fs";
+
+/** Signals that runtimes ignore for themselves. */
+const IGNORED_BY_RUNTIMES: ReadonlySet<number> = new Set([13, 25]); // SIGPIPE, SIGXFSZ
+const UNLIMITED = 0xffffffffffffffffn; // RLIM_INFINITY of getrlimit(2)
+
+export type LauncherState = {
+  /** Soft RLIMIT_NOFILE to restore; undefined when it is not known to have changed. */
+  readonly fileLimit: bigint | undefined;
+  readonly ignoredSignals: readonly number[];
+};
+
+type Env = Record<string, string | undefined>;
+
+/** Reads the launcher's variables and removes them from `env`, which programs inherit. */
+export function takeLauncherState(env: Env): LauncherState {
+  const limit = env["SHMLINK_NOFILE"];
+  const mask = env["SHMLINK_SIGIGN"];
+  delete env["SHMLINK_NOFILE"];
+  delete env["SHMLINK_SIGIGN"];
+  return {
+    fileLimit: parseLimit(limit),
+    ignoredSignals: parseMask(mask) ?? ownIgnoredSignals(),
+  };
+}
+
+function parseLimit(text: string | undefined): bigint | undefined {
+  if (text === "unlimited") return UNLIMITED;
+  return text !== undefined && /^\d+$/.test(text) ? BigInt(text) : undefined;
+}
+
+/** SigIgn of proc(5): hexadecimal, bit 0 is signal 1. */
+function parseMask(text: string | undefined): number[] | undefined {
+  if (text === undefined || !/^[0-9a-f]{1,16}$/i.test(text)) return undefined;
+  const mask = BigInt(`0x${text}`);
+  return Array.from({ length: 64 }, (_, index) => index + 1).filter((signal) => (mask >> BigInt(signal - 1)) & 1n);
+}
+
+function ownIgnoredSignals(): number[] {
+  const mask = /^SigIgn:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1];
+  return (parseMask(mask) ?? []).filter((signal) => !IGNORED_BY_RUNTIMES.has(signal));
+}

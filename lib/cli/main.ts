@@ -1,0 +1,140 @@
+/** The command line: finds the command, checks its words, runs it, and turns whatever comes out into an exit code. */
+import "../util/disposable-stack.ts";
+import { suggest } from "../util/suggest.ts";
+import { VERSION } from "../version.ts";
+import type { Command } from "./command.ts";
+import { OK } from "./exit-codes.ts";
+import { takeLauncherState } from "./launcher.ts";
+import { printText } from "./output.ts";
+import { reportError } from "./report-error.ts";
+import { UsageError } from "./usage-error.ts";
+
+type Row = { readonly summary: string; readonly load: () => Promise<Command>; readonly hidden?: boolean };
+
+/** Loaded one at a time: `ls` should not pay for what `wrap` needs. */
+const COMMANDS: Readonly<Record<string, Row>> = {
+  ls: {
+    summary: "list services, channels and wrapped listeners",
+    load: async () => (await import("./commands/ls.ts")).command,
+  },
+  inspect: {
+    summary: "show all there is to know about one of them",
+    load: async () => (await import("./commands/inspect.ts")).command,
+  },
+  listen: {
+    summary: "offer a name; connect who dials it to stdin and stdout",
+    load: async () => (await import("./commands/listen.ts")).command,
+  },
+  dial: {
+    summary: "open a channel to a name, on stdin and stdout",
+    load: async () => (await import("./commands/dial.ts")).command,
+  },
+  wrap: {
+    summary: "run a program with its TCP sockets handed off as Unix sockets",
+    load: async () => (await import("./commands/wrap.ts")).command,
+  },
+  broker: {
+    summary: "run the broker in the foreground",
+    load: async () => (await import("./commands/broker.ts")).command,
+  },
+  doctor: {
+    summary: "say what this kernel, user and runtime can do",
+    load: async () => (await import("./commands/doctor.ts")).command,
+  },
+  config: {
+    summary: "check the configuration, or show the one in force",
+    load: async () => (await import("./commands/config.ts")).command,
+  },
+  install: {
+    summary: "put the systemd units in place",
+    load: async () => (await import("./commands/install.ts")).command,
+  },
+  demo: {
+    summary: "show all of it on real data, in under a minute",
+    load: async () => (await import("./commands/demo.ts")).command,
+    hidden: true,
+  },
+};
+
+/** Runs one command line and ends the process. */
+export async function main(words: readonly string[]): Promise<never> {
+  // Known before anything can fail, so that a wrong option of -v's command is still explained.
+  const verbose = isVerbose(words);
+  let exitCode: number;
+  try {
+    exitCode = await dispatch(words, verbose);
+  } catch (error) {
+    exitCode = reportError(error, verbose);
+  }
+  process.exit(exitCode);
+}
+
+function isVerbose(words: readonly string[]): boolean {
+  const end = words.indexOf("--");
+  return words.slice(0, end < 0 ? undefined : end).some((word) => word === "-v" || word === "--verbose");
+}
+
+async function dispatch(words: readonly string[], verbose: boolean): Promise<number> {
+  const launcher = takeLauncherState(process.env);
+  const [first, ...rest] = withoutLeadingVerbose(words);
+  if (first === undefined) throw missingCommand();
+  if (first === "--version" || first === "-V") return printVersion();
+  if (first === "--help" || first === "-h" || first === "help") return await printHelp(rest[0]);
+  const command = await findCommand(first);
+  if (asksForHelp(rest, command)) return await printHelp(first);
+  const { checkArguments } = await import("./arguments.ts");
+  const checked = checkArguments(rest, command);
+  const { runCommand } = await import("citty");
+  const { result } = await runCommand(command.toCitty({ program: checked.program, verbose, launcher }), {
+    rawArgs: [...checked.words],
+  });
+  return typeof result === "number" ? result : OK;
+}
+
+/** `shmlink -v ls` means `shmlink ls -v`. */
+function withoutLeadingVerbose(words: readonly string[]): readonly string[] {
+  const start = words.findIndex((word) => word !== "-v" && word !== "--verbose");
+  return start < 0 ? [] : words.slice(start);
+}
+
+/** --help counts wherever it stands among the command's own words, even beside a mistake. */
+function asksForHelp(words: readonly string[], command: Command): boolean {
+  for (const word of words) {
+    if (word === "--help" || word === "-h") return true;
+    if (word === "--" || (command.takesProgram === true && !word.startsWith("-"))) return false;
+  }
+  return false;
+}
+
+async function findCommand(name: string): Promise<Command> {
+  const row = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (row !== undefined) return await row.load();
+  const kind = name.startsWith("-") ? "option" : "command";
+  const known = kind === "option" ? ["--help", "--version"] : visibleNames();
+  const hint = suggest(name, known).replace(/^: /, "; ") || '; "shmlink --help" lists them';
+  throw new UsageError(`Unknown ${kind}: "${name}" is none of shmlink's${hint}`);
+}
+
+function missingCommand(): UsageError {
+  return new UsageError(`Missing command: one of ${visibleNames().join(", ")} is needed; see "shmlink --help"`);
+}
+
+function visibleNames(): string[] {
+  return Object.entries(COMMANDS).flatMap(([name, { hidden }]) => (hidden === true ? [] : [name]));
+}
+
+function printVersion(): number {
+  printText(`shmlink ${VERSION}\n`);
+  return OK;
+}
+
+async function printHelp(name: string | undefined): Promise<number> {
+  const { renderHelp, renderOverview } = await import("./help.ts");
+  if (name === undefined || name.startsWith("-")) {
+    const rows = visibleNames().map((known) => [known, COMMANDS[known]?.summary ?? ""] as const);
+    printText(renderOverview(rows, VERSION));
+  } else {
+    printText(renderHelp(await findCommand(name)));
+  }
+  return OK;
+}

@@ -1,0 +1,68 @@
+/**
+ * What commands print. Text and --json come from the same record. Writing is synchronous, so that a command may exit
+ * right after it and nothing is lost or out of order.
+ */
+import { writeSync } from "node:fs";
+import { FAILED, OUTPUT_CLOSED } from "./exit-codes.ts";
+
+const STDOUT = 1;
+const STDERR = 2;
+const RETRY_MS = 2;
+
+/** Our reader went away. main() ends quietly with OUTPUT_CLOSED. */
+export class OutputClosedError extends Error {
+  override readonly name = "OutputClosedError";
+  readonly exitCode: number = OUTPUT_CLOSED;
+}
+
+/** The output cannot be written: a full disk, say. */
+export class OutputError extends Error {
+  override readonly name = "OutputError";
+  readonly exitCode: number = FAILED;
+}
+
+/** Writes `text` to stdout. @throws OutputClosedError, OutputError */
+export function printText(text: string): void {
+  try {
+    writeAll(STDOUT, text);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EPIPE") throw new OutputClosedError("Cannot write to stdout: its reader is gone", { cause: error });
+    throw new OutputError(`Cannot write to stdout: ${code ?? String(error)}; is the disk full, or stdout closed?`, {
+      cause: error,
+    });
+  }
+}
+
+/** One record as JSON: indented for a person who looks at it, one line where lines are records. */
+export function printJson(record: unknown, layout: "indented" | "line" = "indented"): void {
+  printText(`${JSON.stringify(record, null, layout === "indented" ? 2 : 0)}\n`);
+}
+
+/** Writes to stderr; that nobody can read it is no reason to fail. */
+export function printError(text: string): void {
+  try {
+    writeAll(STDERR, text);
+  } catch {
+    // nowhere left to say it
+  }
+}
+
+function writeAll(fd: number, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  for (let done = 0; done < bytes.length; ) {
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      // A terminal or pipe that somebody else made non-blocking. This is rare, so a nap will do.
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
+    }
+  }
+}
+
+/** A record both ways. */
+export function printRecord(record: unknown, options: { readonly json: boolean; readonly text: () => string }): void {
+  if (options.json) printJson(record);
+  else printText(options.text());
+}

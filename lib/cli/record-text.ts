@@ -1,0 +1,44 @@
+/** One record as indented lines, for people. Keys become words, sizes get a unit. */
+import { formatBytes, formatDuration } from "./numbers.ts";
+import { printable } from "./table.ts";
+
+const SIZES = new Set(["bytes", "fill", "capacity"]);
+const INDENT = "  ";
+
+export function renderRecord(record: Readonly<Record<string, unknown>>): string {
+  return `${lines(record, "").join("\n")}\n`;
+}
+
+function lines(record: Readonly<Record<string, unknown>>, indent: string, isSize = false): string[] {
+  const entries = Object.entries(record);
+  const flat = entries.filter(([, value]) => !isNested(value)).map(([key]) => wordsOf(key).length);
+  const width = Math.max(0, ...flat);
+  return entries.flatMap(([key, value]) => {
+    const title = `${indent}${wordsOf(key)}`;
+    const size = isSize || SIZES.has(key);
+    if (!isNested(value)) return [`${title.padEnd(indent.length + width)}  ${scalar(key, value, size)}`];
+    if (!Array.isArray(value)) return [title, ...lines(value as Record<string, unknown>, indent + INDENT, size)];
+    return value.flatMap((each, index) => {
+      return [`${title} ${index + 1}`, ...lines(each as Record<string, unknown>, indent + INDENT)];
+    });
+  });
+}
+
+/** An object, or a list of objects that is not empty. */
+function isNested(value: unknown): boolean {
+  if (Array.isArray(value)) return value.length > 0 && typeof value[0] === "object";
+  return typeof value === "object" && value !== null;
+}
+
+function scalar(key: string, value: unknown, isSize: boolean): string {
+  if (Array.isArray(value)) return value.length === 0 ? "none" : printable(value.map(String).join(", "));
+  if (typeof value === "number" && isSize) return value < 1024 ? `${value} bytes` : `${formatBytes(value)} (${value})`;
+  if (typeof value === "number" && key.endsWith("Ms")) return formatDuration(value);
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return printable(value === null || value === undefined || value === "" ? "-" : String(value));
+}
+
+/** "wakeupsSaved" → "wakeups saved" */
+function wordsOf(key: string): string {
+  return key.replace(/Ms$/, "").replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+}
