@@ -1,0 +1,205 @@
+/**
+ * A C program on an unmodified libwayland-client against our end of the protocol: a server of a few
+ * lines, which isolates codec and connection, and the broker itself.
+ */
+import { afterAll, beforeAll, expect } from "bun:test";
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import {
+  accept,
+  bind,
+  constants,
+  listen,
+  memfdCreate,
+  type OwnedFd,
+  socket,
+  socketpair,
+  unixAddress,
+  write,
+} from "../../ffi/mod.ts";
+import { ProtocolError } from "../../lib/errors.ts";
+import { type AnyRequest, ServerConnection } from "../../lib/protocol/connection.ts";
+import { UnixTransport } from "../../lib/transport/unix.ts";
+import type { ObjectId } from "../../lib/util/brand.ts";
+import { buildLibwaylandProgram, LIBWAYLAND } from "../fixtures/libwayland/build.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { requires } from "../helpers/requires.ts";
+
+let directory: string;
+let program: string;
+
+beforeAll(() => {
+  directory = mkdtempSync("/tmp/shmlink-libwayland-");
+  if (LIBWAYLAND.every(({ missing }) => missing === undefined)) program = buildLibwaylandProgram("client", directory);
+});
+
+afterAll(() => rmSync(directory, { recursive: true }));
+
+expectNoFdLeaks();
+
+/** A broker of one connection, without policy, quota or rings: memfds with a word in them instead. */
+class TinyServer implements Disposable {
+  readonly #listener: OwnedFd;
+  #connection: ServerConnection | undefined;
+  readonly #services = new Map<string, ObjectId>();
+  #channels: ObjectId[] = [];
+  #mapped = 0;
+
+  constructor(path: string) {
+    this.#listener = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+    bind(this.#listener, unixAddress(path), path);
+    listen(this.#listener, 1);
+  }
+
+  /** Does what there is to do now. */
+  turn(): void {
+    if (this.#connection === undefined) {
+      const accepted = accept(this.#listener);
+      if (accepted !== null) this.#connection = new ServerConnection(new UnixTransport(accepted.fd));
+      return;
+    }
+    const connection = this.#connection;
+    try {
+      connection.pump((message) => this.#handle(connection, message));
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      connection.sendError(error.objectId as ObjectId, error.wireCode, error.message);
+    }
+    connection.flush();
+  }
+
+  #handle(to: ServerConnection, { object, interface: name, request }: AnyRequest<OwnedFd>): void {
+    if (name === "shmlink_channel_v1") return request.kind === "mapped" ? this.#confirm(to) : undefined;
+    switch (request.kind) {
+      case "sync":
+        return to.send(request.callback, "wl_callback", { kind: "done", callbackData: 0 });
+      case "get_registry":
+        return to.send(request.registry, "wl_registry", {
+          kind: "global",
+          name: 1,
+          interface: "shmlink_manager_v1",
+          version: 1,
+        });
+      case "hello":
+        request.doorbell.close();
+        if (to.getData(object) !== undefined)
+          throw new ProtocolError("A second hello", { objectId: object, wireCode: 1 });
+        to.setData(object, request.name);
+        return to.send(object, "shmlink_manager_v1", {
+          kind: "welcome",
+          version: "0",
+          uid: 7,
+          maxCapacity: 0xffffffff,
+        });
+      case "list":
+        to.send(request.id, "shmlink_listing_v1", entry(5, "broker"));
+        to.send(request.id, "shmlink_listing_v1", entry(0, "größer"));
+        return to.send(request.id, "shmlink_listing_v1", { kind: "done" });
+      case "listen":
+        this.#services.set(request.name, request.id);
+        return to.send(request.id, "shmlink_service_v1", { kind: "registered", serviceId: 1 });
+      case "dial":
+        return this.#dial(to, request.id, request.name);
+      default:
+    }
+  }
+
+  #dial(to: ServerConnection, id: ObjectId, name: string): void {
+    const service = this.#services.get(name);
+    if (service === undefined)
+      return to.send(id, "shmlink_channel_v1", { kind: "failed", code: 1, message: `No "${name}"` });
+    const far = to.createServerObject("shmlink_channel_v1");
+    this.#channels = [id, far];
+    const doorbells = socketpair(constants.SOCK_STREAM);
+    to.send(service, "shmlink_service_v1", { kind: "incoming", channel: far, pid: 1, uid: 2 });
+    for (const [side, doorbell] of doorbells.entries()) {
+      const channel = side === 0 ? id : far;
+      to.send(channel, "shmlink_channel_v1", {
+        kind: "map",
+        channelId: 1,
+        side,
+        memfd: memfdWith(`ring ${side}`),
+        doorbell,
+      });
+    }
+  }
+
+  #confirm(to: ServerConnection): void {
+    this.#mapped += 1;
+    if (this.#mapped < 2) return;
+    for (const [side, channel] of this.#channels.entries()) {
+      to.send(channel, "shmlink_channel_v1", { kind: "peer", memfd: memfdWith(`ring ${1 - side}`), pid: 1, uid: 2 });
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#connection?.[Symbol.dispose]();
+    this.#listener.close();
+  }
+}
+
+function entry(entryKind: number, name: string) {
+  return { kind: "entry", entryKind, entryId: 0, name, uid: 0, pid: 0, exe: "", details: "{}" } as const;
+}
+
+function memfdWith(text: string): OwnedFd {
+  const fd = memfdCreate("libwayland-test");
+  write(fd, new TextEncoder().encode(text));
+  return fd;
+}
+
+type Visit = { readonly code: number | null; readonly lines: string[] };
+
+/** Runs the C program, giving `turn` the chance to serve it meanwhile. */
+async function visit(path: string, mode: string, turn: () => void = () => undefined): Promise<Visit> {
+  const child: ChildProcess = spawn(program, [path, mode], { stdio: ["ignore", "pipe", "inherit"] });
+  let text = "";
+  child.stdout?.on("data", (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  let code: number | null | undefined;
+  child.on("close", (status) => {
+    code = status;
+  });
+  while (code === undefined) {
+    turn();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  return { code, lines: text.trimEnd().split("\n") };
+}
+
+requires.test(LIBWAYLAND, "libwayland-client goes through a whole visit of a ServerConnection", async () => {
+  const path = join(directory, "tiny.sock");
+  using server = new TinyServer(path);
+  const { code, lines } = await visit(path, "ok", () => server.turn());
+  expect(lines).toEqual([
+    "global shmlink_manager_v1 version 1",
+    "welcome uid 7 max_capacity 4294967295",
+    "entry kind 5 name broker",
+    "entry kind 0 name größer",
+    "done",
+    'channel failed 1 No "nobody"',
+    "ids reused",
+    "registered",
+    "incoming",
+    "map side 0",
+    'memfd file "ring 0"',
+    'doorbell socket ""',
+    "map side 1",
+    'memfd file "ring 1"',
+    'doorbell socket ""',
+    'peer file "ring 1"',
+    'peer file "ring 0"',
+    "end",
+  ]);
+  expect(code).toBe(0);
+});
+
+requires.test(LIBWAYLAND, "libwayland-client is told of a breach with interface, object and code", async () => {
+  const path = join(directory, "breach.sock");
+  using server = new TinyServer(path);
+  const { code, lines } = await visit(path, "second-hello", () => server.turn());
+  expect(lines.at(-1)).toBe("second hello failed: errno 71, shmlink_manager_v1@4 error 1"); // EPROTO
+  expect(code).toBe(2);
+});
