@@ -64,8 +64,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
   });
 }
 
-test("systemd-socket-activate starts it by LISTEN_FDS", async () => {
-  if (!requires.program("systemd-socket-activate", "systemd")) return;
+requires.test([requires.program("systemd-socket-activate", "systemd")], "systemd-socket-activate starts it by LISTEN_FDS", async () => {
   await using broker = new TestBroker();
   const args = ["-l", broker.socketPath, "--fdname=shmlink"];
   for (const name of ["SHMLINK_CONFIG", "PATH", "HOME"]) args.push("-E", name);

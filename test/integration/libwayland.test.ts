@@ -23,6 +23,7 @@ import { type AnyRequest, ServerConnection } from "../../lib/protocol/connection
 import { UnixTransport } from "../../lib/transport/unix.ts";
 import type { ObjectId } from "../../lib/util/brand.ts";
 import { buildLibwaylandProgram, LIBWAYLAND } from "../fixtures/libwayland/build.ts";
+import { TestBroker } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
 
@@ -201,5 +202,34 @@ requires.test(LIBWAYLAND, "libwayland-client is told of a breach with interface,
   using server = new TinyServer(path);
   const { code, lines } = await visit(path, "second-hello", () => server.turn());
   expect(lines.at(-1)).toBe("second hello failed: errno 71, shmlink_manager_v1@4 error 1"); // EPROTO
+  expect(code).toBe(2);
+});
+
+requires.test(LIBWAYLAND, "libwayland-client lists, offers, dials and gets its rings from the broker", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  const { code, lines } = await visit(broker.socketPath, "ok");
+  expect(lines[0]).toBe("global shmlink_manager_v1 version 1");
+  expect(lines[1]).toStartWith(`welcome uid ${process.geteuid?.()} max_capacity `);
+  expect(lines.slice(2, 4)).toEqual(["entry kind 5 name broker", "done"]);
+  expect(lines[4]).toStartWith("channel failed 1 ");
+  const rest = lines.slice(5).map((line) => line.replace(/ ".*"$/, ""));
+  expect(rest.slice(0, 3)).toEqual(["ids reused", "registered", "incoming"]);
+  expect(rest.slice(3, -1).sort()).toEqual(
+    [
+      "map side 0",
+      "map side 1",
+      ...["doorbell socket", "memfd file", "peer file"].flatMap((line) => [line, line]),
+    ].sort(),
+  );
+  expect(rest.at(-1)).toBe("end");
+  expect(code).toBe(0);
+});
+
+requires.test(LIBWAYLAND, "the broker tells libwayland-client of a second hello", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  const { code, lines } = await visit(broker.socketPath, "second-hello");
+  expect(lines.at(-1)).toBe("second hello failed: errno 71, shmlink_manager_v1@4 error 1");
   expect(code).toBe(2);
 });

@@ -1,0 +1,65 @@
+/** Ownership by uid: another user is refused, and let in as far as a rule says. */
+import { expect } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { chmodSync } from "node:fs";
+import { TestBroker } from "../helpers/broker.ts";
+import { requires } from "../helpers/requires.ts";
+
+const NOBODY = 65_534;
+
+/** Says hello and dials as another user; prints the strings of what comes back. */
+const CLIENT = `
+import array, os, socket, struct, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.settimeout(10)
+def text(t):
+    b = t.encode() + b"\\0"; return struct.pack("I", len(b)) + b + b"\\0" * (-len(b) % 4)
+def message(o, op, body): return struct.pack("II", o, (8 + len(body)) << 16 | op) + body
+null = array.array("i", [os.open("/dev/null", os.O_RDONLY)])
+try:
+    s.sendall(message(1, 1, struct.pack("I", 2)) + message(2, 0, struct.pack("I", 1) + text("shmlink_manager_v1") + struct.pack("II", 1, 3)))
+    s.sendmsg([message(3, 0, text("other"))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, null)])
+    s.sendall(message(3, 2, struct.pack("I", 4) + text("guarded") + struct.pack("I", 0)) + message(1, 0, struct.pack("I", 5)))
+except OSError: pass
+data = b""
+try:
+    while struct.pack("II", 5, 12 << 16) not in data:
+        more = s.recv(4096)
+        if not more: break
+        data += more
+except OSError: pass
+print("".join(chr(c) if 32 <= c < 127 else " " for c in data))
+`;
+
+function dialAsNobody(path: string): string {
+  const program = ["--reuid", String(NOBODY), "--regid", String(NOBODY), "--clear-groups", "python3", "-c", CLIENT, path];
+  const { stdout, stderr, status } = spawnSync("setpriv", program, { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  return stdout;
+}
+
+const cases: readonly (readonly [name: string, config: string, expected: RegExp])[] = [
+  ["is refused by default", "", /no rule allows user 65534 to connect/],
+  [
+    "gets as far as the rules allow, and hears which rule stopped it",
+    '[[rule]]\nname = "guests"\naction = "allow"\nwho = [65534]\nwhat = ["connect", "list"]\n',
+    /Cannot dial "guarded": no rule allows user 65534 to dial it/,
+  ],
+  [
+    "is stopped by the first rule that matches",
+    '[[rule]]\nname = "secret"\naction = "deny"\nwho = ["any"]\nwhat = ["dial"]\nservice = "guard*"\n\n[[rule]]\nname = "all"\naction = "allow"\nwho = ["any"]\nwhat = ["connect", "dial"]\n',
+    /rule "secret"/,
+  ],
+];
+
+const needs = [requires.root(), requires.program("setpriv", "util-linux"), requires.program("python3", "python3")];
+
+for (const [name, config, expected] of cases) {
+  requires.test(needs, `another user ${name}`, async () => {
+    await using broker = new TestBroker(config);
+    using link = broker.connect();
+    if (!config.includes("secret")) link.listen("guarded");
+    chmodSync(broker.directory, 0o755);
+    chmodSync(broker.socketPath, 0o666);
+    expect(dialAsNobody(broker.socketPath)).toMatch(expected);
+  });
+}
