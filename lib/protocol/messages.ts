@@ -48,12 +48,7 @@ export function opcodeOf(messages: readonly MessageDescription[], kind: string):
   return opcode;
 }
 
-/** The descriptors in a message. */
-export function fdsOf({ args }: Pick<RawMessage<OwnedFd>, "args">): OwnedFd[] {
-  return args.flatMap((arg) => (arg.kind === "fd" ? [arg.value] : []));
-}
-
 /** Closes the descriptors in a message that nobody took over; those that were taken are not touched. */
-export function closeFds(message: Pick<RawMessage<OwnedFd>, "args">): void {
-  for (const fd of fdsOf(message)) fd.close();
+export function closeFds({ args }: Pick<RawMessage<OwnedFd>, "args">): void {
+  for (const arg of args) if (arg.kind === "fd") arg.value.close();
 }

@@ -93,11 +93,6 @@ export class ObjectMap<T> {
     return known;
   }
 
-  /** Every live id with its object, in the order of creation. */
-  entries(): IterableIterator<[ObjectId, T]> {
-    return this.#live.entries() as IterableIterator<[ObjectId, T]>; // every key came in as an ObjectId or a checked id
-  }
-
   #fresh(): ObjectId {
     if (this.#next > this.#own.last)
       throw new RangeError("Cannot create an object: all ids of the connection are in use");

@@ -150,11 +150,17 @@ function memfdWith(text: string): OwnedFd {
   return fd;
 }
 
+/** A visit that hangs is a failure, and must not outlive the test run. */
+const GIVE_UP_MS = 30_000;
+
 type Visit = { readonly code: number | null; readonly lines: string[] };
 
 /** Runs the C program, giving `turn` the chance to serve it meanwhile. */
 async function visit(path: string, mode: string, turn: () => void = () => undefined): Promise<Visit> {
-  const child: ChildProcess = spawn(program, [path, mode], { stdio: ["ignore", "pipe", "inherit"] });
+  const child: ChildProcess = spawn(program, [path, mode], {
+    stdio: ["ignore", "pipe", "inherit"],
+    timeout: GIVE_UP_MS,
+  });
   let text = "";
   child.stdout?.on("data", (chunk: Buffer) => {
     text += chunk.toString();
