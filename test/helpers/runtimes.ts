@@ -6,7 +6,8 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, rmdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 
-export const ROOT: string = join(import.meta.dirname, "../..");
+/** The checkout, also when this file was emitted to dist/test/helpers. */
+export const ROOT: string = join(import.meta.dirname, import.meta.url.endsWith(".ts") ? "../.." : "../../..");
 
 export type RuntimeName = "bun" | "deno" | "node";
 
