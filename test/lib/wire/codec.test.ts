@@ -52,22 +52,26 @@ function bytesOf(messages: readonly RawMessage<number>[]): { bytes: Uint8Array; 
 
 test("decode(encode(x)) is x for any messages in pieces of any size", () => {
   fc.assert(
-    fc.property(fc.array(message, { maxLength: 6 }), fc.infiniteStream(fc.integer({ min: 1, max: 50 })), (messages, sizes) => {
-      const { bytes, fds } = bytesOf(messages);
-      const reader = new WireReader<number>();
-      const signatures = messages.map(signatureOf);
-      const read: RawMessage<number>[] = [];
-      reader.push(new Uint8Array(0), fds);
-      for (let at = 0; at < bytes.length; ) {
-        const end = at + (sizes.next().value ?? 1);
-        reader.push(bytes.subarray(at, end), []);
-        readAll(reader, signatures, read);
-        at = end;
-      }
-      expect(read).toEqual(messages);
-      expect(reader.waitingBytes).toBe(0);
-      expect(reader.drainFds()).toEqual([]);
-    }),
+    fc.property(
+      fc.array(message, { maxLength: 6 }),
+      fc.infiniteStream(fc.integer({ min: 1, max: 50 })),
+      (messages, sizes) => {
+        const { bytes, fds } = bytesOf(messages);
+        const reader = new WireReader<number>();
+        const signatures = messages.map(signatureOf);
+        const read: RawMessage<number>[] = [];
+        reader.push(new Uint8Array(0), fds);
+        for (let at = 0; at < bytes.length; ) {
+          const end = at + (sizes.next().value ?? 1);
+          reader.push(bytes.subarray(at, end), []);
+          readAll(reader, signatures, read);
+          at = end;
+        }
+        expect(read).toEqual(messages);
+        expect(reader.waitingBytes).toBe(0);
+        expect(reader.drainFds()).toEqual([]);
+      },
+    ),
     { numRuns: 200 },
   );
 });
@@ -138,13 +142,19 @@ test("a reader takes a long backlog in order and keeps nothing of it", () => {
   for (let value = 0; value < total; value += 1) {
     const next = reader.next(() => [{ kind: "uint" }, { kind: "fd" }]);
     if (next?.kind !== "message") throw new Error(`Message ${value} is ${next?.reason ?? "missing"}`);
-    if (next.args[0]?.value !== value || next.args[1]?.value !== value) throw new Error(`Message ${value} is another one`);
+    if (next.args[0]?.value !== value || next.args[1]?.value !== value)
+      throw new Error(`Message ${value} is another one`);
   }
   expect(reader.next(() => [])).toBeUndefined();
   expect(reader.waitingBytes).toBe(0);
 });
 
-const raw = (...args: Arg<number>[]): RawMessage<number> => ({ kind: "message", object: 1 as ObjectId, opcode: 0, args });
+const raw = (...args: Arg<number>[]): RawMessage<number> => ({
+  kind: "message",
+  object: 1 as ObjectId,
+  opcode: 0,
+  args,
+});
 
 test("encode() fills a message to the last byte and refuses one byte more", () => {
   const room = MAX_MESSAGE_BYTES - 8 - 4 - 1; // header, length, NUL

@@ -5,7 +5,9 @@ import { WireReader } from "../../../lib/wire/decode.ts";
 import type { ArgKind, FaultReason, Signature } from "../../../lib/wire/types.ts";
 
 /** Object 2 knows opcode 0 with `kinds`; there is nothing else. */
-function lookupOf(...kinds: ArgKind[]): (object: number, opcode: number) => Signature | "unknown-object" | "unknown-opcode" {
+function lookupOf(
+  ...kinds: ArgKind[]
+): (object: number, opcode: number) => Signature | "unknown-object" | "unknown-opcode" {
   return (object, opcode) => {
     if (object !== 2) return "unknown-object";
     return opcode === 0 ? kinds.map((kind) => ({ kind })) : "unknown-opcode";
@@ -98,7 +100,10 @@ test("WireReader gives back the descriptors of a message that turned out to be w
 
 test("WireReader reports too many waiting descriptors, but not those of two messages", () => {
   const reader = new WireReader<number>();
-  reader.push(words(2), Array.from({ length: 56 }, (_, index) => index));
+  reader.push(
+    words(2),
+    Array.from({ length: 56 }, (_, index) => index),
+  );
   expect(reader.next(lookupOf())).toBeUndefined();
   reader.push(new Uint8Array(0), [56]);
   expect(reader.next(lookupOf())).toMatchObject({ reason: "too-many-fds" });
