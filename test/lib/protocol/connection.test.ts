@@ -477,3 +477,40 @@ test("data stays with its object and goes with it", () => {
   expect(pair.server.getData(channel)).toBeUndefined();
   expect(() => pair.server.setData(channel, "again")).toThrow("does not exist");
 });
+
+test("what came together with a message whose handler threw is delivered by the next pump()", () => {
+  using pair = new Pair();
+  pair.dial();
+  const second = pair.dial();
+  pair.client.flush();
+  const fail = (): never => {
+    throw new RangeError("handler");
+  };
+  expect(() => pair.server.pump(fail)).toThrow("handler");
+  pair.server.pump((message) => pair.requests.push(message));
+  expect(pair.requests.map(({ request }) => request)).toEqual([{ kind: "dial", id: second, name: "x", capacity: 0 }]);
+});
+
+test("a handler may destroy the object of a destructor itself; using it again is a breach all the same", () => {
+  const { server, say } = rawServer();
+  using _ = server;
+  say(words(1, size(12, 1), 2, 2, size(44), 1, 19, ...managerName(), 1, 3));
+  say(words(3, size(24, 2), 4, 2, 0x78, 0));
+  say(words(4, size(8), 4, size(8)));
+  let destroyed = 0;
+  const run = (): unknown =>
+    server.pump(({ object, request }) => {
+      if (request.kind !== "destroy") return;
+      destroyed += 1;
+      server.destroyObject(object);
+    });
+  expect(run).toThrow("(unknown-object) for object@4");
+  expect(destroyed).toBe(1);
+});
+
+/** "shmlink_manager_v1" with its NUL, in words. */
+function managerName(): number[] {
+  const bytes = new Uint8Array(20);
+  new TextEncoder().encodeInto("shmlink_manager_v1", bytes);
+  return [...new Uint32Array(bytes.buffer)];
+}
