@@ -29,7 +29,7 @@ const STEPS: readonly Step[] = [
   {
     name: "types-deno",
     why: "Deno's own declarations accept the library",
-    command: [DENO.binary, "check", "--quiet", "lib/mod.ts", "bin/shmlink.ts"],
+    command: [DENO.binary, "check", "--quiet", "lib/mod.ts"],
   },
   {
     name: "layers",

@@ -60,7 +60,7 @@ const TIMEOUT = allocateForever(TIMESPEC.size);
 
 /**
  * poll(2) for up to eight descriptors. A signal does not end the wait, unless `interruptible`.
- * @param events  EPOLLIN and so on, which have the values of POLLIN
+ * @param fds  with EPOLLIN and so on, which have the values of POLLIN
  * @param timeoutMs  -1 for no limit
  * @returns what happened to each, 0 for nothing
  */
