@@ -8,7 +8,6 @@
  *
  * Bun adopts by Bun.connect({fd}) (its net.Socket({fd}) delivers nothing), Deno and Node by net.Socket({fd}).
  */
-import { Socket } from "node:net";
 import { type BorrowedFd, duplicateFd, setNonBlocking } from "../../ffi/mod.ts";
 
 type Adopted = { ref(): void; unref(): void; close(): void };
@@ -83,7 +82,9 @@ export class AsyncDoorbell implements Disposable {
   }
 }
 
+/** node:net is loaded when somebody awaits, not when a command starts: it costs more than all of shmlink. */
 function adoptByNet(fd: number, { ring, hangUp }: Events): Adopted {
+  const { Socket } = process.getBuiltinModule("node:net");
   const socket = new Socket({ fd, readable: true, writable: true });
   socket.on("data", ring);
   socket.on("end", hangUp);
