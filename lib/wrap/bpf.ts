@@ -1,0 +1,65 @@
+/** Classic BPF as data: a list of instructions with labels, and the bytes that seccomp(2) takes. Pure. */
+
+export type Instruction =
+  | { readonly op: "load"; readonly offset: number }
+  | { readonly op: "and"; readonly value: number }
+  /** Each target is a label; undefined goes on with the next instruction. */
+  | {
+      readonly op: "equal" | "atLeast" | "above" | "anyBit";
+      readonly value: number;
+      readonly yes?: string;
+      readonly no?: string;
+    }
+  | { readonly op: "return"; readonly value: number }
+  | { readonly op: "label"; readonly name: string };
+
+// linux/bpf_common.h
+const CODES = {
+  load: 0x20, // BPF_LD | BPF_W | BPF_ABS
+  and: 0x54, // BPF_ALU | BPF_AND | BPF_K
+  equal: 0x15, // BPF_JMP | BPF_JEQ | BPF_K
+  above: 0x25, // BPF_JGT
+  atLeast: 0x35, // BPF_JGE
+  anyBit: 0x45, // BPF_JSET
+  return: 0x06, // BPF_RET | BPF_K
+} as const;
+
+export const INSTRUCTION_BYTES = 8; // struct sock_filter
+const MAX_JUMP = 255; // jt and jf are bytes
+
+/** @throws Error for an unknown label, one behind the jump, or one too far: a bug in the program */
+export function assemble(program: readonly Instruction[]): Uint8Array<ArrayBuffer> {
+  const labels = new Map<string, number>();
+  const code: Exclude<Instruction, { op: "label" }>[] = [];
+  for (const instruction of program) {
+    if (instruction.op === "label") labels.set(instruction.name, code.length);
+    else code.push(instruction);
+  }
+  const data = new DataView(new ArrayBuffer(code.length * INSTRUCTION_BYTES));
+  for (const [index, instruction] of code.entries()) write(data, index, instruction, labels);
+  return new Uint8Array(data.buffer);
+}
+
+function write(
+  data: DataView,
+  index: number,
+  instruction: Exclude<Instruction, { op: "label" }>,
+  labels: ReadonlyMap<string, number>,
+): void {
+  const at = index * INSTRUCTION_BYTES;
+  const isJump = "yes" in instruction || "no" in instruction;
+  data.setUint16(at, CODES[instruction.op], true);
+  data.setUint8(at + 2, isJump ? distance(index, instruction.yes, labels) : 0);
+  data.setUint8(at + 3, isJump ? distance(index, instruction.no, labels) : 0);
+  data.setUint32(at + 4, instruction.op === "load" ? instruction.offset : instruction.value, true);
+}
+
+function distance(from: number, label: string | undefined, labels: ReadonlyMap<string, number>): number {
+  if (label === undefined) return 0;
+  const target = labels.get(label);
+  const steps = (target ?? -1) - from - 1;
+  if (target === undefined || steps < 0 || steps > MAX_JUMP) {
+    throw new Error(`Cannot jump to "${label}": ${target === undefined ? "no such label" : `${steps} steps away`}`);
+  }
+  return steps;
+}

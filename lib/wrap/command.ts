@@ -1,0 +1,110 @@
+/** Finds and starts the program, as execvp(3) does. */
+import { accessSync, constants as fileAccess, statSync } from "node:fs";
+import { errno, type FileLimit, type OwnedFd, SyscallError, spawn } from "../../ffi/mod.ts";
+import { FailureError } from "../errors.ts";
+import { CommandError } from "./errors.ts";
+
+const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
+const SHELL = "/bin/sh";
+
+export type CommandOptions = {
+  readonly argv: readonly string[];
+  /** "NAME=value" strings. */
+  readonly env: readonly string[];
+  readonly ignoredSignals: readonly number[];
+  readonly fileLimit: FileLimit | undefined;
+  /** The seccomp filter. */
+  readonly program: Uint8Array;
+};
+
+export type StartedProgram = {
+  readonly pid: number /** The seccomp listener; the caller's. */;
+  readonly listener: OwnedFd;
+};
+
+/** @throws CommandError not found, not executable; FailureError where the kernel does not let us supervise it */
+export function startCommand(options: CommandOptions): StartedProgram {
+  const [name = ""] = options.argv;
+  const path = findProgram(name, searchPath(options.env));
+  try {
+    return start(options, path, options.argv);
+  } catch (error) {
+    if (isErrno(error, "execve", errno.ENOEXEC)) return start(options, SHELL, ["sh", path, ...options.argv.slice(1)]);
+    throw explain(error, name);
+  }
+}
+
+/** Without CAP_SYS_ADMIN a filter needs no_new_privs, which disarms setuid programs in the tree. */
+function start(options: CommandOptions, path: string, argv: readonly string[]): StartedProgram {
+  try {
+    return startWith(options, path, argv, false);
+  } catch (error) {
+    if (!isErrno(error, "seccomp", errno.EACCES)) throw error;
+    return startWith(options, path, argv, true);
+  }
+}
+
+function startWith(
+  options: CommandOptions,
+  path: string,
+  argv: readonly string[],
+  noNewPrivs: boolean,
+): StartedProgram {
+  const { env, ignoredSignals, fileLimit, program } = options;
+  const limit = fileLimit === undefined ? {} : { fileLimit };
+  const { pid, listener } = spawn({ path, argv, env, ignoredSignals, ...limit, filter: { program, noNewPrivs } });
+  if (listener === undefined) throw new Error("spawn() with a filter gave no listener");
+  return { pid, listener };
+}
+
+function isErrno(error: unknown, syscall: string, number: number): boolean {
+  return error instanceof SyscallError && error.syscall === syscall && error.errno === number;
+}
+
+function explain(error: unknown, name: string): unknown {
+  if (!(error instanceof SyscallError)) return error;
+  const cannot = `Cannot run "${name}"`;
+  if (error.syscall !== "execve") return explainFilter(error, cannot);
+  if (error.errno === errno.ENOENT) {
+    return new CommandError(127, `${cannot}: the interpreter that its first line names is missing`, { cause: error });
+  }
+  return new CommandError(126, `${cannot}: ${error.message}`, { cause: error });
+}
+
+function explainFilter(error: SyscallError, cannot: string): Error {
+  if (error.errno === errno.EBUSY) {
+    const why = "another supervisor (a shmlink wrap, a container runtime) answers for this process already";
+    return new FailureError("unsupported", `${cannot} under wrap: ${why}; start it outside of that`, { cause: error });
+  }
+  return new FailureError("unsupported", `${cannot} under wrap: ${error.message}; see "shmlink doctor"`, {
+    cause: error,
+  });
+}
+
+function searchPath(env: readonly string[]): string {
+  return env.find((entry) => entry.startsWith("PATH="))?.slice("PATH=".length) ?? DEFAULT_PATH;
+}
+
+type Candidate = "executable" | "not executable" | "missing";
+
+function candidate(path: string): Candidate {
+  try {
+    if (statSync(path).isDirectory()) return "not executable";
+    accessSync(path, fileAccess.X_OK);
+    return "executable";
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EACCES" ? "not executable" : "missing";
+  }
+}
+
+/** The path of `name`: itself if it has a slash, else the first executable in `search`. @throws CommandError */
+export function findProgram(name: string, search: string): string {
+  const folders = search.split(":").map((folder) => (folder === "" ? "." : folder));
+  const paths = name.includes("/") || name === "" ? [name] : folders.map((folder) => `${folder}/${name}`);
+  const found = paths.find((path) => candidate(path) === "executable");
+  if (found !== undefined) return found;
+  if (name !== "" && paths.some((path) => candidate(path) === "not executable")) {
+    throw new CommandError(126, `Cannot run "${name}": it is not executable`);
+  }
+  throw new CommandError(127, `Cannot run "${name}": ${name.includes("/") ? "no such file" : "it is not in PATH"}`);
+}

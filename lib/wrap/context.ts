@@ -1,0 +1,34 @@
+/** What handlers work with, handed to each call. */
+import type { BorrowedFd, Notification } from "../../ffi/mod.ts";
+import type { Logger } from "../log.ts";
+import type { Reactor } from "../transport/reactor.ts";
+import type { Answer } from "./answer.ts";
+import type { WrappedListener } from "./listener.ts";
+import type { Listeners } from "./listeners.ts";
+import type { Domain } from "./names.ts";
+import type { Template } from "./options.ts";
+import type { Registry } from "./registry.ts";
+import type { SocketTable } from "./socket-table.ts";
+import type { Tracee } from "./tracee.ts";
+
+export type Context = {
+  readonly notify: BorrowedFd;
+  readonly registry: Registry;
+  readonly table: SocketTable<WrappedListener>;
+  readonly listeners: Listeners;
+  readonly reactor: Reactor;
+  readonly logger: Logger;
+  readonly exposeTcp: boolean;
+  /** A pristine TCP socket of that domain. */
+  template(domain: Domain): Template;
+  /** Answers a call by itself. @returns false when nobody waits for it any more */
+  answer(call: Call, answer: Answer): boolean;
+};
+
+export type Call = {
+  readonly id: bigint;
+  readonly args: Notification["args"];
+  readonly tracee: Tracee;
+};
+
+export type Handler = (context: Context, call: Call) => Answer;

@@ -1,0 +1,128 @@
+/**
+ * One TCP listener of the program and the Unix listener that took its place. We keep the TCP socket, never the Unix
+ * one: a descriptor of ours would make a dead server look alive. What wakes the program is its own Unix listener, so
+ * a connection from elsewhere (a TCP client; one whose accept() was interrupted after we took it) is *announced*: it
+ * waits here and a marker is connected to the Unix listener, which the next accept() exchanges for it.
+ *
+ * All accept() calls come through one supervisor, so after poll(2) says that a connection is there, nobody else takes
+ * it and accept(2) cannot block, whatever O_NONBLOCK, which belongs to the program, says.
+ */
+import {
+  type Accepted,
+  accept,
+  type BorrowedFd,
+  bind,
+  connect,
+  constants,
+  errno,
+  type OwnedFd,
+  poll,
+  readUnixAddress,
+  SyscallError,
+  socket,
+  unixAddress,
+} from "../../ffi/mod.ts";
+import type { Counters } from "./counters.ts";
+import { formatHost } from "./host.ts";
+import { isMarkerName, type ListenerName, markerName } from "./names.ts";
+import { dressUnixSocket, type OptionValue } from "./options.ts";
+
+const { AF_UNIX, EPOLLIN, SOCK_NONBLOCK, SOCK_STREAM } = constants;
+
+/** `address`: of its peer as accept(2) told it, before a reset could make it unknown. */
+export type Connection = { readonly kind: "unix" | "tcp"; readonly fd: OwnedFd; readonly address: Uint8Array };
+
+export type WrappedListenerOptions = {
+  readonly name: ListenerName;
+  readonly path: string;
+  /** The program's TCP socket, bound; taken. */
+  readonly tcp: OwnedFd;
+  readonly counters: Counters;
+  /** What the program had set on it and connections inherit. */
+  readonly options: readonly OptionValue[];
+  /** A secret of this supervisor: who knows it can make markers. */
+  readonly token: string;
+};
+
+/** "full": the program is far behind and its backlog is full; "dead": nobody listens there any more. */
+export type Announced = "announced" | "full" | "dead";
+
+let lastMarker = 0;
+
+export class WrappedListener implements Disposable {
+  readonly name: ListenerName;
+  readonly path: string;
+  readonly tcp: OwnedFd;
+  readonly counters: Counters;
+  readonly #options: readonly OptionValue[];
+  readonly #token: string;
+  readonly #waiting: Connection[] = [];
+
+  constructor({ name, path, tcp, counters, options, token }: WrappedListenerOptions) {
+    this.name = name;
+    this.path = path;
+    this.tcp = tcp;
+    this.counters = counters;
+    this.#options = options;
+    this.#token = token;
+  }
+
+  /** For messages: tcp:127.0.0.1:8123. */
+  get label(): string {
+    const { host, port } = this.name.local;
+    return `tcp:${formatHost(host)}:${port}`;
+  }
+
+  /** Takes the next TCP connection that the kernel has made, if there is one. */
+  acceptTcp(): Connection | undefined {
+    const accepted = acceptReady(this.tcp);
+    return accepted === undefined ? undefined : { kind: "tcp", ...accepted };
+  }
+
+  /** Keeps a connection for the next accept() and wakes the program for it. Takes the connection. */
+  offer(connection: Connection): Announced {
+    this.#waiting.push(connection);
+    return this.#announce();
+  }
+
+  #announce(): Announced {
+    using marker = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
+    lastMarker += 1;
+    bind(marker, unixAddress(markerName(this.#token, lastMarker)));
+    try {
+      connect(marker, unixAddress(this.path), this.path);
+      return "announced"; // it keeps its name in the queue although our end closes here
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      return error.errno === errno.EAGAIN ? "full" : "dead";
+    }
+  }
+
+  /** Takes the next connection for the program. @param unix  its listener, lent; undefined to serve only what waits here
+   *  @throws SyscallError EINVAL when the program has shut the listener down */
+  take(unix: BorrowedFd | undefined): Connection | undefined {
+    while (unix !== undefined) {
+      const accepted = acceptReady(unix);
+      if (accepted === undefined) break;
+      if (!isMarkerName(readUnixAddress(accepted.address) ?? "", this.#token)) {
+        dressUnixSocket(accepted.fd, this.#options);
+        return { kind: "unix", ...accepted };
+      }
+      accepted.fd.close();
+      const announced = this.#waiting.shift();
+      if (announced !== undefined) return announced; // else a marker of a connection that went another way
+    }
+    return this.#waiting.shift();
+  }
+
+  [Symbol.dispose](): void {
+    for (const { fd } of this.#waiting.splice(0)) fd.close();
+    this.tcp.close();
+    this.counters[Symbol.dispose]();
+  }
+}
+
+function acceptReady(fd: BorrowedFd): Accepted | undefined {
+  const [events = 0] = poll([{ fd, events: EPOLLIN }], 0);
+  return events === 0 ? undefined : (accept(fd, 0) ?? undefined);
+}

@@ -1,0 +1,97 @@
+/**
+ * What a handed-off socket is called. The names carry everything that the TCP-shaped addresses of both ends are made
+ * from, so any supervisor can read them off a socket with getsockname(2) and getpeername(2), and none has to remember
+ * a connection: fork, exec, dup and descriptor passing need no tracking. Pure.
+ *
+ * A listener's path says where the program listened: `DIRECTORY/4-127.0.0.1-8123-PID-N.tcp`.
+ * A connection's client end has an abstract name, `shmlink/4/CLIENT-PORT/SERVER-PORT`, which is exactly the TCP
+ * 4-tuple: the kernel refuses the same name twice, as it refuses the same 4-tuple twice.
+ */
+import { type Endpoint, formatHost, type Host, isUnspecified, loopbackFor, parseHost } from "./host.ts";
+
+/** Which kind of socket the program made: 4 for AF_INET, 6 for AF_INET6. */
+export type Domain = 4 | 6;
+
+export type ListenerName = { readonly domain: Domain; readonly local: Endpoint };
+export type ConnectionName = { readonly domain: Domain; readonly client: Endpoint; readonly server: Endpoint };
+
+const LISTENER = /(?:^|\/)([46])-([0-9a-f.:]+)-(\d{1,5})-\d+-\d+\.tcp$/;
+const CONNECTION = /^@shmlink\/([46])\/([0-9a-f.:]+)-(\d{1,5})\/([0-9a-f.:]+)-(\d{1,5})$/;
+const MARKER = "@shmlink/marker/";
+
+export function listenerPath(directory: string, { domain, local }: ListenerName, pid: number, serial: number): string {
+  return `${directory}/${domain}-${formatHost(local.host)}-${local.port}-${pid}-${serial}.tcp`;
+}
+
+function domainOf(text: string | undefined): Domain {
+  return text === "4" ? 4 : 6;
+}
+
+function endpoint(host: string | undefined, port: string | undefined): Endpoint | undefined {
+  const bytes: Host | undefined = parseHost(host ?? "");
+  const number = Number(port);
+  return bytes === undefined || number > 65535 ? undefined : { host: bytes, port: number };
+}
+
+/** undefined for a path that listenerPath() did not make. */
+export function parseListenerPath(path: string): ListenerName | undefined {
+  const match = LISTENER.exec(path);
+  const local = endpoint(match?.[2], match?.[3]);
+  return match === null || local === undefined ? undefined : { domain: domainOf(match[1]), local };
+}
+
+/** As readUnixAddress() shows an abstract name: "@" for its first, zero byte. */
+export function connectionName({ domain, client, server }: ConnectionName): string {
+  return `@shmlink/${domain}/${formatHost(client.host)}-${client.port}/${formatHost(server.host)}-${server.port}`;
+}
+
+/** undefined for a name that connectionName() did not make. */
+export function parseConnectionName(name: string): ConnectionName | undefined {
+  const match = CONNECTION.exec(name);
+  const client = endpoint(match?.[2], match?.[3]);
+  const server = endpoint(match?.[4], match?.[5]);
+  if (match === null || client === undefined || server === undefined) return undefined;
+  return { domain: domainOf(match[1]), client, server };
+}
+
+/** The name of a connection that only announces one from elsewhere. `token` is the supervisor's secret. */
+export function markerName(token: string, serial: number): string {
+  return `${MARKER}${token}/${serial}`;
+}
+
+export function isMarkerName(name: string, token: string): boolean {
+  return name.startsWith(`${MARKER}${token}/`);
+}
+
+/** What a socket of ours is, and the addresses it shows to its program. */
+export type Shape = {
+  readonly kind: "listener" | "accepted" | "client";
+  readonly domain: Domain;
+  readonly local: Endpoint;
+  /** undefined for a listener. */
+  readonly remote: Endpoint | undefined;
+};
+
+/**
+ * Reads a Unix socket's own name and its peer's ("" when unnamed, undefined when there is no peer).
+ * @param strangerPort  for a peer that came over the Unix socket by itself and has no TCP address
+ * @returns undefined for a socket that is none of ours
+ */
+export function shapeOf(own: string, peer: string | undefined, strangerPort: () => number): Shape | undefined {
+  const client = parseConnectionName(own);
+  if (client !== undefined)
+    return { kind: "client", domain: client.domain, local: client.client, remote: client.server };
+  const listener = parseListenerPath(own);
+  if (listener === undefined) return undefined;
+  if (peer === undefined) return { kind: "listener", ...listener, remote: undefined };
+  const known = parseConnectionName(peer);
+  if (known !== undefined)
+    return { kind: "accepted", domain: listener.domain, local: known.server, remote: known.client };
+  return stranger(listener, strangerPort());
+}
+
+/** Anybody may connect to the path (curl --unix-socket): such a peer looks like one on the loopback interface. */
+function stranger({ domain, local }: ListenerName, port: number): Shape {
+  const host = isUnspecified(local.host) ? loopbackFor(local.host) : local.host;
+  return { kind: "accepted", domain, local: { host, port: local.port }, remote: { host, port } };
+}

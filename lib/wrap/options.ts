@@ -1,0 +1,135 @@
+/**
+ * Socket options across a swap. The kernel itself is asked what a TCP socket would say: a socket of our own, never
+ * connected, answers with the defaults and judges what a program sets.
+ */
+import {
+  type BorrowedFd,
+  constants,
+  getsockopt,
+  type OwnedFd,
+  SyscallError,
+  setsockopt,
+  socket,
+} from "../../ffi/mod.ts";
+import type { Domain } from "./names.ts";
+import { familyOf } from "./socket.ts";
+import { type OptionValues, optionKey } from "./socket-table.ts";
+
+const { IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET } = constants;
+
+export type Option = readonly [level: number, name: number];
+
+/** Options that a Unix socket has too: their values are set on it. */
+const COMMON: readonly Option[] = [
+  constants.SO_REUSEADDR,
+  constants.SO_KEEPALIVE,
+  constants.SO_OOBINLINE,
+  constants.SO_PRIORITY,
+  constants.SO_LINGER,
+  constants.SO_RCVLOWAT,
+  constants.SO_RCVTIMEO,
+  constants.SO_SNDTIMEO,
+].map((name): Option => [SOL_SOCKET, name]);
+
+/** Options that only TCP has: remembered, so that they read back (linux/tcp.h, linux/in.h, linux/in6.h). */
+const TCP_ONLY: readonly Option[] = [
+  ...[1, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 18, 25].map((name): Option => [IPPROTO_TCP, name]),
+  ...[1, 2, 10, 11, 15, 24].map((name): Option => [IPPROTO_IP, name]),
+  ...[16, 23, 25, 26, 67].map((name): Option => [IPPROTO_IPV6, name]),
+  [SOL_SOCKET, constants.SO_REUSEPORT],
+  [SOL_SOCKET, constants.SO_ZEROCOPY],
+];
+
+/** What a Unix socket may have in flight. Its default of 208 KiB holds 278 one-byte writes, so that a program which
+ *  relies on TCP's megabytes and pipelines without reading would stand still. */
+const SEND_BUFFER_BYTES = 4 << 20;
+
+function tryGet(fd: BorrowedFd, [level, name]: Option): Uint8Array | undefined {
+  try {
+    return getsockopt(fd, level, name);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
+}
+
+function equal(a: Uint8Array, b: Uint8Array | undefined): boolean {
+  return b !== undefined && a.length === b.length && a.every((byte, index) => byte === b[index]);
+}
+
+type Default = { readonly option: Option; readonly value: Uint8Array };
+
+/** A TCP socket as it is born, and what this kernel says of it. */
+export class Template implements Disposable {
+  readonly fd: OwnedFd;
+  readonly #common: readonly Default[];
+  readonly #tcpOnly: readonly Default[];
+
+  constructor(domain: Domain) {
+    this.fd = socket(familyOf(domain), constants.SOCK_STREAM);
+    this.#common = this.#defaults(COMMON);
+    this.#tcpOnly = this.#defaults(TCP_ONLY);
+  }
+
+  /** An option that this kernel or domain lacks is left out. */
+  #defaults(options: readonly Option[]): Default[] {
+    return options.flatMap((option) => {
+      const value = tryGet(this.fd, option);
+      return value === undefined ? [] : [{ option, value }];
+    });
+  }
+
+  /** Those options of `fd` that its program has changed and a Unix socket understands. */
+  commonOptions(fd: BorrowedFd): Default[] {
+    return changed(fd, this.#common);
+  }
+
+  /** Those that it has changed and only TCP has, by optionKey(). */
+  tcpOptions(fd: BorrowedFd): OptionValues {
+    return new Map(
+      changed(fd, this.#tcpOnly).map(({ option: [level, name], value }) => [optionKey(level, name), value]),
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.fd.close();
+  }
+}
+
+export type { Default as OptionValue };
+
+function changed(fd: BorrowedFd, defaults: readonly Default[]): Default[] {
+  return defaults.flatMap(({ option, value }) => {
+    const actual = tryGet(fd, option);
+    return actual === undefined || equal(actual, value) ? [] : [{ option, value: actual }];
+  });
+}
+
+/** Makes a fresh Unix socket ready to stand for a TCP one. */
+export function dressUnixSocket(fd: BorrowedFd, options: readonly Default[]): void {
+  raiseSendBuffer(fd);
+  for (const { option, value } of options) trySet(fd, option, value);
+}
+
+function raiseSendBuffer(fd: BorrowedFd): void {
+  const half = SEND_BUFFER_BYTES / 2; // the kernel doubles it
+  if (!trySet(fd, [SOL_SOCKET, constants.SO_SNDBUFFORCE], half)) trySet(fd, [SOL_SOCKET, constants.SO_SNDBUF], half);
+}
+
+function trySet(fd: BorrowedFd, [level, name]: Option, value: Uint8Array | number): boolean {
+  try {
+    setsockopt(fd, level, name, value);
+    return true;
+  } catch (error) {
+    if (error instanceof SyscallError) return false;
+    throw error;
+  }
+}
+
+/** Sets an option on a TCP socket made for it. @returns what then reads back; undefined where it cannot be read
+ *  @throws SyscallError as a TCP socket would: ENOPROTOOPT, EINVAL, EPERM */
+export function rehearseOption(domain: Domain, [level, name]: Option, value: Uint8Array): Uint8Array | undefined {
+  using scratch = socket(familyOf(domain), constants.SOCK_STREAM);
+  setsockopt(scratch, level, name, value);
+  return tryGet(scratch, [level, name]);
+}

@@ -1,0 +1,37 @@
+/** What a supervisor needs from the switchboard. The client implements it over the broker, a test in memory. */
+import type { BorrowedFd } from "../../ffi/mod.ts";
+
+export type Registration = {
+  /** As in listings. */
+  readonly id: number;
+  /** Withdraws the listener; safe to call twice. */
+  close(): void;
+};
+
+export type ListenerRequest = {
+  /** As formatHost() writes it; an IPv4-mapped address as the IPv4 address it stands for. */
+  readonly address: string;
+  readonly port: number;
+  /** Of the Unix socket, absolute. */
+  readonly path: string;
+  readonly v6only: boolean;
+  readonly noTcp: boolean;
+  /** Who called listen(2). */
+  readonly pid: number;
+  /** Lent for the call: a sealed memfd, see counters.ts. */
+  readonly counters: BorrowedFd;
+};
+
+export type Resolution = { readonly path: string; readonly id: number };
+
+export type Registry = {
+  /** @throws FailureError name-in-use, denied, quota, no-broker … */
+  register(listener: ListenerRequest): Registration;
+  /** Who listens there, undefined when nobody registered does or the broker cannot be asked. */
+  resolve(address: string, port: number): Resolution | undefined;
+  /** A connection to a registered listener went over TCP after all. Never throws. */
+  reportFallback(address: string, port: number, reason: string): void;
+  /** To be watched for input, which dispatch() then takes. */
+  readonly fd?: BorrowedFd | undefined;
+  dispatch?(): void;
+};

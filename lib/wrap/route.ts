@@ -1,0 +1,53 @@
+/** The client's half of a 4-tuple: from which address and port TCP would have connected. */
+import { readFileSync } from "node:fs";
+import { connect, constants, inetAddress, SyscallError, socket } from "../../ffi/mod.ts";
+import type { Endpoint, Host } from "./host.ts";
+import type { Domain } from "./names.ts";
+import { localEndpoint } from "./socket.ts";
+
+const { AF_INET, AF_INET6, SOCK_DGRAM } = constants;
+
+/** The source address that the kernel's routes choose for a destination (a UDP socket sends nothing to learn it). */
+export function sourceFor(destination: Endpoint): Host {
+  const family = destination.host.length === 4 ? AF_INET : AF_INET6;
+  try {
+    using probe = socket(family, SOCK_DGRAM);
+    connect(probe, inetAddress({ family, ...destination }));
+    return localEndpoint(probe).host;
+  } catch (error) {
+    if (error instanceof SyscallError) return destination.host; // no route: both ends are this machine
+    throw error;
+  }
+}
+
+type Range = { readonly low: number; readonly high: number };
+
+let range: Range | undefined;
+let offset = 0;
+
+function ephemeralPorts(): Range {
+  if (range !== undefined) return range;
+  let low = 32768;
+  let high = 60999;
+  try {
+    const [first, last] = readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "latin1")
+      .trim()
+      .split(/\s+/)
+      .map(Number);
+    if (first !== undefined && last !== undefined && last - first > 1) [low, high] = [first, last];
+  } catch {
+    // the kernel's defaults
+  }
+  range = { low, high };
+  offset = Math.floor(Math.random() * (high - low));
+  return range;
+}
+
+/** The next port to try, in turn. IPv4 sockets draw even ports and IPv6 sockets odd ones, so that two connections
+ *  between the same IPv4 endpoints differ even if one was made on an IPv6 socket. */
+export function nextPort(domain: Domain): number {
+  const { low, high } = ephemeralPorts();
+  offset = (offset + 1) % Math.floor((high - low) / 2);
+  const even = Math.ceil(low / 2) * 2 + offset * 2;
+  return domain === 4 ? even : even + 1;
+}

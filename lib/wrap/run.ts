@@ -1,0 +1,145 @@
+/**
+ * Runs a program with its TCP sockets handed off, until it and all that it started have ended. One thread, one
+ * reactor: the program is started under a seccomp filter, and we answer the few calls that the filter sends us.
+ */
+import { chmodSync, lstatSync, mkdirSync } from "node:fs";
+import {
+  constants,
+  type ExitStatus,
+  enableSyncWakeUp,
+  type FileLimit,
+  isUserNotifAvailable,
+  type OwnedFd,
+  prctl,
+  reapAnyChild,
+  SignalPipe,
+  waitForChild,
+} from "../../ffi/mod.ts";
+import { FailureError } from "../errors.ts";
+import type { Logger } from "../log.ts";
+import { Reactor } from "../transport/reactor.ts";
+import { type StartedProgram, startCommand } from "./command.ts";
+import { filterProgram } from "./filter.ts";
+import type { Registry } from "./registry.ts";
+import { forwardSignal, WATCHED_SIGNALS } from "./signals.ts";
+import { Supervisor } from "./supervisor.ts";
+import { type Machine, machineFor } from "./syscalls.ts";
+
+const { EPOLLIN, PR_SET_CHILD_SUBREAPER, SIGCHLD } = constants;
+
+export type WrapOptions = {
+  /** The program and its arguments; a name without a slash is searched for in PATH. */
+  readonly argv: readonly string[];
+  /** The whole environment, as a record or as "NAME=value" strings. */
+  readonly env: Readonly<Record<string, string>> | readonly string[];
+  readonly registry: Registry;
+  /** For the Unix sockets; made with mode 0700 if it is not there. Short: a socket's path has 107 bytes at most. */
+  readonly directory: string;
+  /** Whether plain TCP clients still reach the program's ports. */
+  readonly exposeTcp: boolean;
+  readonly logger: Logger;
+  /** RLIMIT_NOFILE for the program, where the runtime has changed its own. */
+  readonly fileLimit?: FileLimit | undefined;
+  /** Signals that the program is to find ignored, as under nohup(1). */
+  readonly ignoredSignals?: readonly number[] | undefined;
+};
+
+/**
+ * Blocks until the tree has ended; the runtime's own event loop stands still meanwhile.
+ * @returns the code to end with: the program's, or 128 + n when signal n killed it
+ * @throws CommandError when it cannot be started, FailureError when this kernel or user cannot supervise it
+ */
+export function runWrapped(options: WrapOptions): number {
+  if (!isUserNotifAvailable()) {
+    throw new FailureError("unsupported", "Cannot wrap: this kernel has no seccomp user notification (Linux 5.9)");
+  }
+  const machine = machineFor(process.arch);
+  makeDirectory(options.directory);
+  using signals = new SignalPipe(WATCHED_SIGNALS);
+  prctl(PR_SET_CHILD_SUBREAPER, 1); // daemons of the tree stay ours: to be reaped, and to be looked into under Yama
+  try {
+    const { pid, listener } = start(options, machine);
+    using notify = listener;
+    return supervise(options, machine, pid, notify, signals);
+  } finally {
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+  }
+}
+
+function makeDirectory(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  const status = lstatSync(path);
+  if (!status.isDirectory() || status.uid !== process.getuid?.()) {
+    throw new FailureError("invalid", `Cannot keep sockets in "${path}": it is not a directory of ours; remove it`);
+  }
+  if ((status.mode & 0o077) !== 0) chmodSync(path, 0o700);
+}
+
+function start({ argv, env, ignoredSignals, fileLimit }: WrapOptions, machine: Machine): StartedProgram {
+  const program = filterProgram(machine);
+  const strings = Array.isArray(env) ? env : Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  const started = startCommand({ argv, env: strings, ignoredSignals: ignoredSignals ?? [], fileLimit, program });
+  enableSyncWakeUp(started.listener);
+  return started;
+}
+
+function supervise(options: WrapOptions, machine: Machine, pid: number, notify: OwnedFd, signals: SignalPipe): number {
+  const { registry, logger, directory, exposeTcp } = options;
+  using reactor = new Reactor();
+  const onTreeEnd = (): void => reactor.stop();
+  using _supervisor = new Supervisor({ notify, machine, registry, reactor, logger, directory, exposeTcp, onTreeEnd });
+  const program = new Program(pid);
+  reactor.add(signals.fd, EPOLLIN, () => {
+    for (const signal of signals.take()) {
+      if (signal === SIGCHLD) program.reap();
+      else forwardSignal(signal, program.pid);
+    }
+  });
+  watchRegistry(reactor, registry);
+  reactor.run();
+  return program.waitForEnd();
+}
+
+/** When the broker goes away, so does the registry's descriptor; the program goes on. */
+function watchRegistry(reactor: Reactor, registry: Registry): void {
+  if (registry.fd === undefined) return;
+  const watching = reactor.add(registry.fd, EPOLLIN, () => {
+    registry.dispatch?.();
+    if (registry.fd === undefined) watching.remove();
+  });
+}
+
+/** The child that we started, and how it ended. */
+class Program {
+  readonly #pid: number;
+  #status: ExitStatus | undefined;
+
+  constructor(pid: number) {
+    this.#pid = pid;
+  }
+
+  /** undefined once it has ended. */
+  get pid(): number | undefined {
+    return this.#status === undefined ? this.#pid : undefined;
+  }
+
+  /** Also of what it left behind. */
+  reap(): void {
+    for (let child = reapAnyChild(); child !== undefined; child = reapAnyChild()) {
+      if (child.pid === this.#pid) this.#status = child.status;
+    }
+  }
+
+  /** The tree has no threads left, so this does not take long. */
+  waitForEnd(): number {
+    this.reap();
+    this.#status ??= waitForChild(this.#pid, true);
+    this.reap();
+    return exitCode(this.#status);
+  }
+}
+
+function exitCode(status: ExitStatus | undefined): number {
+  if (status === undefined) throw new Error("The program has ended without a status");
+  return status.kind === "exited" ? status.code : 128 + status.signal;
+}

@@ -1,0 +1,73 @@
+/**
+ * What is remembered of sockets, by SO_COOKIE, which names the kernel object itself for as long as the machine runs:
+ * whichever process holds it, under whichever number. Most of what a socket of ours is can be read off its name
+ * (names.ts); this is the rest. Pure.
+ */
+
+export type Cookie = bigint;
+
+/** Bounds what programs can make us remember; the oldest goes first, and then reads back its default. */
+const MAX_SOCKETS_WITH_OPTIONS = 65_536;
+const MAX_UNACKNOWLEDGED = 1024;
+
+/** An option's level and name. */
+export function optionKey(level: number, name: number): number {
+  return level * 0x10000 + name;
+}
+
+export type OptionValues = ReadonlyMap<number, Uint8Array>;
+
+export class SocketTable<Listener> {
+  readonly #listeners: Map<Cookie, Listener> = new Map();
+  readonly #options: Map<Cookie, Map<number, Uint8Array>> = new Map();
+  readonly #unacknowledged: Set<Cookie> = new Set();
+
+  /** A listener is known by its Unix socket and by the TCP socket that it stands for. */
+  addListener(listener: Listener, cookies: readonly Cookie[]): void {
+    for (const cookie of cookies) this.#listeners.set(cookie, listener);
+  }
+
+  removeListener(listener: Listener): void {
+    for (const [cookie, known] of this.#listeners) if (known === listener) this.#listeners.delete(cookie);
+  }
+
+  listener(cookie: Cookie): Listener | undefined {
+    return this.#listeners.get(cookie);
+  }
+
+  get listeners(): ReadonlySet<Listener> {
+    return new Set(this.#listeners.values());
+  }
+
+  setOption(cookie: Cookie, key: number, value: Uint8Array): void {
+    const values = this.#options.get(cookie) ?? new Map<number, Uint8Array>();
+    this.#options.set(cookie, values.set(key, value));
+    if (this.#options.size > MAX_SOCKETS_WITH_OPTIONS) deleteOldest(this.#options);
+  }
+
+  setOptions(cookie: Cookie, values: OptionValues): void {
+    for (const [key, value] of values) this.setOption(cookie, key, value);
+  }
+
+  option(cookie: Cookie, key: number): Uint8Array | undefined {
+    return this.#options.get(cookie)?.get(key);
+  }
+
+  /** A connection was swapped in and its connect() not yet answered: a signal in between makes the program ask again. */
+  expectAcknowledgement(cookie: Cookie): void {
+    this.#unacknowledged.add(cookie);
+    if (this.#unacknowledged.size > MAX_UNACKNOWLEDGED) deleteOldest(this.#unacknowledged);
+  }
+
+  /** @returns whether an answer to this socket's connect() was still owed */
+  acknowledge(cookie: Cookie): boolean {
+    return this.#unacknowledged.delete(cookie);
+  }
+}
+
+function deleteOldest(entries: Map<Cookie, unknown> | Set<Cookie>): void {
+  for (const oldest of entries.keys()) {
+    entries.delete(oldest);
+    return;
+  }
+}

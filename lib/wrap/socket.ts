@@ -1,0 +1,87 @@
+/** A socket of the program as the kernel describes it, through a duplicate that we hold for a moment. */
+import {
+  addressFamily,
+  type BorrowedFd,
+  constants,
+  getIntOption,
+  getpeername,
+  getsockname,
+  getsockopt,
+  inetAddress,
+  readInetAddress,
+  readUnixAddress,
+  SyscallError,
+} from "../../ffi/mod.ts";
+import { type Endpoint, mapHost, unmapHost } from "./host.ts";
+import { type Domain, type Shape, shapeOf } from "./names.ts";
+import type { Cookie } from "./socket-table.ts";
+
+const { AF_INET, AF_INET6, AF_UNIX, IPPROTO_MPTCP, IPPROTO_TCP, SOL_SOCKET } = constants;
+
+const TCP_INFO = 11; // linux/tcp.h
+const TCP_CLOSE = 7; // net/tcp_states.h: not listening, not connecting, not connected
+
+export function cookieOf(fd: BorrowedFd): Cookie {
+  const bytes = getsockopt(fd, SOL_SOCKET, constants.SO_COOKIE, 8);
+  return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+}
+
+/** The domain of a TCP (or multipath TCP) socket; undefined for every other kind. */
+export function tcpDomain(fd: BorrowedFd): Domain | undefined {
+  const family = getIntOption(fd, SOL_SOCKET, constants.SO_DOMAIN);
+  if (family !== AF_INET && family !== AF_INET6) return undefined;
+  if (getIntOption(fd, SOL_SOCKET, constants.SO_TYPE) !== constants.SOCK_STREAM) return undefined;
+  const protocol = getIntOption(fd, SOL_SOCKET, constants.SO_PROTOCOL);
+  if (protocol !== IPPROTO_TCP && protocol !== IPPROTO_MPTCP) return undefined;
+  return family === AF_INET ? 4 : 6;
+}
+
+/** Whether a TCP socket has done nothing yet but perhaps be bound. */
+export function isFresh(fd: BorrowedFd): boolean {
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, 1)[0] === TCP_CLOSE;
+}
+
+export function familyOf(domain: Domain): typeof AF_INET | typeof AF_INET6 {
+  return domain === 4 ? AF_INET : AF_INET6;
+}
+
+/** Where a TCP socket is bound, an IPv4-mapped address as IPv4; port 0 for nowhere. */
+export function localEndpoint(fd: BorrowedFd): Endpoint {
+  const address = readInetAddress(getsockname(fd));
+  if (address === undefined) throw new TypeError("Cannot read the address of a socket that is not IPv4 or IPv6");
+  return { host: unmapHost(address.host), port: address.port };
+}
+
+/** A sockaddr_in or sockaddr_in6, as a TCP socket of that domain would give it. */
+export function socketAddress(domain: Domain, { host, port }: Endpoint): Uint8Array<ArrayBuffer> {
+  return inetAddress({ family: familyOf(domain), host: mapHost(host, domain === 6), port });
+}
+
+/** A port for a peer that has none: always the same one for the same socket, in the range of ephemeral ports. */
+export function strangerPort(cookie: Cookie): number {
+  return 32768 + Number(cookie % 28232n);
+}
+
+/** What one of our Unix sockets stands for; undefined for a socket that is none of ours. */
+export function inspectSocket(fd: BorrowedFd): Shape | undefined {
+  const own = getsockname(fd);
+  if (addressFamily(own) !== AF_UNIX) return undefined;
+  const name = readUnixAddress(own) ?? "";
+  // Most Unix sockets have no name or an ordinary path: they are told apart before their peer is asked for.
+  if (shapeOf(name, undefined, () => 0) === undefined) return undefined;
+  return shapeOf(name, peerName(fd), () => strangerPort(cookieOf(fd)));
+}
+
+function peerName(fd: BorrowedFd): string | undefined {
+  try {
+    return readUnixAddress(getpeername(fd)) ?? "";
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined; // ENOTCONN: a listener
+    throw error;
+  }
+}
+
+/** The path in an accepted socket's own address, which is its listener's; "" for a nameless socket. */
+export function listenerPathOf(fd: BorrowedFd): string {
+  return readUnixAddress(getsockname(fd)) ?? "";
+}

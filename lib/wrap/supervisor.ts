@@ -1,0 +1,194 @@
+/** Answers the trapped calls of one tree of processes: receive, dispatch, answer. One thread; no handler waits. */
+import {
+  type BorrowedFd,
+  constants,
+  errno,
+  type Notification,
+  poll,
+  receiveNotification,
+  respondContinue,
+  respondError,
+  respondValue,
+  SyscallError,
+} from "../../ffi/mod.ts";
+import type { Logger } from "../log.ts";
+import type { Reactor, Registration as Watching } from "../transport/reactor.ts";
+import { assertNever } from "../util/assert-never.ts";
+import { type Answer, CONTINUE, DONE, failure } from "./answer.ts";
+import type { Call, Context, Handler } from "./context.ts";
+import { Accepting } from "./handlers/accept.ts";
+import { handleConnect } from "./handlers/connect.ts";
+import { handleListen } from "./handlers/listen.ts";
+import { handleGetpeername, handleGetsockname } from "./handlers/names.ts";
+import { handleGetsockopt, handleSetsockopt } from "./handlers/options.ts";
+import { handleSendto } from "./handlers/sendto.ts";
+import type { WrappedListener } from "./listener.ts";
+import { Listeners } from "./listeners.ts";
+import type { Domain } from "./names.ts";
+import { Template } from "./options.ts";
+import type { Registry } from "./registry.ts";
+import { SocketTable } from "./socket-table.ts";
+import type { Machine, TrappedCall } from "./syscalls.ts";
+import { CallGone, PidfdCache, Tracee } from "./tracee.ts";
+
+const { EPOLLHUP, EPOLLIN } = constants;
+
+/** Other descriptors get their turn after so many calls. */
+const CALLS_PER_TURN = 64;
+
+export type SupervisorOptions = {
+  /** The seccomp listener; lent for the supervisor's life. */
+  readonly notify: BorrowedFd;
+  readonly machine: Machine;
+  readonly registry: Registry;
+  readonly reactor: Reactor;
+  readonly logger: Logger;
+  readonly directory: string;
+  readonly exposeTcp: boolean;
+  /** Called once, when no process of the tree is left. */
+  readonly onTreeEnd: () => void;
+};
+
+export class Supervisor implements Disposable {
+  readonly #options: SupervisorOptions;
+  readonly #context: Context;
+  readonly #accepting: Accepting = new Accepting();
+  readonly #handlers: ReadonlyMap<number, Handler>;
+  readonly #pidfds: PidfdCache = new PidfdCache();
+  readonly #templates: Map<Domain, Template> = new Map();
+  readonly #watching: Watching;
+  readonly #said: Set<string> = new Set();
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#context = this.#makeContext(options);
+    this.#handlers = this.#makeHandlers(options.machine);
+    this.#watching = options.reactor.add(options.notify, EPOLLIN, (events) => this.#onEvents(events));
+  }
+
+  #makeContext({ notify, registry, reactor, logger, directory, exposeTcp }: SupervisorOptions): Context {
+    const table = new SocketTable<WrappedListener>();
+    const listeners = new Listeners({
+      reactor,
+      registry,
+      table,
+      logger,
+      directory,
+      exposeTcp,
+      onReady: (listener) => this.#accepting.resume(this.#context, listener),
+      onClosed: (listener) => this.#accepting.abandon(this.#context, listener),
+    });
+    const template = (domain: Domain): Template => this.#template(domain);
+    const answer = (call: Call, what: Answer): boolean => this.#answer(call.id, what);
+    return { notify, registry, table, listeners, reactor, logger, exposeTcp, template, answer };
+  }
+
+  #template(domain: Domain): Template {
+    const known = this.#templates.get(domain);
+    if (known !== undefined) return known;
+    const made = new Template(domain);
+    this.#templates.set(domain, made);
+    return made;
+  }
+
+  #makeHandlers({ numbers }: Machine): ReadonlyMap<number, Handler> {
+    const byName: Record<TrappedCall, Handler> = {
+      listen: handleListen,
+      connect: handleConnect,
+      accept: (context, call) => this.#accepting.handleAccept(context, call),
+      accept4: (context, call) => this.#accepting.handleAccept4(context, call),
+      getsockname: handleGetsockname,
+      getpeername: handleGetpeername,
+      setsockopt: handleSetsockopt,
+      getsockopt: handleGetsockopt,
+      sendto: handleSendto,
+    };
+    return new Map(Object.entries(byName).map(([name, handler]) => [numbers[name as TrappedCall], handler]));
+  }
+
+  #onEvents(events: number): void {
+    if ((events & EPOLLIN) !== 0) return this.#receive();
+    if ((events & EPOLLHUP) === 0) return;
+    this.#watching.remove();
+    this.#options.onTreeEnd();
+  }
+
+  #receive(): void {
+    const { notify } = this.#options;
+    let count = 0;
+    do {
+      const notification = receiveNotification(notify);
+      if (notification !== undefined) this.#answer(notification.id, this.#handle(notification));
+      count += 1;
+    } while (count < CALLS_PER_TURN && isReadable(notify)); // receiving would block
+  }
+
+  #handle(notification: Notification): Answer {
+    const { notify, machine } = this.#options;
+    if (notification.arch !== machine.auditArch) return this.#refuseForeign(notification);
+    const handler = this.#handlers.get(notification.nr);
+    if (handler === undefined) return CONTINUE;
+    const tracee = new Tracee(notify, notification, this.#pidfds);
+    try {
+      return handler(this.#context, { id: notification.id, args: notification.args, tracee });
+    } catch (error) {
+      return this.#afterError(notification, error);
+    }
+  }
+
+  /** The program's own mistakes (not a socket, say) are the kernel's to report; so is what we may not look at. */
+  #afterError({ pid, nr }: Notification, error: unknown): Answer {
+    if (error instanceof CallGone) return DONE;
+    if (!(error instanceof SyscallError)) throw error;
+    if (error.errno === errno.EPERM) {
+      const hint = "run shmlink with CAP_SYS_PTRACE, or the program as your own user";
+      this.#sayOnce(
+        `eperm ${pid}`,
+        `Cannot look into thread ${pid} (${error.message}): it stays on plain TCP; ${hint}`,
+      );
+    } else if (error.errno !== errno.ENOTSOCK) {
+      this.#options.logger.debug(`Left call ${nr} of thread ${pid} to the kernel: ${error.message}`);
+    }
+    return CONTINUE;
+  }
+
+  #refuseForeign({ pid }: Notification): Answer {
+    this.#sayOnce("foreign", `Refused a socket call of a 32-bit program (thread ${pid}): wrap serves 64-bit programs`);
+    return failure(errno.ENOSYS);
+  }
+
+  #sayOnce(key: string, message: string): void {
+    if (this.#said.has(key) || this.#said.size > 64) return;
+    this.#said.add(key);
+    this.#options.logger.warn(message);
+  }
+
+  #answer(id: bigint, answer: Answer): boolean {
+    const { notify } = this.#options;
+    switch (answer.kind) {
+      case "continue":
+        return respondContinue(notify, id);
+      case "value":
+        return respondValue(notify, id, answer.value);
+      case "error":
+        return respondError(notify, id, answer.errno);
+      case "later":
+      case "done":
+        return true;
+      default:
+        return assertNever(answer);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#watching.remove();
+    this.#context.listeners[Symbol.dispose]();
+    this.#pidfds[Symbol.dispose]();
+    for (const template of this.#templates.values()) template[Symbol.dispose]();
+  }
+}
+
+function isReadable(fd: BorrowedFd): boolean {
+  const [events = 0] = poll([{ fd, events: EPOLLIN }], 0);
+  return (events & EPOLLIN) !== 0;
+}

@@ -1,0 +1,161 @@
+/**
+ * The thread whose call is trapped: its descriptors and its memory. A notification names a thread by number, which may
+ * be somebody else's by the time we look: after each look and before acting on it, ask `isWaiting()`.
+ */
+import { readFileSync } from "node:fs";
+import {
+  type BorrowedFd,
+  constants,
+  errno,
+  isNotificationValid,
+  type Notification,
+  type OwnedFd,
+  pidfdGetfd,
+  pidfdOpen,
+  readMemory,
+  SyscallError,
+  writeMemory,
+} from "../../ffi/mod.ts";
+
+const { EBADF, EINVAL, ENOENT, ESRCH } = errno;
+
+/** The call has gone: its thread was killed or a signal interrupted it. Nobody waits for an answer. */
+export class CallGone extends Error {
+  override readonly name = "CallGone";
+}
+
+/** Descriptors of threads, kept because most calls come from few threads. Bounded; the oldest goes first. */
+export class PidfdCache implements Disposable {
+  readonly #byThread: Map<number, OwnedFd> = new Map();
+  readonly #limit: number;
+
+  constructor(limit = 64) {
+    this.#limit = limit;
+  }
+
+  /** @throws SyscallError ESRCH */
+  get(thread: number): BorrowedFd {
+    const known = this.#byThread.get(thread);
+    if (known !== undefined) return known;
+    const opened = openThread(thread);
+    this.#byThread.set(thread, opened);
+    if (this.#byThread.size > this.#limit) this.drop(this.#byThread.keys().next().value ?? thread);
+    return opened;
+  }
+
+  drop(thread: number): void {
+    this.#byThread.get(thread)?.close();
+    this.#byThread.delete(thread);
+  }
+
+  [Symbol.dispose](): void {
+    for (const thread of [...this.#byThread.keys()]) this.drop(thread);
+  }
+}
+
+/** PIDFD_THREAD is Linux 6.9; before, the process's own pidfd has to do, which is right unless a thread has unshared
+ *  its descriptor table. */
+function openThread(thread: number): OwnedFd {
+  try {
+    return pidfdOpen(thread, constants.PIDFD_THREAD);
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== EINVAL) throw error;
+    return pidfdOpen(processOf(thread));
+  }
+}
+
+/** The process that a thread belongs to; the thread's own number when it has gone. */
+export function processOf(thread: number): number {
+  try {
+    const match = /^Tgid:\s*(\d+)$/m.exec(readFileSync(`/proc/${thread}/status`, "latin1"));
+    return match === null ? thread : Number(match[1]);
+  } catch {
+    return thread;
+  }
+}
+
+export class Tracee {
+  readonly thread: number;
+  readonly #listener: BorrowedFd;
+  readonly #id: bigint;
+  readonly #pidfds: PidfdCache;
+
+  constructor(listener: BorrowedFd, { id, pid }: Notification, pidfds: PidfdCache) {
+    this.thread = pid;
+    this.#listener = listener;
+    this.#id = id;
+    this.#pidfds = pidfds;
+  }
+
+  get isWaiting(): boolean {
+    return isNotificationValid(this.#listener, this.#id);
+  }
+
+  /** @throws CallGone */
+  #confirm(): void {
+    if (!this.isWaiting) throw new CallGone();
+  }
+
+  /** Duplicates descriptor `number` of the thread. The caller owns it and closes it soon: while it is open, a socket
+   *  that its program closes stays alive. @returns undefined for EBADF @throws CallGone */
+  descriptor(number: number): OwnedFd | undefined {
+    const duplicate = this.#duplicate(number | 0);
+    if (this.isWaiting) return duplicate;
+    duplicate?.close();
+    throw new CallGone();
+  }
+
+  #duplicate(number: number, isRetry = false): OwnedFd | undefined {
+    try {
+      return pidfdGetfd(this.#pidfds.get(this.thread), number);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      if (error.errno === EBADF) return undefined;
+      if (error.errno !== ESRCH && error.errno !== ENOENT) throw error;
+      this.#pidfds.drop(this.thread); // of a thread that has ended and whose number came back
+      if (isRetry) throw new CallGone();
+      return this.#duplicate(number, true);
+    }
+  }
+
+  /** Reads exactly `lengthBytes`. @returns undefined where the memory is not all there (EFAULT) @throws CallGone */
+  read(address: number, lengthBytes: number): Uint8Array<ArrayBuffer> | undefined {
+    if (lengthBytes === 0) return new Uint8Array(0);
+    const bytes = this.#access(() => readMemory(this.thread, address, lengthBytes));
+    this.#confirm();
+    return bytes?.length === lengthBytes ? bytes : undefined;
+  }
+
+  /** Writes a result; only into what the call itself would have written. @returns false for EFAULT @throws CallGone */
+  write(address: number, bytes: Uint8Array): boolean {
+    this.#confirm();
+    if (bytes.length === 0) return true;
+    return this.#access(() => writeMemory(this.thread, address, bytes) ?? true) === true;
+  }
+
+  #access<T>(action: () => T): T | undefined {
+    try {
+      return action();
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      if (error.errno === errno.EFAULT) return undefined;
+      if (error.errno === ESRCH) throw new CallGone();
+      throw error;
+    }
+  }
+
+  /** The flags of open(2) as /proc shows them: O_NONBLOCK, O_ASYNC, and O_CLOEXEC of this descriptor. */
+  descriptorFlags(number: number): number {
+    return fdinfoFlags(this.thread, number | 0);
+  }
+}
+
+function fdinfoFlags(thread: number, number: number): number {
+  try {
+    const match = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/${thread}/fdinfo/${number}`, "latin1"));
+    if (match?.[1] !== undefined) return Number.parseInt(match[1], 8);
+  } catch {
+    // closed or gone: the caller's next step finds out
+  }
+  throw new CallGone();
+}

@@ -1,0 +1,39 @@
+/**
+ * Runs a program under wrap with a registry in files: `wrap-driver.ts FOLDER [--no-tcp] [--log] -- CMD …`.
+ * FOLDER/sockets holds the sockets, FOLDER/registry the entries.
+ */
+import "../../lib/util/disposable-stack.ts";
+import { join } from "node:path";
+import { ShmlinkError } from "../../lib/errors.ts";
+import { type Fields, type Logger, SILENT } from "../../lib/log.ts";
+import { CommandError } from "../../lib/wrap/errors.ts";
+import { runWrapped } from "../../lib/wrap/run.ts";
+import { FileRegistry } from "./file-registry.ts";
+
+const [folder = "", ...rest] = process.argv.slice(2);
+const split = rest.indexOf("--");
+const flags = rest.slice(0, split);
+
+const say = (level: string) => (message: string, fields?: Fields) =>
+  console.error(`wrap ${level}: ${message}${fields === undefined ? "" : ` ${JSON.stringify(fields)}`}`);
+const LOUD: Logger = { error: say("error"), warn: say("warn"), info: say("info"), debug: say("debug") };
+
+function environment(): Record<string, string> {
+  return Object.fromEntries(Object.entries(process.env).flatMap(([k, v]) => (v === undefined ? [] : [[k, v]])));
+}
+
+try {
+  const code = runWrapped({
+    argv: rest.slice(split + 1),
+    env: environment(),
+    registry: new FileRegistry(join(folder, "registry")),
+    directory: join(folder, "sockets"),
+    exposeTcp: !flags.includes("--no-tcp"),
+    logger: flags.includes("--log") ? LOUD : SILENT,
+  });
+  process.exit(code);
+} catch (error) {
+  if (!(error instanceof ShmlinkError)) throw error;
+  console.error(error.message);
+  process.exit(error instanceof CommandError ? error.exitCode : 1);
+}
