@@ -3,7 +3,7 @@ import { constants, type OwnedFd, pipe, read, setsockopt, socketpair, write } fr
 import { type MemoryPairOptions, memoryPair } from "../../lib/transport/memory.ts";
 import { OverflowError, type Transport } from "../../lib/transport/transport.ts";
 import { UnixTransport } from "../../lib/transport/unix.ts";
-import { openFds } from "../lib/transport/open-fds.ts";
+import { openFds } from "../helpers/fd-leak.ts";
 
 type Pair = readonly [Transport, Transport];
 type Options = Pick<MemoryPairOptions, "maxQueuedBytes">;

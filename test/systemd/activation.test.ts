@@ -1,22 +1,13 @@
-import { expect, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { expect } from "bun:test";
 import { join } from "node:path";
+import { requires } from "../helpers/requires.ts";
 
 const REPOSITORY = join(import.meta.dir, "../..");
 const TEST_TIMEOUT_MS = 150_000;
 
-/** What is missing here for a systemd of our own; undefined when nothing is. */
-function missing(): string | undefined {
-  if (process.getuid?.() !== 0) return "root, to boot a systemd in namespaces";
-  if (!existsSync("/lib/systemd/systemd")) return "Debian package systemd";
-  if (Bun.which("unshare") === null) return "unshare(1)";
-  if (!existsSync("/lib/systemd/system/dbus.service")) return "Debian package dbus";
-  if (!existsSync("/usr/lib/systemd/user/dbus.service")) return "Debian package dbus-user-session";
-  return whatCannotBeMounted();
-}
-
 /** Containers often lack these even for root. */
-function whatCannotBeMounted(): string | undefined {
+function canBoot(): boolean {
+  if (process.getuid?.() !== 0) return false;
   const script = `
     cgroups=/sys/fs/cgroup; [ -d $cgroups/unified ] && cgroups=$cgroups/unified
     [ -e $cgroups/cgroup.procs ] && mkdir $cgroups/shmlink-probe-$$ || exit 1
@@ -24,11 +15,16 @@ function whatCannotBeMounted(): string | undefined {
     exec unshare --pid --fork --mount --cgroup sh -c '
       d=$(mktemp -d) && mount -t tmpfs t $d && cd $d && mkdir u w r && mount -t overlay -o lowerdir=/,upperdir=u,workdir=w o r'`;
   const { exitCode } = Bun.spawnSync(["sh", "-c", script], { stderr: "ignore", stdout: "ignore" });
-  return exitCode === 0 ? undefined : "cgroup v2, namespaces or overlayfs, which this container does not have";
+  return exitCode === 0;
 }
 
-const reason = missing();
-const wanted = reason === undefined ? "" : ` (skipped: it needs ${reason})`;
+const NEEDS = [
+  requires.file("/lib/systemd/systemd", "systemd"),
+  requires.file("/lib/systemd/system/dbus.service", "dbus"),
+  requires.file("/usr/lib/systemd/user/dbus.service", "dbus-user-session"),
+  requires.program("unshare", "util-linux"),
+  requires.feature(canBoot(), "it needs root with cgroup v2, namespaces and overlayfs, to boot a systemd of its own"),
+];
 
 /** Boots systemd with the job and reads what it printed. */
 async function boot(job: string): Promise<Map<string, string>> {
@@ -54,8 +50,9 @@ function owner(values: Map<string, string>, name: string): Listing["broker"]["ow
   return (JSON.parse(values.get(name) ?? "null") as Listing).broker.owner;
 }
 
-test.skipIf(reason !== undefined)(
-  `shmlink ls starts the broker through the user's socket unit, which ends when idle and starts again${wanted}`,
+requires.test(
+  NEEDS,
+  `shmlink ls starts the broker through the user's socket unit, which ends when idle and starts again`,
   async () => {
     const values = await boot("user-socket-job.sh");
     expect([values.get("socket"), values.get("before")]).toEqual(["active", "inactive"]);
@@ -71,8 +68,9 @@ test.skipIf(reason !== undefined)(
   TEST_TIMEOUT_MS,
 );
 
-test.skipIf(reason !== undefined)(
-  `the system's broker runs without any privilege, serves root, and refuses another user by the rule's name${wanted}`,
+requires.test(
+  NEEDS,
+  `the system's broker runs without any privilege, serves root, and refuses another user by the rule's name`,
   async () => {
     const values = await boot("system-socket-job.sh");
     expect(values.get("root")).toBe("0");

@@ -3,10 +3,10 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { SYMBOLS } from "../../ffi/symbols.ts";
 import { builtInConfig } from "../../lib/config/schema.ts";
+import { requires } from "../helpers/requires.ts";
 import { installedUnits, KINDS, unitText, unitValues } from "./unit-files.ts";
 
-const ANALYZE = Bun.which("systemd-analyze");
-const WANTED = "(skipped without systemd-analyze: Debian package systemd)";
+const ANALYZE = [requires.program("systemd-analyze", "systemd")];
 const EXECUTABLE = join(import.meta.dir, "../../bin/shmlink");
 
 type Outcome = { code: number; output: string };
@@ -29,7 +29,7 @@ for (const kind of KINDS) {
       }
     };
 
-    test.skipIf(ANALYZE === null)(`have nothing that systemd does not understand ${WANTED}`, () => {
+    requires.test(ANALYZE, `have nothing that systemd does not understand`, () => {
       inDirectory((directory) => {
         const units = ["shmlink.socket", "shmlink.service"].map((unit) => join(directory, unit));
         const scope = kind === "user" ? ["--user"] : [];
@@ -54,7 +54,7 @@ for (const kind of KINDS) {
   });
 }
 
-test.skipIf(ANALYZE === null)(`the system service's exposure is at most 3.0 ${WANTED}`, () => {
+requires.test(ANALYZE, `the system service's exposure is at most 3.0`, () => {
   const directory = installedUnits("system", EXECUTABLE);
   const unit = join(directory, "shmlink.service");
   const { code, output } = analyze(["security", "--offline=yes", "--threshold=30", unit], directory);
@@ -111,7 +111,7 @@ function allowedCalls(service: string): Set<string> {
 }
 
 for (const kind of KINDS) {
-  test.skipIf(ANALYZE === null)(`the ${kind} service allows every system call of the broker ${WANTED}`, () => {
+  requires.test(ANALYZE, `the ${kind} service allows every system call of the broker`, () => {
     const allowed = allowedCalls(unitText(kind, "shmlink.service"));
     const rows = Object.entries(SYMBOLS).filter(([name]) => !NOT_THE_BROKERS.includes(name));
     const missing = rows.map(([, { c }]) => kernelName(c)).filter((name) => !allowed.has(name));

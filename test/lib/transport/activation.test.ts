@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { constants, type OwnedFd, open, pipe, socket, socketpair, spawn, waitForChild } from "../../../ffi/mod.ts";
 import { takeListeners } from "../../../lib/transport/activation.ts";
 import { listenOn } from "../../../lib/transport/socket-path.ts";
+import { requires } from "../../helpers/requires.ts";
 
 const root = mkdtempSync(join(tmpdir(), "shmlink-activation-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -89,8 +90,9 @@ test("a count that is none, and a descriptor that is not open, are refused", asy
   expect((await activate([listener()], { LISTEN_FDS: "50" })).message).toMatch(/descriptor \d+: .* it is not open/);
 });
 
-test.skipIf(Bun.which("systemd-socket-activate") === null)(
-  "systemd-socket-activate passes its socket on (skipped without it: Debian package systemd)",
+requires.test(
+  [requires.program("systemd-socket-activate", "systemd")],
+  "systemd-socket-activate passes its socket on",
   async () => {
     const path = join(root, "activated");
     const child = Bun.spawn(["systemd-socket-activate", "-l", path, "--fdname=shmlink", process.execPath, PROGRAM], {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bind, constants, type OwnedFd, recv, socket, unixAddress } from "../../../ffi/mod.ts";
 import { Notifier } from "../../../lib/transport/notify.ts";
-import { openFds } from "./open-fds.ts";
+import { openFds } from "../../helpers/fd-leak.ts";
 
 const root = mkdtempSync(join(tmpdir(), "shmlink-notify-"));
 afterAll(() => rmSync(root, { recursive: true }));

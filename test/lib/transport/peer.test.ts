@@ -3,7 +3,7 @@ import { readFileSync, realpathSync, unlinkSync } from "node:fs";
 import { accept, borrowFd, constants, OwnedFd, pidfdSendSignal, poll, socketpair } from "../../../ffi/mod.ts";
 import { peerIdentity } from "../../../lib/transport/peer.ts";
 import { listenOn } from "../../../lib/transport/socket-path.ts";
-import { openFds } from "./open-fds.ts";
+import { openFds } from "../../helpers/fd-leak.ts";
 
 test("peerIdentity() tells the process that made the socket pair: ourselves", () => {
   const before = openFds();

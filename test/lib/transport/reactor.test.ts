@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { constants, type OwnedFd, open, pipe, read, write } from "../../../ffi/mod.ts";
 import { Reactor, type Registration } from "../../../lib/transport/reactor.ts";
-import { openFds } from "./open-fds.ts";
+import { openFds } from "../../helpers/fd-leak.ts";
 
 const { EPOLLHUP, EPOLLIN, EPOLLOUT } = constants;
 const ONE = new Uint8Array([1]);

@@ -11,7 +11,7 @@ import {
   prepareSocketDirectory,
   removeSocket,
 } from "../../../lib/transport/socket-path.ts";
-import { openFds } from "./open-fds.ts";
+import { openFds } from "../../helpers/fd-leak.ts";
 
 const root = mkdtempSync(join(tmpdir(), "shmlink-path-"));
 afterAll(() => rmSync(root, { recursive: true }));

@@ -2,7 +2,8 @@ import { expect, test } from "bun:test";
 import { borrowFd, constants, getFileLimit, pipe, sendmsg, setFileLimit, socketpair } from "../../../ffi/mod.ts";
 import { ProtocolError } from "../../../lib/errors.ts";
 import { UnixTransport } from "../../../lib/transport/unix.ts";
-import { openFds } from "./open-fds.ts";
+import { openFds } from "../../helpers/fd-leak.ts";
+import { requires } from "../../helpers/requires.ts";
 
 test("receive() refuses a message whose descriptors the kernel dropped, and closes those that came", () => {
   const before = openFds();
@@ -35,3 +36,39 @@ test("the fd of a transport is lent, and gone after close()", () => {
   expect(() => borrowFd(transport.fd.number)).toThrow("closed");
   b.close();
 });
+
+requires.test(
+  [requires.ordinaryUser()], // root may have any number in flight
+  "flush() is blocked and starved, not broken, while too many descriptors are in flight",
+  () => {
+    const before = openFds();
+    const [a, b] = socketpair(constants.SOCK_STREAM);
+    const [sender, receiver] = [new UnixTransport(a), new UnixTransport(b)];
+    const { reader, writer } = pipe();
+    const limit = getFileLimit();
+    setFileLimit({ soft: 256n, hard: limit.hard });
+    try {
+      let nQueued = 0;
+      while (sender.flush() === "done" && nQueued < 1000) {
+        const fds = Array.from({ length: 20 }, () => reader.dup());
+        sender.queue(new Uint8Array([1]), fds);
+        nQueued += fds.length;
+      }
+      expect(sender.starved).toBe(true);
+      let nReceived = 0;
+      while (nReceived < nQueued) {
+        const incoming = receiver.receive();
+        if (incoming === "end") throw new Error("the connection was lost");
+        nReceived += incoming?.fds.length ?? 0;
+        for (const fd of incoming?.fds ?? []) fd.close();
+        sender.flush();
+      }
+      expect(sender.flush()).toBe("done");
+      expect(sender.starved).toBe(false);
+    } finally {
+      setFileLimit(limit);
+    }
+    for (const closable of [reader, writer, sender, receiver]) closable.close();
+    expect(openFds()).toEqual(before);
+  },
+);
