@@ -11,8 +11,6 @@ import { locate } from "./locate.ts";
 import { BUILT_IN_RULES, builtInConfig, type ShmlinkConfig } from "./schema.ts";
 import { type PartialConfig, validate } from "./validate.ts";
 
-export { builtInConfig } from "./schema.ts";
-
 type Env = Readonly<Record<string, string | undefined>>;
 
 export type LoadOptions = {
