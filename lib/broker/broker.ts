@@ -92,7 +92,10 @@ export class Broker implements Disposable {
   }
 
   #watch(listener: OwnedFd): void {
-    this.#registrations.set(listener, this.#reactor.add(listener, constants.EPOLLIN, () => this.#accept(listener)));
+    this.#registrations.set(
+      listener,
+      this.#reactor.add(listener, constants.EPOLLIN, () => this.#accept(listener)),
+    );
   }
 
   #accept(listener: OwnedFd): void {
@@ -164,10 +167,13 @@ export class Broker implements Disposable {
     }
     const { name, interface: wanted, version } = message.request;
     if (name !== 1 || wanted !== "shmlink_manager_v1" || version !== 1) {
-      throw new ProtocolError(`Cannot bind "${wanted}" version ${version} as global ${name}: there is shmlink_manager_v1, version 1, as 1`, {
-        objectId: message.object,
-        wireCode: 0,
-      });
+      throw new ProtocolError(
+        `Cannot bind "${wanted}" version ${version} as global ${name}: there is shmlink_manager_v1, version 1, as 1`,
+        {
+          objectId: message.object,
+          wireCode: 0,
+        },
+      );
     }
   }
 

@@ -1,5 +1,5 @@
 /** Channels being set up and their records: rings are made here, sealed when mapped, and forgotten when both sides have them. */
-import { constants, OwnedFd, socketpair, SyscallError } from "../../ffi/mod.ts";
+import { constants, type OwnedFd, SyscallError, socketpair } from "../../ffi/mod.ts";
 import { createRing, RingStats, sealRing } from "../channel/memfd.ts";
 import { FailureError } from "../errors.ts";
 import { ringFileBytes } from "../ring/layout.ts";
@@ -55,7 +55,9 @@ export function openChannel(
     charges.move(); // the record's now; dropSide() gives them back
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
-    throw new FailureError("exhausted", `Cannot make a channel to "${service.name}": ${error.message}`, { cause: error });
+    throw new FailureError("exhausted", `Cannot make a channel to "${service.name}": ${error.message}`, {
+      cause: error,
+    });
   }
 }
 

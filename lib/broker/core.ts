@@ -1,14 +1,14 @@
 /** What the handlers share: configuration, records, quotas, the log. Handed to each session; owned by broker.ts. */
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
-import { FailureError, type FailureCode } from "../errors.ts";
+import { type FailureCode, FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { decide } from "../policy/decide.ts";
 import type { Request } from "../policy/types.ts";
 import type { AnyRequest } from "../protocol/connection.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
-import type { Owner } from "./records.ts";
 import type { Quota } from "./quota.ts";
+import type { Owner } from "./records.ts";
 import type { Registry } from "./registry.ts";
 import type { Session } from "./session.ts";
 
@@ -24,7 +24,10 @@ export type BrokerCore = {
   readonly touched: Set<Session>;
   readonly startedAtMs: number;
   readonly sessionCount: () => number;
-  handleCore(session: Session, message: Extract<AnyRequest<OwnedFd>, { interface: "wl_display" | "wl_registry" }>): void;
+  handleCore(
+    session: Session,
+    message: Extract<AnyRequest<OwnedFd>, { interface: "wl_display" | "wl_registry" }>,
+  ): void;
 };
 
 /** The wire's number for a refusal. */
@@ -38,7 +41,11 @@ export function failureNumber(code: FailureCode): number {
 export function authorize(core: BrokerCore, who: Owner, what: Request["what"], service: string): string {
   const decision = decide(core.config.rules, { ...who, brokerUid: core.uid }, { what, service });
   if (decision.kind === "allow") return decision.rule;
-  core.logger.warn(`Refused ${what} "${service}": ${decision.reason}`, { uid: who.uid, pid: who.pid, rule: decision.rule });
+  core.logger.warn(`Refused ${what} "${service}": ${decision.reason}`, {
+    uid: who.uid,
+    pid: who.pid,
+    rule: decision.rule,
+  });
   throw new FailureError("denied", `Cannot ${what} "${service}": ${decision.reason} (rule "${decision.rule}")`);
 }
 

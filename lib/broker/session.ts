@@ -16,10 +16,10 @@ import { FailureError, ProtocolError } from "../errors.ts";
 import type { AnyRequest, ServerConnection } from "../protocol/connection.ts";
 import type { Events, InterfaceName } from "../protocol/shmlink-v1.gen.ts";
 import type { Reactor, Registration } from "../transport/reactor.ts";
-import type { ObjectId } from "../util/brand.ts";
 import { assertNever } from "../util/assert-never.ts";
-import type { BrokerCore } from "./core.ts";
+import type { ObjectId } from "../util/brand.ts";
 import { dropSide } from "./channels.ts";
+import type { BrokerCore } from "./core.ts";
 import { handleChannel } from "./handlers/channel.ts";
 import { removeListener } from "./handlers/listener.ts";
 import { handleManager } from "./handlers/manager.ts";
@@ -33,7 +33,10 @@ const LISTING_HIGH_BYTES = 1 << 16;
 const STARVED_MS = 10;
 
 /** What an object of this session stands for. */
-export type Handle = ServiceRecord | ListenerRecord | { readonly kind: "side"; readonly channel: ChannelRecord; readonly side: 0 | 1 };
+export type Handle =
+  | ServiceRecord
+  | ListenerRecord
+  | { readonly kind: "side"; readonly channel: ChannelRecord; readonly side: 0 | 1 };
 
 /** Sends some of its entries; false when there are none left. */
 export type Listing = () => boolean;
@@ -66,7 +69,9 @@ export class Session {
     this.#connection = connection;
     this.#onEnd = wiring.onEnd;
     this.#reactor = wiring.reactor;
-    this.#registration = wiring.reactor.add(borrowFd(wiring.fd.number), constants.EPOLLIN, (events) => this.#ready(events));
+    this.#registration = wiring.reactor.add(borrowFd(wiring.fd.number), constants.EPOLLIN, (events) =>
+      this.#ready(events),
+    );
   }
 
   get ended(): boolean {
@@ -99,7 +104,8 @@ export class Session {
   /** Adopts the doorbell of hello: a stream socket, or anything else for none. */
   adoptDoorbell(fd: OwnedFd): void {
     const isSocket = (fstat(fd).mode & constants.S_IFMT) === constants.S_IFSOCK;
-    if (isSocket && getIntOption(fd, constants.SOL_SOCKET, constants.SO_TYPE) === constants.SOCK_STREAM) this.#doorbell = fd;
+    if (isSocket && getIntOption(fd, constants.SOL_SOCKET, constants.SO_TYPE) === constants.SOCK_STREAM)
+      this.#doorbell = fd;
     else fd.close();
   }
 

@@ -29,7 +29,9 @@ const PRIVATE = new Set(["LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHD
 
 function brokerEnvironment(env: Env, path: string): string[] {
   const own = { ...env, SHMLINK_SOCKET: path, LISTEN_FDS: "1", LISTEN_FDNAMES: "shmlink" };
-  return Object.entries(own).flatMap(([name, value]) => (value === undefined || PRIVATE.has(name) ? [] : [`${name}=${value}`]));
+  return Object.entries(own).flatMap(([name, value]) =>
+    value === undefined || PRIVATE.has(name) ? [] : [`${name}=${value}`],
+  );
 }
 
 /** The broker's stderr. A log that cannot be written must not keep the broker from running. */

@@ -12,12 +12,12 @@ import {
   poll,
   SyscallError,
   socket,
-  socketpair,
   connect as socketConnect,
+  socketpair,
   unixAddress,
 } from "../../ffi/mod.ts";
-import type { Channel } from "../channel/channel.ts";
 import { AsyncDoorbell } from "../channel/async-doorbell.ts";
+import type { Channel } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import { type AnyEvent, ClientConnection } from "../protocol/connection.ts";
 import { brokerSocketPath } from "../transport/socket-path.ts";
@@ -119,7 +119,11 @@ export class BrokerLink implements Disposable {
       this.welcome = { version, uid, maxCapacity };
     });
     const doorbell = options.wake === true ? this.#makeDoorbell() : open("/dev/null", constants.O_RDONLY);
-    this.#connection.request(this.#manager, "shmlink_manager_v1", { kind: "hello", name: options.name.slice(0, 64), doorbell });
+    this.#connection.request(this.#manager, "shmlink_manager_v1", {
+      kind: "hello",
+      name: options.name.slice(0, 64),
+      doorbell,
+    });
     return this.wait(() => this.welcome !== undefined, ANSWER_MS) === "done";
   }
 
@@ -307,7 +311,8 @@ export class BrokerLink implements Disposable {
   #answer(until: () => boolean, what: string): void {
     const outcome = this.wait(until, ANSWER_MS);
     if (outcome === "ended") throw brokerGone(`wait for ${what}`);
-    if (outcome === "timeout") throw new FailureError("timeout", `Cannot wait for ${what} any longer: the broker is silent`);
+    if (outcome === "timeout")
+      throw new FailureError("timeout", `Cannot wait for ${what} any longer: the broker is silent`);
   }
 
   /** Ends the connection: services are withdrawn, channels live on. Safe to call twice. */
@@ -336,7 +341,9 @@ function connectTo(path: string): OwnedFd | undefined {
     if (!(error instanceof SyscallError)) throw error;
     if (error.errno === errno.ENOENT || error.errno === errno.ECONNREFUSED) return undefined;
     const hint = error.errno === errno.EACCES ? "it belongs to another user; set SHMLINK_SOCKET" : "is it overloaded?";
-    throw new FailureError("no-broker", `Cannot reach the broker at "${path}": ${error.message}; ${hint}`, { cause: error });
+    throw new FailureError("no-broker", `Cannot reach the broker at "${path}": ${error.message}; ${hint}`, {
+      cause: error,
+    });
   }
 }
 
@@ -346,7 +353,8 @@ function greet(link: BrokerLink, options: ConnectOptions): BrokerLink | undefine
     if (link.hello(options)) return link;
   } catch (error) {
     link.close();
-    if (error instanceof SyscallError && (error.errno === errno.ECONNRESET || error.errno === errno.EPIPE)) return undefined;
+    if (error instanceof SyscallError && (error.errno === errno.ECONNRESET || error.errno === errno.EPIPE))
+      return undefined;
     throw error;
   }
   link.close();
@@ -354,7 +362,9 @@ function greet(link: BrokerLink, options: ConnectOptions): BrokerLink | undefine
 }
 
 function noBroker(path: string, tried: boolean): FailureError {
-  const what = tried ? "none could be started; see broker.log beside it, or run \"shmlink broker\"" : "start one with \"shmlink broker\"";
+  const what = tried
+    ? 'none could be started; see broker.log beside it, or run "shmlink broker"'
+    : 'start one with "shmlink broker"';
   return new FailureError("no-broker", `Cannot reach a broker at "${path}": ${what}`);
 }
 

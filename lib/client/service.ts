@@ -49,19 +49,24 @@ export class Service implements Disposable {
     return undefined;
   }
 
+  get #hasChannel(): boolean {
+    return this.#pending.some(({ outcome }) => outcome !== undefined && !(outcome instanceof Error));
+  }
+
   /** Waits for a dialler. @param timeoutMs  -1 for no limit
    *  @returns undefined when the time is over or the broker has ended (see link.ended) */
   accept(timeoutMs = -1): Channel | undefined {
-    let channel: Channel | undefined;
-    this.#link.wait(() => (channel ??= this.tryAccept()) !== undefined, timeoutMs);
-    return channel;
+    const outcome = this.#link.wait(() => this.#hasChannel, timeoutMs);
+    return outcome === "done" ? this.tryAccept() : undefined;
   }
 
   /** accept() for an event loop; needs `wake: true` at connect. */
   async acceptAsync(timeoutMs = -1): Promise<Channel | undefined> {
-    let channel: Channel | undefined;
-    await this.#link.waitAsync(() => (channel ??= this.tryAccept()) !== undefined, timeoutMs);
-    return channel;
+    for (;;) {
+      const outcome = await this.#link.waitAsync(() => this.#hasChannel, timeoutMs);
+      const channel = outcome === "done" ? this.tryAccept() : undefined;
+      if (channel !== undefined || outcome !== "done") return channel; // else another acceptAsync() was faster
+    }
   }
 
   /** Channels as they come, until the service or the broker ends. */

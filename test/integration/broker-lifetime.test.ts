@@ -25,7 +25,9 @@ test("connect() with start: false says how to start one", async () => {
 test("many that connect at once get one broker", async () => {
   await using broker = new TestBroker();
   const runs = await Promise.all(Array.from({ length: 4 }, () => broker.run(["ls", "--json"])));
-  const pids = runs.map(({ stdout }) => (JSON.parse(stdout) as { broker: { owner: { pid: number } } }).broker.owner.pid);
+  const pids = runs.map(
+    ({ stdout }) => (JSON.parse(stdout) as { broker: { owner: { pid: number } } }).broker.owner.pid,
+  );
   broker.connect().close();
   expect(new Set(pids).size).toBe(1);
 });
@@ -64,23 +66,41 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
   });
 }
 
-requires.test([requires.program("systemd-socket-activate", "systemd")], "systemd-socket-activate starts it by LISTEN_FDS", async () => {
-  await using broker = new TestBroker();
-  const args = ["-l", broker.socketPath, "--fdname=shmlink"];
-  for (const name of ["SHMLINK_CONFIG", "PATH", "HOME"]) args.push("-E", name);
-  const child = spawn("systemd-socket-activate", [...args, join(CHECKOUT, "bin", "shmlink"), "broker"], { env: broker.env });
-  const ended = new Promise((resolve) => child.on("exit", resolve));
-  await waitUntil(() => existsSync(broker.socketPath), "the socket");
-  using link = BrokerLink.connect({ name: "test", env: broker.env, start: false });
-  expect(brokerPid(link)).toBe(child.pid ?? 0);
-  kill(child.pid ?? 0, constants.SIGTERM);
-  await ended;
-});
+requires.test(
+  [requires.program("systemd-socket-activate", "systemd")],
+  "systemd-socket-activate starts it by LISTEN_FDS",
+  async () => {
+    await using broker = new TestBroker();
+    const args = ["-l", broker.socketPath, "--fdname=shmlink"];
+    for (const name of ["SHMLINK_CONFIG", "PATH", "HOME"]) args.push("-E", name);
+    const child = spawn("systemd-socket-activate", [...args, join(CHECKOUT, "bin", "shmlink"), "broker"], {
+      env: broker.env,
+    });
+    const ended = new Promise((resolve) => child.on("exit", resolve));
+    await waitUntil(() => existsSync(broker.socketPath), "the socket");
+    using link = BrokerLink.connect({ name: "test", env: broker.env, start: false });
+    expect(brokerPid(link)).toBe(child.pid ?? 0);
+    kill(child.pid ?? 0, constants.SIGTERM);
+    await ended;
+  },
+);
 
 describe("a directory that others could reach is refused:", () => {
   const cases: readonly (readonly [name: string, make: (directory: string) => void])[] = [
-    ["world-writable", (directory) => { mkdirSync(directory); chmodSync(directory, 0o777); }],
-    ["a symbolic link", (directory) => { mkdirSync(`${directory}.real`, { mode: 0o700 }); symlinkSync(`${directory}.real`, directory); }],
+    [
+      "world-writable",
+      (directory) => {
+        mkdirSync(directory);
+        chmodSync(directory, 0o777);
+      },
+    ],
+    [
+      "a symbolic link",
+      (directory) => {
+        mkdirSync(`${directory}.real`, { mode: 0o700 });
+        symlinkSync(`${directory}.real`, directory);
+      },
+    ],
   ];
   for (const [name, make] of cases) {
     test(name, async () => {

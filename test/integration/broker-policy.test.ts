@@ -31,7 +31,17 @@ print("".join(chr(c) if 32 <= c < 127 else " " for c in data))
 `;
 
 function dialAsNobody(path: string): string {
-  const program = ["--reuid", String(NOBODY), "--regid", String(NOBODY), "--clear-groups", "/usr/bin/python3", "-c", CLIENT, path];
+  const program = [
+    "--reuid",
+    String(NOBODY),
+    "--regid",
+    String(NOBODY),
+    "--clear-groups",
+    "/usr/bin/python3",
+    "-c",
+    CLIENT,
+    path,
+  ];
   const { stdout, stderr, status } = spawnSync("setpriv", program, { encoding: "utf8" });
   if (status !== 0) throw new Error(stderr);
   return stdout;
@@ -51,7 +61,11 @@ const cases: readonly (readonly [name: string, config: string, expected: RegExp]
   ],
 ];
 
-const needs = [requires.root(), requires.program("setpriv", "util-linux"), requires.file("/usr/bin/python3", "python3")];
+const needs = [
+  requires.root(),
+  requires.program("setpriv", "util-linux"),
+  requires.file("/usr/bin/python3", "python3"),
+];
 
 for (const [name, config, expected] of cases) {
   requires.test(needs, `another user ${name}`, async () => {

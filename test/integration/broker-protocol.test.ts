@@ -28,23 +28,102 @@ afterAll(async () => {
 
 // As libwayland does it, what does not parse is an error of wl_display, what may not be said one of the object.
 const MANAGER = 3;
-const breaches: readonly (readonly [name: string, send: (peer: RawPeer) => void, expected: { objectId: number; code: number }])[] = [
+const breaches: readonly (readonly [
+  name: string,
+  send: (peer: RawPeer) => void,
+  expected: { objectId: number; code: number },
+])[] = [
   ["a size below the header", (peer) => peer.send(new Uint8Array([1, 0, 0, 0, 0, 0, 4, 0])), { objectId: 1, code: 1 }],
-  ["a size that is not whole words", (peer) => peer.send(new Uint8Array([1, 0, 0, 0, 0, 0, 9, 0])), { objectId: 1, code: 1 }],
-  ["a message over 4096 bytes", (peer) => peer.send(message(1, 0, ...new Array(1100).fill(7))), { objectId: 1, code: 1 }],
+  [
+    "a size that is not whole words",
+    (peer) => peer.send(new Uint8Array([1, 0, 0, 0, 0, 0, 9, 0])),
+    { objectId: 1, code: 1 },
+  ],
+  [
+    "a message over 4096 bytes",
+    (peer) => peer.send(message(1, 0, ...new Array(1100).fill(7))),
+    { objectId: 1, code: 1 },
+  ],
   ["an object that does not exist", (peer) => peer.send(message(77, 0)), { objectId: 1, code: 0 }],
   ["a request that does not exist", (peer) => peer.send(message(1, 9)), { objectId: 1, code: 1 }],
   ["an id outside the client's range", (peer) => peer.send(message(1, 1, 0xff000001)), { objectId: 1, code: 1 }],
   ["an id in use", (peer) => peer.send(message(1, 1, 1)), { objectId: 1, code: 1 }],
-  ["an unknown global", (peer) => { peer.send(message(1, 1, 2)); peer.send(message(2, 0, 1, ...text("wl_seat"), 1, 3)); }, { objectId: 2, code: 0 }],
-  ["a request before hello", (peer) => { peer.send(message(1, 1, 2)); peer.send(message(2, 0, 1, ...text("shmlink_manager_v1"), 1, 3)); peer.send(message(3, 6, 4, ...text(""))); }, { objectId: MANAGER, code: 0 }],
-  ["a string without its NUL", (peer) => { peer.greet(); peer.send(message(3, 6, 4, 4, 0x61616161)); }, { objectId: 1, code: 1 }],
-  ["a string longer than its message", (peer) => { peer.greet(); peer.send(message(3, 6, 4, 400, 0x61616161)); }, { objectId: 1, code: 1 }],
-  ["a second hello", (peer) => { peer.greet(); using fd = open("/dev/null", constants.O_RDONLY); peer.send(message(3, 0, ...text("again")), [fd]); }, { objectId: MANAGER, code: 1 }],
-  ["a hello without its descriptor", (peer) => { peer.send(message(1, 1, 2)); peer.send(message(2, 0, 1, ...text("shmlink_manager_v1"), 1, 3)); peer.send(message(3, 0, ...text("raw"))); }, { objectId: 1, code: 1 }],
-  ["a name that cannot be", (peer) => { peer.greet(); peer.send(message(3, 1, 4, ...text("no spaces"), 0)); }, { objectId: 1, code: 2 }],
-  ["a capacity that is no power of two", (peer) => { peer.greet(); peer.send(message(3, 1, 4, ...text("odd"), 5000)); }, { objectId: 1, code: 2 }],
-  ["counters that are not sealed", (peer) => { peer.greet(); using fd = memfdCreate("x"); peer.send(message(3, 3, 4, ...text("127.0.0.1"), 80, ...text("/tmp/x"), 0, 0), [fd]); }, { objectId: 1, code: 2 }],
+  [
+    "an unknown global",
+    (peer) => {
+      peer.send(message(1, 1, 2));
+      peer.send(message(2, 0, 1, ...text("wl_seat"), 1, 3));
+    },
+    { objectId: 2, code: 0 },
+  ],
+  [
+    "a request before hello",
+    (peer) => {
+      peer.send(message(1, 1, 2));
+      peer.send(message(2, 0, 1, ...text("shmlink_manager_v1"), 1, 3));
+      peer.send(message(3, 6, 4, ...text("")));
+    },
+    { objectId: MANAGER, code: 0 },
+  ],
+  [
+    "a string without its NUL",
+    (peer) => {
+      peer.greet();
+      peer.send(message(3, 6, 4, 4, 0x61616161));
+    },
+    { objectId: 1, code: 1 },
+  ],
+  [
+    "a string longer than its message",
+    (peer) => {
+      peer.greet();
+      peer.send(message(3, 6, 4, 400, 0x61616161));
+    },
+    { objectId: 1, code: 1 },
+  ],
+  [
+    "a second hello",
+    (peer) => {
+      peer.greet();
+      using fd = open("/dev/null", constants.O_RDONLY);
+      peer.send(message(3, 0, ...text("again")), [fd]);
+    },
+    { objectId: MANAGER, code: 1 },
+  ],
+  [
+    "a hello without its descriptor",
+    (peer) => {
+      peer.send(message(1, 1, 2));
+      peer.send(message(2, 0, 1, ...text("shmlink_manager_v1"), 1, 3));
+      peer.send(message(3, 0, ...text("raw")));
+    },
+    { objectId: 1, code: 1 },
+  ],
+  [
+    "a name that cannot be",
+    (peer) => {
+      peer.greet();
+      peer.send(message(3, 1, 4, ...text("no spaces"), 0));
+    },
+    { objectId: 1, code: 2 },
+  ],
+  [
+    "a capacity that is no power of two",
+    (peer) => {
+      peer.greet();
+      peer.send(message(3, 1, 4, ...text("odd"), 5000));
+    },
+    { objectId: 1, code: 2 },
+  ],
+  [
+    "counters that are not sealed",
+    (peer) => {
+      peer.greet();
+      using fd = memfdCreate("x");
+      peer.send(message(3, 3, 4, ...text("127.0.0.1"), 80, ...text("/tmp/x"), 0, 0), [fd]);
+    },
+    { objectId: 1, code: 2 },
+  ],
 ];
 
 describe("the broker ends a session for", () => {

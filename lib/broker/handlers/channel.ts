@@ -1,7 +1,7 @@
 /** shmlink_channel_v1: the requests of one end. */
 import type { OwnedFd } from "../../../ffi/mod.ts";
-import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { FailureError } from "../../errors.ts";
+import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { handOver, openChannel } from "../channels.ts";

@@ -14,7 +14,9 @@ export function invalidArgument(message: string, objectId?: number): ProtocolErr
 
 export function checkName(name: string): void {
   if (!SERVICE_NAME.test(name)) {
-    throw invalidArgument(`Invalid service name ${JSON.stringify(name.slice(0, 140))}: 1 to 128 of A-Z a-z 0-9 . _ : / @ -`);
+    throw invalidArgument(
+      `Invalid service name ${JSON.stringify(name.slice(0, 140))}: 1 to 128 of A-Z a-z 0-9 . _ : / @ -`,
+    );
   }
 }
 

@@ -41,7 +41,8 @@ export function registerListener(session: Session, request: Register): void {
   const name = listenerName(address, port);
   authorize(core, owner, "register", name);
   const holder = core.registry.findListener(address, port);
-  if (holder !== undefined) throw new FailureError("name-in-use", `Cannot register ${name}: process ${holder.owner.pid} has it`);
+  if (holder !== undefined)
+    throw new FailureError("name-in-use", `Cannot register ${name}: process ${holder.owner.pid} has it`);
   const counters = mapCounters(fd);
   try {
     chargeQuota(core, owner.uid, { listeners: 1 });

@@ -20,7 +20,10 @@ const MAX_NAME = 64;
 
 export function handleManager(session: Session, object: ObjectId, request: Request): void {
   if (request.kind !== "hello" && !session.greeted) {
-    throw new ProtocolError(`"${request.kind}" before hello`, { objectId: object, wireCode: SHMLINK_MANAGER_V1_ERROR.no_hello });
+    throw new ProtocolError(`"${request.kind}" before hello`, {
+      objectId: object,
+      wireCode: SHMLINK_MANAGER_V1_ERROR.no_hello,
+    });
   }
   switch (request.kind) {
     case "hello":
@@ -36,7 +39,9 @@ export function handleManager(session: Session, object: ObjectId, request: Reque
     case "report_fallback":
       return reportFallback(session, request);
     case "list":
-      return orFailed(session, request.id, "shmlink_listing_v1", () => startListing(session, request.id, request.selector));
+      return orFailed(session, request.id, "shmlink_listing_v1", () =>
+        startListing(session, request.id, request.selector),
+      );
     default:
       return assertNever(request);
   }

@@ -1,7 +1,7 @@
 /** shmlink_service_v1: names under which peers accept channels. */
 import type { OwnedFd } from "../../../ffi/mod.ts";
-import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { FailureError } from "../../errors.ts";
+import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
 import type { ServiceRecord } from "../records.ts";
 import type { Session } from "../session.ts";
@@ -18,11 +18,22 @@ export function listen(session: Session, request: Listen): void {
   const holder = core.registry.services.get(request.name);
   if (holder !== undefined) {
     const { pid, exe } = holder.session.owner;
-    throw new FailureError("name-in-use", `Cannot offer "${request.name}": process ${pid} (${exe || "?"}) offers it already`);
+    throw new FailureError(
+      "name-in-use",
+      `Cannot offer "${request.name}": process ${pid} (${exe || "?"}) offers it already`,
+    );
   }
   chargeQuota(core, owner.uid, { services: 1 });
   const id = core.registry.nextId();
-  const record: ServiceRecord = { kind: "service", id, name: request.name, capacity, session, object: request.id, accepted: 0 };
+  const record: ServiceRecord = {
+    kind: "service",
+    id,
+    name: request.name,
+    capacity,
+    session,
+    object: request.id,
+    accepted: 0,
+  };
   core.registry.services.set(record.name, record);
   session.handles.set(request.id, record);
   session.send(request.id, "shmlink_service_v1", { kind: "registered", serviceId: id });
