@@ -111,7 +111,9 @@ function checkCount(positionals: readonly string[], command: Command): void {
   const missing = expected.find(([, { required }], index) => required !== false && positionals[index] === undefined);
   if (missing !== undefined) {
     const name = missing[0].toUpperCase();
-    throw new UsageError(`Missing argument: "shmlink ${command.name}" needs ${name}; see "shmlink ${command.name} --help"`);
+    throw new UsageError(
+      `Missing argument: "shmlink ${command.name}" needs ${name}; see "shmlink ${command.name} --help"`,
+    );
   }
   const extra = positionals[expected.length];
   if (extra !== undefined) {

@@ -6,7 +6,10 @@ const INTRODUCTION = `shmlink introduces programs of one machine to each other: 
 sockets handed off as Unix sockets.`;
 
 /** One line a command. */
-export function renderOverview(commands: readonly (readonly [name: string, summary: string])[], version: string): string {
+export function renderOverview(
+  commands: readonly (readonly [name: string, summary: string])[],
+  version: string,
+): string {
   return `${INTRODUCTION}
 
 Usage: shmlink COMMAND [OPTIONS]
@@ -34,7 +37,9 @@ export function renderHelp(command: Command): string {
   const entries = Object.entries(command.args);
   const positionals = entries.filter(([, { type }]) => type === "positional");
   const options = entries.filter(([, { type }]) => type !== "positional");
-  const words = positionals.map(([name, { required }]) => (required === false ? `[${name.toUpperCase()}]` : name.toUpperCase()));
+  const words = positionals.map(([name, { required }]) =>
+    required === false ? `[${name.toUpperCase()}]` : name.toUpperCase(),
+  );
   const usage = ["shmlink", command.name, "[OPTIONS]", ...words];
   if (command.takesProgram === true) usage.push("--", "PROGRAM", "[ARGUMENTS]");
   const sections = [`Usage: ${usage.join(" ")}`, command.description.trim()];

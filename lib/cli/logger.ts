@@ -30,7 +30,9 @@ export function createLogger(options: LoggerOptions): Logger {
 /** ` (uid 1000, rule "own")`, with keys in the order they were given. */
 function renderFields(fields: Fields | undefined): string {
   const given = Object.entries(fields ?? {}).filter(([, value]) => value !== undefined);
-  const shown = given.map(([key, value]) => `${key} ${typeof value === "string" ? JSON.stringify(value) : String(value)}`);
+  const shown = given.map(
+    ([key, value]) => `${key} ${typeof value === "string" ? JSON.stringify(value) : String(value)}`,
+  );
   return shown.length === 0 ? "" : ` (${shown.join(", ")})`;
 }
 

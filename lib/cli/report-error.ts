@@ -32,7 +32,9 @@ export function reportError(error: unknown, verbose: boolean): number {
 export function renderError(error: unknown, verbose: boolean): string {
   const expected = error instanceof Error && EXPECTED.has(error.name);
   const message = oneLine(error instanceof Error ? error.message : String(error));
-  const line = expected ? message : `Internal error: ${message || "no message"}; run it again with -v and report what it says`;
+  const line = expected
+    ? message
+    : `Internal error: ${message || "no message"}; run it again with -v and report what it says`;
   return [`shmlink: ${line}`, ...(verbose ? details(error, expected) : [])].join("\n").concat("\n");
 }
 

@@ -56,7 +56,11 @@ function withIdleMs(config: ShmlinkConfig, text: string | undefined): ShmlinkCon
   return { ...config, broker: { ...config.broker, idleMs: parseWhole(text, "--idle-ms", MAX_IDLE_MS) } };
 }
 
-type Sockets = { readonly listeners: readonly OwnedFd[]; readonly paths: readonly string[]; readonly inherited: boolean };
+type Sockets = {
+  readonly listeners: readonly OwnedFd[];
+  readonly paths: readonly string[];
+  readonly inherited: boolean;
+};
 
 function takeSockets(path: string | undefined): Sockets {
   const inherited = takeListeners("shmlink");

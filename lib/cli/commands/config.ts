@@ -1,11 +1,12 @@
 /** `shmlink config`: is it right, and what is in force. */
+import { stringify } from "smol-toml";
 import { checkConfig, loadConfig, searchPaths } from "../../config/load.ts";
+import type { ShmlinkConfig } from "../../config/schema.ts";
+import { suggest } from "../../util/suggest.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { FAILED, OK } from "../exit-codes.ts";
 import { printError, printRecord } from "../output.ts";
-import { renderRecord } from "../record-text.ts";
 import { UsageError } from "../usage-error.ts";
-import { suggest } from "../../util/suggest.ts";
 
 const ACTIONS = ["check", "show"];
 
@@ -29,7 +30,9 @@ instead of the first one found: $SHMLINK_CONFIG, $XDG_CONFIG_HOME/shmlink/shmlin
     const options = { env: process.env, ...(file === undefined ? {} : { path: file }) };
     if (action === "check") return check(options, json === true);
     if (action === "show") return show(options, json === true);
-    throw new UsageError(`Unknown action: "${action}" is none of check, show${suggest(action, ACTIONS).replace(/^: /, "; ")}`);
+    throw new UsageError(
+      `Unknown action: "${action}" is none of check, show${suggest(action, ACTIONS).replace(/^: /, "; ")}`,
+    );
   },
 });
 
@@ -50,7 +53,12 @@ function describeSources(sources: readonly string[]): string {
 
 function show(options: Options, json: boolean): number {
   const { config, sources } = loadConfig(options);
-  const record = { sources, ...config };
-  printRecord(record, { json, text: () => renderRecord(record) });
+  printRecord({ sources, ...config }, { json, text: () => renderConfig(config, sources) });
   return OK;
+}
+
+/** As a file that would mean the same. */
+function renderConfig({ rules, ...sections }: ShmlinkConfig, sources: readonly string[]): string {
+  const from = sources.length === 0 ? "built in" : sources.join(", ");
+  return `# ${from}\n${stringify({ ...sections, rule: rules })}`;
 }

@@ -30,7 +30,7 @@ enough. A name that nobody offers yet is waited for, ${DEFAULT_WAIT} seconds unl
     capacity: { type: "string", valueHint: "SIZE", description: "our ring, a power of two from 4K to 1G (default 1M)" },
   },
   examples: [
-    ["tar cf - src | shmlink dial files", "send a file tree to \"shmlink listen files > out.tar\""],
+    ["tar cf - src | shmlink dial files", 'send a file tree to "shmlink listen files > out.tar"'],
     ["shmlink dial --wait=60 log < lines.txt", "wait up to a minute for somebody to listen"],
   ],
   run: ({ name, wait, message, capacity }, { verbose, launcher }) => {
@@ -60,8 +60,18 @@ function dialWaiting(link: BrokerLink, name: string, waitMs: number, options: Di
 
 function unknownName(link: BrokerLink, name: string, cause: FailureError): FailureError {
   const isOffered = link.list().filter(({ kind }) => kind === "service");
-  const known = isOffered.length === 0 ? "" : `; there is ${isOffered.slice(0, 5).map((entry) => `"${entry.name}"`).join(", ")}`;
-  return new FailureError("unknown-name", `Cannot dial "${name}": nobody offers this name${known || `; run "shmlink listen ${name}"`}`, {
-    cause,
-  });
+  const known =
+    isOffered.length === 0
+      ? ""
+      : `; there is ${isOffered
+          .slice(0, 5)
+          .map((entry) => `"${entry.name}"`)
+          .join(", ")}`;
+  return new FailureError(
+    "unknown-name",
+    `Cannot dial "${name}": nobody offers this name${known || `; run "shmlink listen ${name}"`}`,
+    {
+      cause,
+    },
+  );
 }

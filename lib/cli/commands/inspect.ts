@@ -17,11 +17,11 @@ bytes, messages, wake-ups sent and saved, and the policy rule that allowed it. A
 its channels. NAME is looked for as a service first, then as a listener (tcp:ADDRESS:PORT, or its port
 alone), then as an id of "shmlink ls".`,
   args: {
-    name: { type: "positional", required: true, description: "name or id, as in \"shmlink ls\"" },
+    name: { type: "positional", required: true, description: 'name or id, as in "shmlink ls"' },
     json: { type: "boolean", description: "one JSON object" },
   },
   examples: [
-    ["shmlink inspect files", "the service \"files\" and who is connected to it"],
+    ["shmlink inspect files", 'the service "files" and who is connected to it'],
     ["shmlink inspect 8123 --json", "the wrapped listener on port 8123, for a program"],
   ],
   run: ({ name, json }) => {
@@ -35,7 +35,9 @@ alone), then as an id of "shmlink ls".`,
 /** @throws FailureError "unknown-name" */
 function inspect(link: BrokerLink, selector: string): EntryRecord & { readonly kind: Entry["kind"] } {
   const entries = link.list(selector);
-  const best = entries.find((entry) => rank(entry, selector) === Math.min(...entries.map((each) => rank(each, selector))));
+  const best = entries.find(
+    (entry) => rank(entry, selector) === Math.min(...entries.map((each) => rank(each, selector))),
+  );
   if (best === undefined) throw unknownName(link, selector);
   const { id, name, owner, ...details } = toRecord(best);
   const record = { kind: best.kind, id, name, owner, ...details };
@@ -54,7 +56,10 @@ function rank({ kind, name, id }: Entry, selector: string): number {
 
 function unknownName(link: BrokerLink, selector: string): FailureError {
   const known = link.list().filter(({ kind }) => kind !== "broker");
-  const hint = suggest(selector, known.map(({ name }) => name)).replace(/^: /, "; ");
+  const hint = suggest(
+    selector,
+    known.map(({ name }) => name),
+  ).replace(/^: /, "; ");
   return new FailureError(
     "unknown-name",
     `Cannot inspect "${selector}": nothing has this name, port or id${hint || '; "shmlink ls" shows what there is'}`,

@@ -24,7 +24,7 @@ does not read the terminal at all.`,
     capacity: { type: "string", valueHint: "SIZE", description: "our ring, a power of two from 4K to 1G (default 1M)" },
   },
   examples: [
-    ["shmlink listen files > out.tar &", "take what \"tar cf - src | shmlink dial files\" sends"],
+    ["shmlink listen files > out.tar &", 'take what "tar cf - src | shmlink dial files" sends'],
     ["shmlink listen --keep --message log", "print the lines of one process after another"],
   ],
   run: ({ name, keep, message, capacity }, { verbose, launcher }) => {

@@ -46,7 +46,10 @@ export class Progress {
   }
 
   #describe({ received, sent }: Counts): string {
-    const parts = [received > 0 ? `${formatBytes(received)} received` : "", sent > 0 ? `${formatBytes(sent)} sent` : ""];
+    const parts = [
+      received > 0 ? `${formatBytes(received)} received` : "",
+      sent > 0 ? `${formatBytes(sent)} sent` : "",
+    ];
     return parts.filter((part) => part !== "").join(", ") || "nothing sent or received";
   }
 

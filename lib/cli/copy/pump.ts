@@ -6,9 +6,10 @@
  * The race it is written against: data arrives between "there is none" and the sleep. arm…() re-checks after asking
  * for the doorbell and says whether sleeping is right.
  */
+
+import { constants } from "../../../ffi/mod.ts";
 import type { Channel } from "../../channel/channel.ts";
 import { ClosedError, FailureError } from "../../errors.ts";
-import { constants } from "../../../ffi/mod.ts";
 import type { Reactor, Registration } from "../../transport/reactor.ts";
 import type { Flow } from "./flow.ts";
 import type { Sink } from "./sink.ts";
@@ -119,7 +120,10 @@ export class Pump implements Disposable {
     const { channel, name } = this.#options;
     this.#delivering = false;
     if (channel.peerEnded === "vanished") {
-      throw new FailureError("gone", `Cannot finish "${name}": the other side vanished before it had sent everything; start it again`);
+      throw new FailureError(
+        "gone",
+        `Cannot finish "${name}": the other side vanished before it had sent everything; start it again`,
+      );
     }
     // Nobody is left to read what we could still send, or the person at the terminal has no reason to stay.
     if (this.#hungUp || this.#source.isTerminal) this.#endSending();

@@ -56,7 +56,15 @@ export class CopyLoop implements Disposable {
     const progress = new Progress(options.name, { verbose: options.verbose, sharesScreen: sink.isTerminal });
     try {
       const onProgress = (moved: Flow): void => progress.update(moved);
-      this.#pump = new Pump({ reactor: this.reactor, channel, name: options.name, flow, stdin: STDIN, sink, onProgress });
+      this.#pump = new Pump({
+        reactor: this.reactor,
+        channel,
+        name: options.name,
+        flow,
+        stdin: STDIN,
+        sink,
+        onProgress,
+      });
       this.#pump.run(() => this.#signal !== undefined);
       if (this.stoppedBy !== undefined) return this.stoppedBy;
       channel.close();

@@ -3,6 +3,8 @@
  * direction. O_NONBLOCK lives on the open file description, which stdout shares with strangers, so a pipe or terminal
  * is opened a second time through /proc; a socket has MSG_DONTWAIT; a regular file never waits.
  */
+
+import { isatty } from "node:tty";
 import {
   type BorrowedFd,
   borrowFd,
@@ -18,7 +20,6 @@ import {
   write,
 } from "../../../ffi/mod.ts";
 import type { Reactor, Registration } from "../../transport/reactor.ts";
-import { isatty } from "node:tty";
 import { OutputClosedError, OutputError } from "../output.ts";
 
 const { EPOLLERR, EPOLLOUT, MSG_DONTWAIT, MSG_NOSIGNAL, O_NONBLOCK, O_WRONLY, S_IFIFO, S_IFMT, S_IFSOCK } = constants;
@@ -88,7 +89,9 @@ function typeOf(fd: BorrowedFd): number {
   try {
     return fstat(fd).mode & S_IFMT;
   } catch (error) {
-    throw new OutputError('Cannot write to stdout: it is closed; redirect it, to "> /dev/null" perhaps', { cause: error });
+    throw new OutputError('Cannot write to stdout: it is closed; redirect it, to "> /dev/null" perhaps', {
+      cause: error,
+    });
   }
 }
 
@@ -104,7 +107,8 @@ function reopen(number: number): OwnedFd | undefined {
     return open(`/proc/self/fd/${number}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
-    if (error.code === "ENXIO") throw new OutputClosedError("Cannot write to stdout: its reader is gone", { cause: error });
+    if (error.code === "ENXIO")
+      throw new OutputClosedError("Cannot write to stdout: its reader is gone", { cause: error });
     return undefined;
   }
 }

@@ -3,9 +3,10 @@
  * The race it is written against: a job that is put into the background while it has its terminal registered; what is
  * typed then is for the shell, and reading it would stop us. So the foreground is checked before each read of one.
  */
+
+import { isatty } from "node:tty";
 import { type BorrowedFd, borrowFd, constants, errno, read, SyscallError } from "../../../ffi/mod.ts";
 import type { Reactor, Registration } from "../../transport/reactor.ts";
-import { isatty } from "node:tty";
 import { isBackgroundTerminal } from "./terminal.ts";
 
 export class Source {

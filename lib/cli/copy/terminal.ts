@@ -6,7 +6,10 @@ type Job = { readonly processGroup: number; readonly terminal: number; readonly 
 
 /** Fields 5, 7 and 8 of /proc/self/stat; the name before them may hold spaces and brackets. */
 export function parseJob(stat: string): Job {
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number);
+  const fields = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .map(Number);
   const [, , processGroup = 0, , terminal = 0, foregroundGroup = -1] = fields;
   return { processGroup, terminal, foregroundGroup };
 }
