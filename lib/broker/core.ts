@@ -41,12 +41,13 @@ export function failureNumber(code: FailureCode): number {
 export function authorize(core: BrokerCore, who: Owner, what: Request["what"], service: string): string {
   const decision = decide(core.config.rules, { ...who, brokerUid: core.uid }, { what, service });
   if (decision.kind === "allow") return decision.rule;
-  core.logger.warn(`Refused ${what} "${service}": ${decision.reason}`, {
+  const wish = service === "" ? what : `${what} "${service}"`;
+  core.logger.warn(`Refused to ${wish}: ${decision.reason}`, {
     uid: who.uid,
     pid: who.pid,
     rule: decision.rule,
   });
-  throw new FailureError("denied", `Cannot ${what} "${service}": ${decision.reason} (rule "${decision.rule}")`);
+  throw new FailureError("denied", `Cannot ${wish}: ${decision.reason} (rule "${decision.rule}")`);
 }
 
 /** Charges the quota. @throws FailureError "quota" with the limit's name */

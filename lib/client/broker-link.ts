@@ -20,7 +20,7 @@ import { AsyncDoorbell } from "../channel/async-doorbell.ts";
 import type { Channel } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import { type AnyEvent, ClientConnection } from "../protocol/connection.ts";
-import { brokerSocketPath } from "../transport/socket-path.ts";
+import { brokerSocketPath, checkSocketDirectory } from "../transport/socket-path.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { startBroker } from "./activate.ts";
@@ -82,6 +82,7 @@ export class BrokerLink implements Disposable {
     const env = options.env ?? process.env;
     const uid = process.geteuid?.() ?? 0;
     const path = brokerSocketPath(env, uid);
+    checkSocketDirectory(path, uid);
     for (let attempt = 1; ; attempt++) {
       const fd = connectTo(path);
       if (fd !== undefined) {
