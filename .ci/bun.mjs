@@ -12,9 +12,13 @@ const ARCH = process.arch === "arm64" ? "aarch64" : process.arch;
 
 // With install scripts run, the platform package is emptied into bun/bin; without, bun/bin holds a stub.
 const candidates = [`@oven/bun-linux-${ARCH}`, `@oven/bun-linux-${ARCH}-musl`].map((name) => `${name}/bin/bun`);
-const found = [...candidates, "bun/bin/bun.exe"].map((path) => join(MODULES, path)).find((path) => existsSync(path));
+const inModules = [...candidates, "bun/bin/bun.exe"]
+  .map((path) => join(MODULES, path))
+  .find((path) => existsSync(path));
 
-const child = spawn(found ?? "bun", process.argv.slice(2), { stdio: "inherit" });
+// Where the packaged binary does not start (NixOS), SHMLINK_TEST_BUN names another.
+const bun = process.env.SHMLINK_TEST_BUN ?? inModules ?? "bun";
+const child = spawn(bun, process.argv.slice(2), { stdio: "inherit" });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
 child.on("error", (error) => {
   console.error(`Cannot run bun: ${error.message}; run "npm ci" first`);

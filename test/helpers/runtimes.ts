@@ -23,7 +23,8 @@ const ARCH = { x64: { bun: "x64", deno: "x64" }, arm64: { bun: "aarch64", deno: 
   process.arch as "x64" | "arm64"
 ];
 
-/** npm with install scripts moves the real binary into bun/ and deno/; without, those hold a stub. */
+/** Where the npm packages carry binaries that do not start (NixOS), SHMLINK_TEST_BUN and SHMLINK_TEST_DENO name others.
+ *  npm with install scripts moves the real binary into bun/ and deno/; without, those hold a stub. */
 function firstExisting(name: string, paths: readonly string[]): string {
   const found = paths.map((path) => join(MODULES, path)).find((path) => existsSync(path));
   if (found === undefined) throw new Error(`Cannot find "${name}" in "${MODULES}": run "npm ci"`);
@@ -31,11 +32,15 @@ function firstExisting(name: string, paths: readonly string[]): string {
 }
 
 function findBun(): string {
+  const given = process.env["SHMLINK_TEST_BUN"];
+  if (given !== undefined) return given;
   const platform = `@oven/bun-linux-${ARCH.bun}`;
   return firstExisting("bun", [`${platform}/bin/bun`, `${platform}-musl/bin/bun`, "bun/bin/bun.exe"]);
 }
 
 function findDeno(): string {
+  const given = process.env["SHMLINK_TEST_DENO"];
+  if (given !== undefined) return given;
   return firstExisting("deno", [`@deno/linux-${ARCH.deno}-glibc/deno`, "deno/deno"]);
 }
 
