@@ -33,12 +33,13 @@ function install() {
   const missing = findMissing();
   if (missing.length === 0) return 0;
   console.error(`Installing ${missing.length} packages from package-lock.json …`);
-  const { status, error } = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+  const { status, error, stderr } = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
     cwd: ROOT,
-    stdio: ["ignore", "ignore", "inherit"],
-    env: process.env,
+    stdio: ["ignore", "ignore", "pipe"],
+    encoding: "utf8",
   });
   if (status === 0) return 0;
+  console.error(stderr?.split("\n").slice(0, 12).join("\n") ?? "");
   console.error(
     `Cannot install the packages: "npm ci" ${error ? error.message : `ended with ${status}`}; is npm online?`,
   );
