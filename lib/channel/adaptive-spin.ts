@@ -4,17 +4,21 @@
  */
 import { availableParallelism } from "node:os";
 
+// Asked before anybody pins us to one processor: what counts is whether the other side can run while we look.
+const PROCESSORS: number = availableParallelism();
 const CHECKS_A_ROUND = 64; // between two looks at the clock
-const MIN_BUDGET_US = 2;
-export const DEFAULT_SPIN_US = 50; // about one wake-up between two processors
+const MIN_SHARE = 1 / 16;
+const PROBE_EVERY = 8; // waits
+export const DEFAULT_SPIN_US = 80; // about what falling asleep and being woken by another processor cost
 
 export class AdaptiveSpin {
   readonly #maxUs: number;
   #budgetUs: number;
+  #waits = 0;
 
   /** @param maxUs  0 never spins. With one processor the other side cannot run while we look, so neither then. */
   constructor(maxUs: number = DEFAULT_SPIN_US) {
-    this.#maxUs = availableParallelism() > 1 ? maxUs : 0;
+    this.#maxUs = PROCESSORS > 1 ? maxUs : 0;
     this.#budgetUs = this.#maxUs;
   }
 
@@ -22,7 +26,8 @@ export class AdaptiveSpin {
   run(ready: () => boolean): boolean {
     if (this.#maxUs === 0) return ready();
     for (let check = 0; check < CHECKS_A_ROUND; check++) if (ready()) return true;
-    const end = performance.now() + this.#budgetUs / 1000;
+    this.#waits = (this.#waits + 1) % PROBE_EVERY;
+    const end = performance.now() + (this.#waits === 0 ? this.#maxUs : this.#budgetUs) / 1000;
     do {
       for (let check = 0; check < CHECKS_A_ROUND; check++) if (ready()) return this.#learn(true);
     } while (performance.now() < end);
@@ -30,7 +35,9 @@ export class AdaptiveSpin {
   }
 
   #learn(paid: boolean): boolean {
-    this.#budgetUs = paid ? Math.min(this.#budgetUs * 2, this.#maxUs) : Math.max(this.#budgetUs / 2, MIN_BUDGET_US);
+    this.#budgetUs = paid
+      ? Math.min(this.#budgetUs * 4, this.#maxUs)
+      : Math.max(this.#budgetUs / 2, this.#maxUs * MIN_SHARE);
     return paid;
   }
 }

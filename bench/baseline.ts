@@ -1,0 +1,22 @@
+/** Builds the C programs in bench/c and runs them; each prints the nanoseconds of one operation. */
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const SOURCES: string = fileURLToPath(new URL("c/", import.meta.url));
+const BUILD: string = fileURLToPath(new URL("../build/bench/", import.meta.url));
+
+export type Baseline = "ring" | "socket" | "wake";
+
+/** Compiles all of them. @throws Error when there is no cc */
+export function buildBaselines(): void {
+  mkdirSync(BUILD, { recursive: true });
+  for (const name of ["ring", "socket", "wake"]) {
+    execFileSync("cc", ["-O2", "-std=gnu11", "-Wall", "-o", `${BUILD}${name}`, `${SOURCES}${name}.c`], { stdio: "inherit" });
+  }
+}
+
+/** @returns nanoseconds for each operation */
+export function runBaseline(name: Baseline, ...args: readonly (string | number)[]): number {
+  return Number(execFileSync(`${BUILD}${name}`, args.map(String), { encoding: "utf8" }));
+}

@@ -1,0 +1,45 @@
+/** A channel to a second process of the same runtime, set up as the broker would do it. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { constants, socketpair } from "../ffi/mod.ts";
+import { type Channel, ChannelSetup } from "../lib/channel/channel.ts";
+import { createRing, sealRing } from "../lib/channel/memfd.ts";
+
+const PEER: string = fileURLToPath(new URL("peer.ts", import.meta.url));
+
+export type PairOptions = {
+  readonly capacity: number;
+  /** Where the peer runs; -1 anywhere. */
+  readonly peerCpu: number;
+  readonly spinUs: number;
+};
+
+export type Pair = { readonly channel: Channel; stop(): Promise<void> };
+
+export async function startPair({ capacity, peerCpu, spinUs }: PairOptions): Promise<Pair> {
+  const rings = ([0, 1] as const).map((side) => createRing({ channelId: 1, side, capacity }));
+  const [ours, theirs] = rings;
+  const [bell, theirBell] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+  if (ours === undefined || theirs === undefined) throw new TypeError("Cannot make two rings");
+  const sealed = ours.dup();
+  const setup = new ChannelSetup(ours, bell);
+  const child = spawn(process.execPath, [PEER, String(peerCpu), String(spinUs)], {
+    stdio: ["pipe", "pipe", "inherit", theirs.number, sealed.number, theirBell.number],
+  });
+  theirBell.close();
+  await once(child.stdout as NonNullable<ChildProcess["stdout"]>, "data");
+  sealRing(sealed);
+  sealRing(theirs);
+  sealed.close();
+  const channel = setup.complete(theirs, { spinUs });
+  child.stdin?.write("\n");
+  const ended = once(child, "exit");
+  return {
+    channel,
+    stop: async () => {
+      channel.close();
+      await ended;
+    },
+  };
+}

@@ -1,0 +1,38 @@
+/**
+ * The other process of a benchmark. Descriptors 3 to 5: its ring, the first process's ring, its doorbell. It does what
+ * each command message says, until the channel ends.
+ */
+import { readSync, writeSync } from "node:fs";
+import { OwnedFd, pinToCpu } from "../ffi/mod.ts";
+import { type Channel, ChannelSetup } from "../lib/channel/channel.ts";
+
+export type Command = { readonly kind: "echo" | "sink"; readonly size: number; readonly count: number };
+
+const [cpu = "-1", spinUs = "0"] = process.argv.slice(2);
+
+function echo(channel: Channel, into: Uint8Array, count: number): void {
+  for (let index = 0; index < count; index++) {
+    channel.receiveInto(into);
+    channel.send(into);
+  }
+}
+
+function sink(channel: Channel, into: Uint8Array, count: number): void {
+  for (let index = 0; index < count; index++) channel.receiveInto(into);
+  channel.send(into.subarray(0, 8));
+}
+
+function serve(channel: Channel): void {
+  for (let message = channel.receive(); message !== undefined; message = channel.receive()) {
+    const { kind, size, count } = JSON.parse(new TextDecoder().decode(message.data)) as Command;
+    (kind === "echo" ? echo : sink)(channel, new Uint8Array(size), count);
+  }
+}
+
+if (Number(cpu) >= 0) pinToCpu(Number(cpu));
+const setup = new ChannelSetup(new OwnedFd(3), new OwnedFd(5));
+writeSync(1, "mapped\n");
+readSync(0, new Uint8Array(1)); // sealed now
+const channel = setup.complete(new OwnedFd(4), { spinUs: Number(spinUs) });
+serve(channel);
+channel.close();

@@ -1,0 +1,121 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { EMPTY, FINISHED } from "../../../lib/ring/consumer.ts";
+import { maxPayloadBytes } from "../../../lib/ring/layout.ts";
+import { receiveAll, ringPair } from "./pair.ts";
+
+const CAPACITY = 4096;
+const BEFORE_WRAP = 2 ** 32 - 2048;
+
+function payload(length: number, seed: number): Uint8Array {
+  return Uint8Array.from({ length }, (_, index) => (index * 31 + seed) & 0xff);
+}
+
+const size = fc.oneof(fc.integer({ min: 0, max: 80 }), fc.integer({ min: 0, max: maxPayloadBytes(CAPACITY) }));
+const step = fc.record({
+  sizes: fc.array(size, { minLength: 1, maxLength: 12 }),
+  publishEvery: fc.integer({ min: 1, max: 5 }),
+  take: fc.integer({ min: 0, max: 20 }),
+});
+
+test("a ring loses and repeats nothing at any size, batch and start, across the end of the ring and of 2^32", () => {
+  const start = fc.constantFrom(0, 8, CAPACITY - 8, BEFORE_WRAP, 2 ** 31 - 1024, 2 ** 32 - 8);
+  fc.assert(
+    fc.property(start, fc.array(step, { minLength: 1, maxLength: 30 }), (position, steps) => {
+      const { producer, consumer } = ringPair(CAPACITY, position | 0);
+      const sent: Uint8Array[] = [];
+      const received: Uint8Array[] = [];
+      for (const { sizes, publishEvery, take } of steps) {
+        for (const [index, length] of sizes.entries()) {
+          const bytes = payload(length, sent.length);
+          if (!producer.put(bytes, sent.length & 0xffff)) break;
+          sent.push(bytes);
+          if (index % publishEvery === 0) producer.publish();
+        }
+        producer.publish();
+        for (let taken = 0; taken < take && consumer.next() >= 0; taken++) {
+          expect(consumer.type).toBe(received.length & 0xffff);
+          const into = new Uint8Array(consumer.length);
+          consumer.take(into);
+          received.push(into);
+        }
+      }
+      received.push(...receiveAll(consumer));
+      expect(received).toEqual(sent);
+      expect(producer.violation ?? consumer.violation).toBeUndefined();
+    }),
+    { numRuns: 150 },
+  );
+});
+
+test("positions wrap at 2^32 while the ring is full", () => {
+  const { producer, consumer } = ringPair(CAPACITY, BEFORE_WRAP | 0);
+  const bytes = payload(1016, 1); // a quarter of the ring with its header
+  for (let round = 0; round < 4; round++) expect(producer.put(bytes, 0)).toBe(true);
+  producer.publish();
+  expect(producer.put(payload(0, 0), 0)).toBe(false);
+  expect(receiveAll(consumer)).toEqual([bytes, bytes, bytes, bytes]);
+  expect(producer.put(bytes, 0)).toBe(true);
+});
+
+test("put() is invisible until publish()", () => {
+  const { producer, consumer } = ringPair(CAPACITY);
+  producer.put(payload(5, 0), 0);
+  expect(consumer.next()).toBe(EMPTY);
+  producer.publish();
+  expect(consumer.next()).toBe(5);
+});
+
+test("put() refuses a payload above half the ring and takes one that fills it exactly", () => {
+  const { producer } = ringPair(CAPACITY);
+  expect(() => producer.put(new Uint8Array(maxPayloadBytes(CAPACITY) + 1), 0)).toThrow(RangeError);
+  expect(producer.put(new Uint8Array(maxPayloadBytes(CAPACITY)), 0)).toBe(true);
+  expect(producer.put(new Uint8Array(maxPayloadBytes(CAPACITY)), 0)).toBe(true);
+  expect(producer.put(new Uint8Array(0), 0)).toBe(false);
+});
+
+test("commit() sends what was reserved and filled, and a reservation given up leaves no trace", () => {
+  const { producer, consumer, producerMemory } = ringPair(CAPACITY);
+  producer.reserve(100, 1);
+  const offset = producer.reserve(40, 2);
+  producerMemory.bytes.set(payload(40, 9), offset);
+  producer.commit(30);
+  producer.publish();
+  expect(receiveAll(consumer)).toEqual([payload(30, 9)]);
+  expect(consumer.type).toBe(2);
+  expect(() => producer.commit()).toThrow("nothing is reserved");
+});
+
+test("spans carry a stream of bytes across the end of the ring", () => {
+  const { producer, consumer, producerMemory } = ringPair(CAPACITY);
+  const sent: number[] = [];
+  const received: number[] = [];
+  for (let round = 0; round < 200; round++) {
+    const offset = producer.reserveSpan();
+    if (offset >= 0) {
+      const count = Math.min(producer.spanLength, 1 + ((round * 397) % 900));
+      const bytes = payload(count, round);
+      producerMemory.bytes.set(bytes, offset);
+      producer.commit(count);
+      producer.publish();
+      sent.push(...bytes);
+    }
+    if (consumer.next() >= 0) {
+      const part = consumer.view().slice(0, 500);
+      received.push(...part);
+      consumer.skip(part.length);
+    }
+  }
+  for (const rest of receiveAll(consumer)) received.push(...rest);
+  expect(received).toEqual(sent);
+  expect(sent.length).toBeGreaterThan(CAPACITY * 4);
+});
+
+test("finish() ends the ring after what was published", () => {
+  const { producer, consumer } = ringPair(CAPACITY);
+  producer.put(payload(3, 0), 0);
+  producer.finish();
+  expect(consumer.next()).toBe(3);
+  consumer.release();
+  expect(consumer.next()).toBe(FINISHED);
+});

@@ -1,0 +1,97 @@
+import { expect, test } from "bun:test";
+import { DATA_WAKE, SPACE_WAKE } from "../../../lib/ring/layout.ts";
+import { readSideStatistics } from "../../../lib/ring/statistics.ts";
+import { receiveAll, ringPair } from "./pair.ts";
+
+const CAPACITY = 4096;
+const BYTES = new Uint8Array(56);
+
+function fill(pair: ReturnType<typeof ringPair>): number {
+  let count = 0;
+  while (pair.producer.put(BYTES, 0)) count++;
+  pair.producer.publish();
+  return count;
+}
+
+test("publish() rings only for a consumer that is armed, and once for each time", () => {
+  const pair = ringPair(CAPACITY);
+  fill(pair);
+  expect(pair.rings.consumer).toBe(0);
+  receiveAll(pair.consumer);
+  expect(pair.consumer.armData()).toBe(true);
+  for (let index = 0; index < 3; index++) {
+    pair.producer.put(BYTES, 0);
+    pair.producer.publish();
+  }
+  expect(pair.rings.consumer).toBe(1);
+  receiveAll(pair.consumer);
+  expect(pair.consumer.armData()).toBe(true);
+  pair.producer.put(BYTES, 0);
+  pair.producer.publish();
+  expect(pair.rings.consumer).toBe(2);
+});
+
+test("armData() looks again after arming: data that is there is not slept over", () => {
+  const pair = ringPair(CAPACITY);
+  pair.producer.put(BYTES, 0);
+  pair.producer.publish();
+  expect(pair.consumer.armData()).toBe(false);
+  expect(pair.consumerMemory.words[DATA_WAKE]).toBe(0);
+});
+
+test("a consumer is disarmed by the data it finds", () => {
+  const pair = ringPair(CAPACITY);
+  pair.consumer.armData();
+  expect(pair.consumerMemory.words[DATA_WAKE]).not.toBe(0);
+  pair.producer.put(BYTES, 0);
+  pair.producer.publish();
+  pair.consumer.next();
+  expect(pair.consumerMemory.words[DATA_WAKE]).toBe(0);
+});
+
+test("a full ring wakes its producer when a quarter is free, not for every record", () => {
+  const pair = ringPair(CAPACITY);
+  const records = fill(pair);
+  expect(pair.producer.armSpace(BYTES.length)).toBe(true);
+  let taken = 0;
+  while (pair.rings.producer === 0 && pair.consumer.next() >= 0) {
+    pair.consumer.release();
+    taken++;
+  }
+  expect(taken).toBeGreaterThanOrEqual(records / 4);
+  expect(taken).toBeLessThan(records);
+  expect(pair.producer.put(BYTES, 0)).toBe(true);
+  expect(pair.producerMemory.words[SPACE_WAKE]).toBe(0);
+});
+
+test("armSpace() looks again after arming: room that is there is not slept over", () => {
+  const pair = ringPair(CAPACITY);
+  fill(pair);
+  receiveAll(pair.consumer);
+  expect(pair.producer.armSpace(BYTES.length)).toBe(false);
+  expect(pair.producerMemory.words[SPACE_WAKE]).toBe(0);
+});
+
+test("finish() wakes a consumer whatever it waits for", () => {
+  const pair = ringPair(CAPACITY);
+  pair.consumer.armData();
+  pair.producer.finish();
+  expect(pair.rings.consumer).toBe(1);
+});
+
+test("leave() tells the producer at its next publish()", () => {
+  const pair = ringPair(CAPACITY);
+  pair.consumer.leave();
+  pair.producer.put(BYTES, 0);
+  pair.producer.publish();
+  expect(pair.producer.peerGone).toBe(true);
+  expect(pair.rings.consumer).toBe(0);
+});
+
+test("statistics count bytes, messages and doorbells, and carry at 2^32", () => {
+  const pair = ringPair(CAPACITY);
+  pair.consumer.armData();
+  fill(pair);
+  const stats = readSideStatistics(pair.producerMemory.words, CAPACITY);
+  expect(stats).toMatchObject({ bytes: 64 * 56, messages: 64, wakeups: 1, wakeupsSaved: 63, tail: CAPACITY, head: 0 });
+});
