@@ -25,9 +25,10 @@
       lock = builtins.fromJSON (builtins.readFile ./package-lock.json);
 
       # The lockfile names no registry; each package has its integrity, and here gets the address it is fetched from.
+      # Optional packages for other platforms have none, and are never fetched.
       addAddress =
         path: entry:
-        if path == "" || entry ? resolved then
+        if path == "" || entry ? resolved || !(entry ? integrity) then
           entry
         else
           let

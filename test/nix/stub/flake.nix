@@ -71,7 +71,9 @@
                   let
                     entry = packageLock.packages.${path};
                   in
-                  path == "" || (entry ? integrity && builtins.match "https://.*\\.tgz" entry.resolved != null);
+                  path == ""
+                  || (entry ? integrity && builtins.match "https://.*\\.tgz" entry.resolved != null)
+                  || (!(entry ? integrity) && entry.optional);
                 missing = builtins.filter (path: !(complete path)) (builtins.attrNames packageLock.packages);
               in
               if missing == [ ] then
