@@ -31,7 +31,7 @@ export type CommandSpec<T extends ArgsDef> = {
 export type Command = Omit<CommandSpec<ArgsDef>, "run"> & { toCitty(input: CommandInput): CommandDef };
 
 /** Every command has these. */
-export const COMMON_ARGS = {
+const COMMON_ARGS = {
   verbose: { type: "boolean", alias: "v", description: "say more, and why something failed" },
   help: { type: "boolean", alias: "h", description: "show this help" },
 } as const satisfies ArgsDef;

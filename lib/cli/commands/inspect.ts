@@ -1,5 +1,5 @@
 /** `shmlink inspect`: one thing whole. */
-import { BrokerLink } from "../../client/broker-link.ts";
+import { BrokerQuery } from "../../client/broker-query.ts";
 import type { Entry } from "../../client/entry.ts";
 import { FailureError } from "../../errors.ts";
 import { suggest } from "../../util/suggest.ts";
@@ -25,7 +25,7 @@ alone), then as an id of "shmlink ls".`,
     ["shmlink inspect 8123 --json", "the wrapped listener on port 8123, for a program"],
   ],
   run: ({ name, json }) => {
-    using link = BrokerLink.connect({ name: "shmlink inspect" });
+    using link = BrokerQuery.connect({ name: "shmlink inspect" });
     const record = inspect(link, name);
     printRecord(record, { json: json === true, text: () => renderRecord(record) });
     return OK;
@@ -33,7 +33,7 @@ alone), then as an id of "shmlink ls".`,
 });
 
 /** @throws FailureError "unknown-name" */
-function inspect(link: BrokerLink, selector: string): EntryRecord & { readonly kind: Entry["kind"] } {
+function inspect(link: BrokerQuery, selector: string): EntryRecord & { readonly kind: Entry["kind"] } {
   const entries = link.list(selector);
   const best = entries.find(
     (entry) => rank(entry, selector) === Math.min(...entries.map((each) => rank(each, selector))),
@@ -54,7 +54,7 @@ function rank({ kind, name, id }: Entry, selector: string): number {
   return 3;
 }
 
-function unknownName(link: BrokerLink, selector: string): FailureError {
+function unknownName(link: BrokerQuery, selector: string): FailureError {
   const known = link.list().filter(({ kind }) => kind !== "broker");
   const hint = suggest(
     selector,

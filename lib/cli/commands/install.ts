@@ -2,10 +2,10 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { type Command, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
 import { printText } from "../output.ts";
+import { launcherPath, packageRoot } from "../package-root.ts";
 import { CommandFailure } from "../report-error.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -58,16 +58,9 @@ function userDirectory(): string {
   return join(xdg !== undefined && isAbsolute(xdg) ? xdg : join(homedir(), ".config"), "systemd", "user");
 }
 
-/** The package's own folder; the built files lie one level deeper. */
-function packageRoot(): string {
-  const here = fileURLToPath(new URL("../../../", import.meta.url));
-  return existsSync(join(here, "systemd")) ? here : join(here, "..");
-}
-
 function readUnits(scope: "user" | "system"): Unit[] {
-  const root = packageRoot();
-  const program = join(root, "bin", "shmlink");
-  const source = join(root, "systemd", scope);
+  const program = launcherPath();
+  const source = join(packageRoot(), "systemd", scope);
   if (!existsSync(program) || !existsSync(source)) {
     throw new CommandFailure(`Cannot find "${program}" and "${source}": install from a checkout or the npm package`);
   }

@@ -1,5 +1,5 @@
 /** `shmlink ls`: what the broker knows. */
-import { BrokerLink } from "../../client/broker-link.ts";
+import { BrokerQuery } from "../../client/broker-query.ts";
 import { FailureError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
@@ -26,7 +26,7 @@ A broker is started if there is none.`,
     ["shmlink ls --json | jq -r '.listeners[] | select(.port==8123) | .path'", "the Unix socket of a wrapped server"],
   ],
   run: ({ json, watch }) => {
-    using link = BrokerLink.connect({ name: "shmlink ls" });
+    using link = BrokerQuery.connect({ name: "shmlink ls" });
     show(link, { json: json === true, watch: watch === true });
     while (watch === true) {
       if (link.wait(() => false, WATCH_MS) === "ended") {
@@ -38,7 +38,7 @@ A broker is started if there is none.`,
   },
 });
 
-function show(link: BrokerLink, { json, watch }: { readonly json: boolean; readonly watch: boolean }): void {
+function show(link: BrokerQuery, { json, watch }: { readonly json: boolean; readonly watch: boolean }): void {
   const listing = toListing(link.list());
   if (json) return printJson(listing, watch ? "line" : "indented");
   const text = renderListing(listing, process.geteuid?.() ?? 0);

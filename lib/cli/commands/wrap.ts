@@ -1,7 +1,7 @@
 /** `shmlink wrap`: runs a program with its TCP sockets handed off. */
 import { basename, dirname, join } from "node:path";
 import { type FileLimit, getFileLimit } from "../../../ffi/mod.ts";
-import { BrokerLink } from "../../client/broker-link.ts";
+import { BrokerQuery } from "../../client/broker-query.ts";
 import { loadConfig } from "../../config/load.ts";
 import { brokerSocketPath } from "../../transport/socket-path.ts";
 import { runWrapped } from "../../wrap/run.ts";
@@ -39,7 +39,7 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
     if (first === undefined) throw new UsageError('Missing program: write "shmlink wrap -- PROGRAM [ARGUMENTS]"');
     const env = process.env;
     const { config } = loadConfig({ env });
-    using link = BrokerLink.connect({ name: (name ?? basename(first)).slice(0, MAX_NAME_CHARACTERS) || "wrap" });
+    using link = BrokerQuery.connect({ name: (name ?? basename(first)).slice(0, MAX_NAME_CHARACTERS) || "wrap" });
     return runWrapped({
       argv: program,
       env: definedVariables(env),

@@ -3,6 +3,8 @@ import { formatBytes, formatDuration } from "../numbers.ts";
 import { printError } from "../output.ts";
 import type { Counts, Flow } from "./flow.ts";
 
+export type Moved = Pick<Flow, "bytes" | "messages">;
+
 const FIRST_MS = 500;
 const INTERVAL_MS = 200;
 const CLEAR_LINE = "\r\u001b[K";
@@ -29,7 +31,7 @@ export class Progress {
     this.#live = process.stderr.isTTY === true && !sharesScreen;
   }
 
-  update({ bytes }: Flow): void {
+  update({ bytes }: Pick<Moved, "bytes">): void {
     const now = performance.now();
     const moved = bytes.received + bytes.sent;
     // The time before the first byte is the other side's, or a person's.
@@ -65,7 +67,7 @@ export class Progress {
   }
 
   /** With -v, one line that stays. */
-  finish({ bytes, messages }: Flow): void {
+  finish({ bytes, messages }: Moved): void {
     this.clear();
     if (!this.#verbose) return;
     const counted = messages === undefined ? "" : ` (${messages.received} messages received, ${messages.sent} sent)`;

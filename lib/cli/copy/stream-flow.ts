@@ -9,7 +9,7 @@ const WANTED_BYTES = 1 << 16;
 export class StreamFlow implements Flow {
   readonly bytes: Counts = { received: 0, sent: 0 };
   readonly messages: undefined = undefined;
-  readonly wantedBytes = WANTED_BYTES;
+  readonly wantedBytes: number = WANTED_BYTES;
 
   deliver(channel: Channel, sink: Sink): "again" | "empty" | "blocked" {
     const span = channel.readableSpan();

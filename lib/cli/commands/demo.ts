@@ -1,0 +1,41 @@
+/** `shmlink demo`: all of it on real data. What `npm start` runs. */
+import { type Command, makeCommand } from "../command.ts";
+import { relay } from "../demo/relay.ts";
+import { OK, SIGNAL_BASE } from "../exit-codes.ts";
+import { UsageError } from "../usage-error.ts";
+
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+
+export const command: Command = makeCommand({
+  name: "demo",
+  summary: "show all of it on real data, in under a minute",
+  description: `Starts a broker of its own in a temporary folder, sends a file tree through a channel, a Unix socket and
+loopback TCP and compares the three, fetches a page from an unmodified HTTP server under wrap, and takes
+everything away again. Needs tar, and python3 and curl or node.`,
+  args: {
+    relay: { type: "string", valueHint: "ROLE", description: "be one end of the comparison: receive or send" },
+    at: { type: "string", valueHint: "WHERE", description: "with --relay: a socket path, or a TCP port" },
+  },
+  examples: [["shmlink demo", "the same as npm start in a checkout"]],
+  run: async ({ relay: role, at }) => {
+    if (role === undefined) return await demonstrate();
+    if (at === undefined) throw new UsageError("Missing value: --relay needs --at, a socket path or a TCP port");
+    relay(role, at);
+    return OK;
+  },
+});
+
+async function demonstrate(): Promise<number> {
+  const [{ Workspace }, { showAll }] = await Promise.all([import("../demo/workspace.ts"), import("../demo/show.ts")]);
+  const workspace = new Workspace();
+  const interrupted = new Promise<number>((resolve) => {
+    for (const [name, number] of Object.entries(SIGNALS)) process.on(name, () => resolve(SIGNAL_BASE + number));
+  });
+  const shown = showAll(workspace).then(() => OK);
+  shown.catch(() => undefined); // after an interruption nobody waits for it
+  try {
+    return await Promise.race([shown, interrupted]);
+  } finally {
+    await workspace.close();
+  }
+}
