@@ -5,13 +5,13 @@
 import { type BorrowedFd, SyscallError } from "../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_LISTENER_FLAGS as FLAGS } from "../protocol/shmlink-v1.gen.ts";
-import type { BrokerLink } from "./broker-link.ts";
+import type { BrokerQuery } from "./broker-query.ts";
 import type { Listener } from "./listener.ts";
 
 export class ListenerRegistry {
-  readonly #link: BrokerLink;
+  readonly #link: BrokerQuery;
 
-  constructor(link: BrokerLink) {
+  constructor(link: BrokerQuery) {
     this.#link = link;
   }
 

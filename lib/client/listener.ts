@@ -1,9 +1,9 @@
 /** A wrapped TCP listener in the broker's registry. */
 import type { BorrowedFd, OwnedFd } from "../../ffi/mod.ts";
 import type { FailureError } from "../errors.ts";
-import type { AnyEvent } from "../protocol/connection.ts";
+import type { AnyEvent } from "../protocol/messages.ts";
 import type { ObjectId } from "../util/brand.ts";
-import type { BrokerLink } from "./broker-link.ts";
+import type { BrokerQuery } from "./broker-query.ts";
 import { failureOf } from "./failure.ts";
 
 export type ListenerOptions = {
@@ -21,11 +21,11 @@ export type ListenerOptions = {
 export class Listener implements Disposable {
   id = 0;
   failure: FailureError | undefined;
-  readonly #link: BrokerLink;
+  readonly #link: BrokerQuery;
   readonly #object: ObjectId;
   #closed = false;
 
-  constructor(link: BrokerLink, object: ObjectId) {
+  constructor(link: BrokerQuery, object: ObjectId) {
     this.#link = link;
     this.#object = object;
   }

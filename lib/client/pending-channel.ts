@@ -2,7 +2,7 @@
 import type { OwnedFd } from "../../ffi/mod.ts";
 import { type Channel, ChannelSetup } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
-import type { AnyEvent } from "../protocol/connection.ts";
+import type { AnyEvent } from "../protocol/messages.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { BrokerLink } from "./broker-link.ts";
 import { failureOf } from "./failure.ts";

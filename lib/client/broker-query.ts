@@ -1,0 +1,200 @@
+/**
+ * A connection to the broker for who asks and registers, without channels: `ls`, `inspect`, `wrap`. Blocking calls
+ * wait in poll(2); a reactor can instead watch `fd` and call dispatch(). broker-link.ts adds channels.
+ */
+import { type BorrowedFd, constants, duplicateFd, type OwnedFd, open, poll, SyscallError } from "../../ffi/mod.ts";
+import { FailureError } from "../errors.ts";
+import { ClientConnection } from "../protocol/client-connection.ts";
+import type { AnyEvent } from "../protocol/messages.ts";
+import { UnixTransport } from "../transport/unix.ts";
+import type { ObjectId } from "../util/brand.ts";
+import { type ConnectOptions, connectWith } from "./connect.ts";
+import { type Entry, entryOf } from "./entry.ts";
+import { Listener, type ListenerOptions } from "./listener.ts";
+import { ListenerRegistry } from "./listener-registry.ts";
+
+const DISPLAY = 1 as ObjectId;
+/** Longest wait for an answer of the broker to a request that it answers at once. */
+export const ANSWER_MS = 10_000;
+
+/** Takes the events of one object. */
+export type EventSink = (event: AnyEvent<OwnedFd>) => void;
+
+export type WaitOutcome = "done" | "ended" | "timeout";
+
+export class BrokerQuery implements Disposable {
+  protected readonly connection: ClientConnection;
+  protected readonly sinks: Map<ObjectId, EventSink> = new Map();
+  readonly #fd: BorrowedFd;
+  #manager: ObjectId = DISPLAY;
+  #ended = false;
+  /** The broker's version and the largest ring it grants, from its welcome. */
+  welcome: { readonly version: string; readonly uid: number; readonly maxCapacity: number } | undefined;
+
+  /** Use connect(). Takes `fd`. */
+  protected constructor(fd: OwnedFd) {
+    this.#fd = fd;
+    this.connection = new ClientConnection(new UnixTransport(fd));
+  }
+
+  /** Connects, starts a broker if there is none, and says hello. Blocks until the broker has answered.
+   *  @throws FailureError "no-broker": none answers and none could be started */
+  static connect(options: ConnectOptions): BrokerQuery {
+    return connectWith(options, (fd) => new BrokerQuery(fd));
+  }
+
+  get fd(): BorrowedFd {
+    return this.#fd;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Says hello on a fresh connection. @returns false when the broker ended meanwhile (an idle exit, say) */
+  hello(options: ConnectOptions): boolean {
+    const registry = this.connection.newObject("wl_registry");
+    this.connection.request(DISPLAY, "wl_display", { kind: "get_registry", registry });
+    this.#manager = this.connection.newObject("shmlink_manager_v1");
+    this.connection.request(registry, "wl_registry", {
+      kind: "bind",
+      name: 1,
+      interface: "shmlink_manager_v1",
+      version: 1,
+      id: this.#manager,
+    });
+    this.sinks.set(this.#manager, ({ event }) => {
+      if (event.kind !== "welcome") return;
+      const { version, uid, maxCapacity } = event;
+      this.welcome = { version, uid, maxCapacity };
+    });
+    const doorbell = this.makeDoorbell(options);
+    this.connection.request(this.#manager, "shmlink_manager_v1", {
+      kind: "hello",
+      name: options.name.slice(0, 64),
+      doorbell,
+    });
+    return this.wait(() => this.welcome !== undefined, ANSWER_MS) === "done";
+  }
+
+  /** The descriptor for hello: no socket, so no doorbell. */
+  protected makeDoorbell(_options: ConnectOptions): OwnedFd {
+    return open("/dev/null", constants.O_RDONLY);
+  }
+
+  /** What the broker knows: everything, or what a name or id means. */
+  list(selector = ""): Entry[] {
+    const id = this.connection.newObject("shmlink_listing_v1");
+    const entries: Entry[] = [];
+    let done = false;
+    this.sinks.set(id, ({ event }) => {
+      if (event.kind === "entry") entries.push(entryOf(event));
+      else if (event.kind === "done") done = true;
+    });
+    this.request({ kind: "list", id, selector });
+    this.answer(() => done, "the broker's listing");
+    this.sinks.delete(id);
+    return entries;
+  }
+
+  /** Registers a wrapped listener; the counters stay the caller's. @throws FailureError name-in-use, denied, quota */
+  registerListener(options: ListenerOptions): Listener {
+    const id = this.connection.newObject("shmlink_listener_v1");
+    const listener = new Listener(this, id);
+    this.sinks.set(id, (message) => listener.handle(message));
+    const { counters, ...rest } = options;
+    this.request({ kind: "register_listener", id, ...rest, counters: duplicateFd(counters) });
+    this.answer(() => listener.settled, "the broker to register a listener");
+    if (listener.failure !== undefined) {
+      this.forget(id, "shmlink_listener_v1");
+      throw listener.failure;
+    }
+    return listener;
+  }
+
+  /** Who listens on a TCP address. */
+  resolve(address: string, port: number): { readonly path: string; readonly id: number } | undefined {
+    const id = this.connection.newObject("shmlink_resolution_v1");
+    let answer: { path: string; id: number } | "none" | undefined;
+    this.sinks.set(id, ({ event }) => {
+      answer = event.kind === "found" ? { path: event.path, id: event.listenerId } : "none";
+    });
+    this.request({ kind: "resolve", id, address, port });
+    this.answer(() => answer !== undefined, `an answer about ${address}:${port}`);
+    this.sinks.delete(id);
+    return answer === "none" ? undefined : answer;
+  }
+
+  /** Tells the broker that a connection to a registered listener went over TCP after all. */
+  reportFallback(address: string, port: number, reason: string): void {
+    this.request({ kind: "report_fallback", address, port, reason });
+    this.connection.flush();
+  }
+
+  /** This connection as a supervisor of wrapped programs uses it. */
+  registry(): ListenerRegistry {
+    return new ListenerRegistry(this);
+  }
+
+  /** Queues a request of the manager. */
+  request(request: Parameters<ClientConnection["request"]>[2]): void {
+    this.connection.request(this.#manager, "shmlink_manager_v1", request as never);
+  }
+
+  /** Destroys an object; events that are still on their way are dropped. */
+  forget(id: ObjectId, name: "shmlink_service_v1" | "shmlink_channel_v1" | "shmlink_listener_v1"): void {
+    this.sinks.delete(id);
+    if (this.#ended) return;
+    try {
+      this.connection.request(id, name, { kind: "destroy" });
+      this.connection.flush();
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error; // the broker is gone, and with it the object
+    }
+  }
+
+  /** Handles what has arrived, without waiting. @throws FailureError for wl_display.error */
+  dispatch(): "open" | "ended" {
+    if (this.#ended) return "ended";
+    this.connection.flush();
+    const state = this.connection.pump((message) => this.sinks.get(message.object)?.(message));
+    this.connection.flush();
+    if (state === "ended") this.#ended = true;
+    return state;
+  }
+
+  /** Blocks until `until` is true, the broker ends, or the time is over. @param timeoutMs  -1 for no limit */
+  wait(until: () => boolean, timeoutMs: number): WaitOutcome {
+    const deadline = Date.now() + timeoutMs;
+    for (;;) {
+      const state = this.dispatch();
+      if (until()) return "done";
+      if (state === "ended") return "ended";
+      const left = timeoutMs < 0 ? -1 : deadline - Date.now();
+      if (timeoutMs >= 0 && left <= 0) return "timeout";
+      const events = this.connection.queuedBytes > 0 ? constants.EPOLLIN | constants.EPOLLOUT : constants.EPOLLIN;
+      poll([{ fd: this.#fd, events }], left);
+    }
+  }
+
+  protected answer(until: () => boolean, what: string): void {
+    const outcome = this.wait(until, ANSWER_MS);
+    if (outcome === "ended") throw brokerGone(`wait for ${what}`);
+    if (outcome === "timeout")
+      throw new FailureError("timeout", `Cannot wait for ${what} any longer: the broker is silent`);
+  }
+
+  /** Ends the connection: services are withdrawn, channels live on. Safe to call twice. */
+  close(): void {
+    this.#ended = true;
+    this.connection[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+export function brokerGone(what: string): FailureError {
+  return new FailureError("gone", `Cannot ${what}: the broker ended the connection`);
+}

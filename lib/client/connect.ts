@@ -1,0 +1,86 @@
+/** Finding the broker: its socket, starting it where nobody listens, and what to say when neither works. */
+import {
+  constants,
+  errno,
+  type OwnedFd,
+  SyscallError,
+  socket,
+  connect as socketConnect,
+  unixAddress,
+} from "../../ffi/mod.ts";
+import { FailureError } from "../errors.ts";
+import { brokerSocketPath, checkSocketDirectory } from "../transport/socket-path.ts";
+import { startBroker } from "./activate.ts";
+
+const START_ATTEMPTS = 3;
+
+export type ConnectOptions = {
+  /** What we call ourselves in listings: 1 to 64 characters. */
+  readonly name: string;
+  /** Where to look for SHMLINK_SOCKET and the like; process.env by default. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** Start a broker when none answers; true by default. */
+  readonly start?: boolean;
+  /** Ask for a doorbell, so that the *Async methods work; false by default. */
+  readonly wake?: boolean;
+};
+
+/** What a fresh connection is handed to. */
+type Greeter = Disposable & { hello(options: ConnectOptions): boolean };
+
+/**
+ * Connects, starts a broker if there is none, and says hello on what `make` makes of the connection.
+ * @throws FailureError "no-broker": none answers and none could be started
+ */
+export function connectWith<T extends Greeter>(options: ConnectOptions, make: (fd: OwnedFd) => T): T {
+  const env = options.env ?? process.env;
+  const uid = process.geteuid?.() ?? 0;
+  const path = brokerSocketPath(env, uid);
+  checkSocketDirectory(path, uid);
+  for (let attempt = 1; ; attempt++) {
+    const fd = connectTo(path);
+    if (fd !== undefined) {
+      const greeted = greet(make(fd), options);
+      if (greeted !== undefined) return greeted;
+    }
+    if (attempt > START_ATTEMPTS || options.start === false) throw noBroker(path, options.start !== false);
+    if (fd === undefined) startBroker(path, env, uid);
+  }
+}
+
+function connectTo(path: string): OwnedFd | undefined {
+  const fd = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+  try {
+    socketConnect(fd, unixAddress(path), path);
+    return fd;
+  } catch (error) {
+    fd.close();
+    if (!(error instanceof SyscallError)) throw error;
+    if (error.errno === errno.ENOENT || error.errno === errno.ECONNREFUSED) return undefined;
+    const hint = error.errno === errno.EACCES ? "it belongs to another user; set SHMLINK_SOCKET" : "is it overloaded?";
+    throw new FailureError("no-broker", `Cannot reach the broker at "${path}": ${error.message}; ${hint}`, {
+      cause: error,
+    });
+  }
+}
+
+/** @returns undefined when the broker ended before it answered: an idle exit just then */
+function greet<T extends Greeter>(link: T, options: ConnectOptions): T | undefined {
+  try {
+    if (link.hello(options)) return link;
+  } catch (error) {
+    link[Symbol.dispose]();
+    if (error instanceof SyscallError && (error.errno === errno.ECONNRESET || error.errno === errno.EPIPE))
+      return undefined;
+    throw error;
+  }
+  link[Symbol.dispose]();
+  return undefined;
+}
+
+function noBroker(path: string, tried: boolean): FailureError {
+  const what = tried
+    ? 'none could be started; see broker.log beside it, or run "shmlink broker"'
+    : 'start one with "shmlink broker"';
+  return new FailureError("no-broker", `Cannot reach a broker at "${path}": ${what}`);
+}
