@@ -1,0 +1,140 @@
+/** bin/shmlink, the launcher, around an entry that prints what it was started with. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { BUN, DENO, ROOT } from "../helpers/runtimes.ts";
+
+const REPORT = `const { env, pid, versions } = process;
+const runtime = "Deno" in globalThis ? "deno" : versions.bun ? "bun" : "node";
+const names = Object.keys(env).filter((name) => /^(SHMLINK_|_shm|FROM_)/.test(name)).sort();
+const seen = Object.fromEntries(names.map((name) => [name, env[name]]));
+console.log(JSON.stringify({ runtime, pid, args: process.argv.slice(2), cwd: process.cwd(), env: seen }));
+`;
+
+type Report = {
+  readonly runtime: string;
+  readonly pid: number;
+  readonly args: readonly string[];
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string>>;
+};
+
+let work = "";
+let checkout = "";
+
+beforeAll(() => {
+  work = mkdtempSync("/tmp/shm-launch-");
+  checkout = join(work, "a check out");
+  mkdirSync(join(checkout, "bin"), { recursive: true });
+  mkdirSync(join(checkout, "dist/bin"), { recursive: true });
+  mkdirSync(join(checkout, "node_modules/bun/bin"), { recursive: true });
+  mkdirSync(join(checkout, "node_modules/@deno/linux-any"), { recursive: true });
+  cpSync(join(ROOT, "bin/shmlink"), join(checkout, "bin/shmlink"));
+  cpSync(join(ROOT, "deno.json"), join(checkout, "deno.json"));
+  writeFileSync(join(checkout, "package.json"), '{ "type": "module" }');
+  writeFileSync(join(checkout, "bin/shmlink.ts"), `import process from "node:process";\n${REPORT}`);
+  writeFileSync(join(checkout, "dist/bin/shmlink.js"), REPORT);
+  symlinkSync(BUN.binary, join(checkout, "node_modules/bun/bin/bun.exe"));
+  symlinkSync(DENO.binary, join(checkout, "node_modules/@deno/linux-any/deno"));
+  // Where it is started: files that runtimes would read and must not.
+  writeFileSync(join(work, ".env"), "FROM_ENV_FILE=1\n");
+  writeFileSync(join(work, "bunfig.toml"), 'preload = ["./absent.ts"]\n');
+  writeFileSync(join(work, "deno.json"), '{ "imports": 5 }\n');
+});
+
+afterAll(() => rmSync(work, { recursive: true }));
+
+function start(command: string, options: { readonly cwd?: string; readonly env?: Record<string, string> } = {}) {
+  const path = process.env["PATH"] ?? "";
+  const { stdout, stderr, status } = spawnSync("sh", ["-c", command, "sh", checkout], {
+    cwd: options.cwd ?? work,
+    env: { PATH: path, ...options.env },
+    encoding: "utf8",
+  });
+  return { stdout, stderr, status };
+}
+
+function report(command: string, options?: Parameters<typeof start>[1]): Report {
+  const { stdout, stderr, status } = start(command, options);
+  expect([stderr, status]).toEqual(["", 0]);
+  return JSON.parse(stdout.slice(stdout.indexOf("{"))) as Report;
+}
+
+describe("bin/shmlink", () => {
+  test("passes arguments on as they are and stays in the directory it was started from", () => {
+    const { args, cwd, runtime } = report(`"$1/bin/shmlink" wrap 'two words' --json '' -- -x`);
+    expect([args, cwd, runtime]).toEqual([["wrap", "two words", "--json", "", "--", "-x"], work, "bun"]);
+  });
+
+  test("starts by relative path, through PATH, by sh, and in its own folder", () => {
+    expect(report('"a check out/bin/shmlink" 1').args).toEqual(["1"]);
+    expect(report('PATH="$1/bin:$PATH" shmlink 2').args).toEqual(["2"]);
+    expect(report('cd "$1/bin" && sh shmlink 3').args).toEqual(["3"]);
+    expect(report('cd "$1/bin" && ./shmlink 4').args).toEqual(["4"]);
+  });
+
+  test("starts through a symlink to itself, to a symlink, and to its folder", () => {
+    symlinkSync(join(checkout, "bin/shmlink"), join(work, "first"));
+    symlinkSync("first", join(work, "second"));
+    symlinkSync(join(checkout, "bin"), join(work, "folder"));
+    expect(report("./first a").args).toEqual(["a"]);
+    expect(report("./second b").args).toEqual(["b"]);
+    expect(report("folder/shmlink c").args).toEqual(["c"]);
+    expect(report("SHMLINK_RUNTIME=node folder/shmlink d").args).toEqual(["d"]);
+  });
+
+  test("keeps its pid, which activation depends on", () => {
+    const { stdout } = start('sh -c \'echo $$; exec "$1/bin/shmlink"\' sh "$1"');
+    const [pid = "", rest = "{}"] = stdout.split("\n");
+    expect((JSON.parse(rest) as Report).pid).toBe(Number(pid));
+  });
+
+  test("runs on the runtime that SHMLINK_RUNTIME names", () => {
+    for (const runtime of ["bun", "deno", "node"]) {
+      expect(report(`SHMLINK_RUNTIME=${runtime} "$1/bin/shmlink" x`)).toMatchObject({
+        runtime,
+        args: ["x"],
+        cwd: work,
+      });
+    }
+  });
+
+  test("hands over the ignored signals, the file limit and the inherited descriptors", () => {
+    const plain = report('ulimit -Sn 321; exec 7<&- ; "$1/bin/shmlink"');
+    expect(plain.env).toMatchObject({ SHMLINK_SIGIGN: expect.stringMatching(/^0{15}\d$/), SHMLINK_NOFILE: "321" });
+    const told = report(`trap "" HUP PIPE; bash -c 'exec 7</dev/null 12</dev/null; exec "$1/bin/shmlink"' bash "$1"`);
+    expect(BigInt(`0x${told.env["SHMLINK_SIGIGN"]}`) & 0x1001n).toBe(0x1001n);
+    const fds = (told.env["SHMLINK_FDS"] ?? "").trim().split(" ");
+    expect(fds).toContain("7");
+    expect(fds).toContain("12");
+    expect((plain.env["SHMLINK_FDS"] ?? "").trim().split(" ")).not.toContain("7");
+  });
+
+  test("leaves no variable of its own, and changes none of the caller's", () => {
+    const env = { self: "1", bin: "2", bun: "3", _shm_bin: "mine" };
+    const { env: seen } = report('unset _shm_bin; "$1/bin/shmlink"', { env });
+    expect(Object.keys(seen)).toEqual(["SHMLINK_FDS", "SHMLINK_NOFILE", "SHMLINK_SIGIGN"]);
+  });
+
+  test("says in one line what to do when there is no runtime, or none of that name", () => {
+    const bare = join(work, "bare");
+    mkdirSync(join(bare, "bin"), { recursive: true });
+    cpSync(join(ROOT, "bin/shmlink"), join(bare, "bin/shmlink"));
+    chmodSync(join(bare, "bin/shmlink"), 0o755);
+    const empty = { env: { PATH: join(work, "nowhere") } };
+    const run = (setting: string) =>
+      spawnSync("/bin/sh", ["-c", `${setting} ./bare/bin/shmlink ls`], { cwd: work, ...empty, encoding: "utf8" });
+    for (const [setting, says] of [
+      ["", 'shmlink: Cannot find a JavaScript runtime: run "npm ci" in the checkout, or put bun into PATH\n'],
+      [
+        "SHMLINK_RUNTIME=node",
+        'shmlink: Cannot run on "node": it needs node 20 in PATH and "npm run build" in the checkout\n',
+      ],
+      ["SHMLINK_RUNTIME=ruby", 'shmlink: Cannot run on "ruby": SHMLINK_RUNTIME is bun, deno or node\n'],
+    ] as const) {
+      const { status, stderr } = run(setting);
+      expect([status, stderr]).toEqual([1, says]);
+    }
+  });
+});
