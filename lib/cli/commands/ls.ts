@@ -42,6 +42,7 @@ function show(link: BrokerQuery, { json, watch }: { readonly json: boolean; read
   const listing = toListing(link.list());
   if (json) return printJson(listing, watch ? "line" : "indented");
   const text = renderListing(listing, process.geteuid?.() ?? 0);
-  const isScreen = process.stdout.isTTY === true;
-  printText(watch ? `${isScreen ? CLEAR_SCREEN : ""}${text}${isScreen ? "" : "\n"}` : text);
+  // Runtimes make process.stdout when it is first looked at, which takes longer than the whole listing.
+  if (!watch) return printText(text);
+  printText(process.stdout.isTTY === true ? `${CLEAR_SCREEN}${text}` : `${text}\n`);
 }
