@@ -175,6 +175,18 @@ export class ChannelEnd implements Disposable {
     return this.producer.armSpace(Math.min(length, this.producer.maxPayload)) && !this.doorbell.hungUp;
   }
 
+  /** What the peer has received but not released, or not received yet; 0: it has done with everything. */
+  get unreadBytes(): number {
+    this.checkOpen();
+    return this.producer.unreadBytes;
+  }
+
+  /** For a reactor: asks for the doorbell when unreadBytes gets 0. @returns true: sleep; false: it is, or never will be */
+  armDrained(): boolean {
+    this.checkOpen();
+    return this.producer.armDrained() && !this.doorbell.hungUp;
+  }
+
   // Receiving
 
   /** A message that is here already. @returns undefined when there is none; `ended` tells whether one can come
@@ -191,7 +203,8 @@ export class ChannelEnd implements Disposable {
 
   /** The next message in place, until release(). Only on a trusted channel: the peer can change the bytes meanwhile. */
   peek(): Uint8Array | undefined {
-    if (this.trust !== "trusted") throw new TypeError("Cannot peek: only a channel completed as trusted shows its ring");
+    if (this.trust !== "trusted")
+      throw new TypeError("Cannot peek: only a channel completed as trusted shows its ring");
     if (this.#peeked !== undefined) return this.#peeked.data;
     if (this.nextRecord() < 0) return undefined;
     if (this.consumer.flags === (FIRST | LAST)) return this.consumer.view();

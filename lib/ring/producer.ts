@@ -182,6 +182,28 @@ export class RingProducer {
     return true;
   }
 
+  /** Bytes of the ring that the consumer has not done with yet. */
+  get unreadBytes(): number {
+    this.#readHead();
+    return this.capacity - this.#free();
+  }
+
+  /** Asks for the doorbell when the consumer has done with everything. @returns true: sleep until it rings; false: it has,
+   *  it never will, or the channel broke */
+  armDrained(): boolean {
+    do {
+      this.#readHead();
+      this.#armed = true;
+      Atomics.store(this.#words, SPACE_WAKE, (this.#tail & ~7) | WAKE_ARMED);
+      this.#readHead();
+      if (this.#violation !== undefined || this.#free() === this.capacity || this.#sawGone()) {
+        this.disarmSpace();
+        return false;
+      }
+    } while (!this.#armed); // the head moved, not far enough
+    return true;
+  }
+
   /** Done by itself as soon as there is more room than there was. */
   disarmSpace(): void {
     this.#armed = false;

@@ -38,6 +38,8 @@ export class Pump implements Disposable {
   #delivering = true;
   #deliveryBlocked = false;
   #sendingDone = false;
+  /** The other side has done with all that we sent: read by a program, or written where it goes. */
+  #drained = false;
   #waitsForRoom = false;
   #hungUp = false;
   /** There was more to do than one turn allows. */
@@ -50,7 +52,7 @@ export class Pump implements Disposable {
   }
 
   get done(): boolean {
-    return !this.#delivering && this.#sendingDone;
+    return !this.#delivering && this.#sendingDone && this.#drained;
   }
 
   /** Runs the reactor until both directions have ended. @param stopped  true gives up early
@@ -68,6 +70,7 @@ export class Pump implements Disposable {
     this.#pending = false;
     this.#deliver();
     this.#fill();
+    this.#checkDrained();
   }
 
   #rung(): void {
@@ -82,6 +85,7 @@ export class Pump implements Disposable {
       this.#waitsForRoom = false;
       this.#fill();
     }
+    this.#checkDrained();
   }
 
   /** stdout has room again. */
@@ -173,8 +177,20 @@ export class Pump implements Disposable {
     this.#sendingDone = true;
     this.#source.finish();
     this.#options.channel.end();
-    if (!this.#delivering) return;
-    this.#pending = true; // the end may have come before ours
+    this.#pending = true; // to see whether all is read, and whether the other end has come
+  }
+
+  /** That everything was sent means little: a full disk over there is noticed when the ring is to be emptied. */
+  #checkDrained(): void {
+    const { channel, name } = this.#options;
+    if (!this.#sendingDone || this.#drained || channel.armDrained()) return;
+    if (channel.unreadBytes > 0) {
+      throw new FailureError(
+        "gone",
+        `Cannot finish "${name}": the other side has gone before it had read everything; start it again`,
+      );
+    }
+    this.#drained = true;
   }
 
   [Symbol.dispose](): void {

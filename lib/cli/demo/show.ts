@@ -49,7 +49,7 @@ async function showTransfer(workspace: Workspace): Promise<void> {
     );
   }
   printText(`   sha256 ${archive.hash}\n`);
-  printText("   (from file to file, first byte to last; medians of three runs each, in turn)\n");
+  printText("   (from file to file, most of which is reading and writing the files; medians of three runs, in turn)\n");
 }
 
 async function showWrap(workspace: Workspace): Promise<void> {
