@@ -54,11 +54,16 @@ export function interleaveFailures(rounds: number): void {
   }
 }
 
+/** Resolves with the worker's message once it has ended. */
 function runWorker(): Promise<unknown> {
   const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
   const worker = new Worker(new URL(`./ffi-worker.${extension}`, import.meta.url));
+  let message: unknown;
+  worker.on("message", (value) => {
+    message = value;
+  });
   return new Promise((resolve, reject) => {
-    worker.once("message", (message) => void worker.terminate().then(() => resolve(message)));
+    worker.once("exit", () => resolve(message));
     worker.once("error", reject);
   });
 }
@@ -67,6 +72,7 @@ export const ERROR_CASES: readonly Case[] = [
   { name: "errno is right when failing and succeeding calls alternate", run: () => interleaveFailures(300) },
   {
     name: "errno is right while three workers fail at the same time",
+    mayLeave: "Deno" in globalThis ? "Deno keeps the event loop of a worker that has ended" : undefined,
     async run() {
       const workers = Promise.all([runWorker(), runWorker(), runWorker()]);
       interleaveFailures(100);

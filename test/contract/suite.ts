@@ -1,8 +1,12 @@
 /** A contract suite as data: plain assertions, no test framework, so that the same cases run on every runtime. */
+import { leakedSince, openFds } from "../helpers/open-fds.ts";
+
 export type Case = {
   readonly name: string;
   /** A sentence when this kernel or machine cannot run the case. */
   readonly unless?: () => string | undefined;
+  /** Why descriptors may stay open here, where the runtime itself keeps some. */
+  readonly mayLeave?: string | undefined;
   readonly run: () => void | Promise<void>;
 };
 
@@ -12,18 +16,22 @@ export type CaseResult = {
   readonly detail: string;
 };
 
-async function runCase({ name, unless, run }: Case): Promise<CaseResult> {
+async function runCase({ name, unless, mayLeave, run }: Case): Promise<CaseResult> {
   const reason = unless?.();
   if (reason !== undefined) return { name, outcome: "skipped", detail: reason };
+  const before = openFds();
   try {
     await run();
+    const leaked = mayLeave === undefined ? await leakedSince(before) : [];
+    if (leaked.length > 0) throw new Error(`The case left descriptors open: ${leaked.join(", ")}`);
     return { name, outcome: "passed", detail: "" };
   } catch (error) {
     return { name, outcome: "failed", detail: error instanceof Error ? (error.stack ?? error.message) : String(error) };
   }
 }
 
-/** Runs the cases in order and prints a line of JSON for each, so that a crash shows where it came. */
+/** Runs the cases in order, each of which must end with the descriptors it began with. Prints a line of JSON for each at
+ *  once, so that a crash shows where it came. */
 export async function runSuite(cases: readonly Case[]): Promise<void> {
   for (const each of cases) console.log(JSON.stringify(await runCase(each)));
 }

@@ -1,44 +1,8 @@
-/**
- * Every test ends with the descriptors it began with. `expectNoFdLeaks()` at the top of a test file counts them round
- * each test; what the runtime opens for itself (its modules, its caches) is left out.
- */
+/** Every test ends with the descriptors it began with: call `expectNoFdLeaks()` at the top of a test file. */
 import { afterEach, beforeEach } from "bun:test";
-import { readdirSync, readlinkSync } from "node:fs";
-import { ROOT } from "./runtimes.ts";
+import { leakedSince, openFds } from "./open-fds.ts";
 
-/** "number → what it is" of every open descriptor that a test can have opened. */
-export function openFds(): string[] {
-  return readdirSync("/proc/self/fd").flatMap((number) => {
-    const target = targetOf(number);
-    return target === undefined || isRuntimeOwn(target) ? [] : [`${number} → ${target}`];
-  });
-}
-
-/** undefined for the descriptor of the listing itself, which is closed by now. */
-function targetOf(number: string): string | undefined {
-  try {
-    return readlinkSync(`/proc/self/fd/${number}`);
-  } catch {
-    return undefined;
-  }
-}
-
-function isRuntimeOwn(target: string): boolean {
-  return target === ROOT || target.startsWith(`${ROOT}/`) || target.startsWith("/proc/") || target === "/";
-}
-
-const SETTLE_MS = 2000;
-
-/** What is open now and was not in `before`; a runtime closes the pipes of a child a moment after its end. */
-export async function leakedSince(before: readonly string[]): Promise<string[]> {
-  const known = new Set(before);
-  const giveUp = Date.now() + SETTLE_MS;
-  for (;;) {
-    const extra = openFds().filter((entry) => !known.has(entry));
-    if (extra.length === 0 || Date.now() > giveUp) return extra;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
+export { openFds } from "./open-fds.ts";
 
 /** Registers the check for every test of the calling file. */
 export function expectNoFdLeaks(): void {
