@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { constants, socketpair } from "../ffi/mod.ts";
+import { constants, pipe, socketpair, write } from "../ffi/mod.ts";
 import { type Channel, ChannelSetup } from "../lib/channel/channel.ts";
 import { createRing, sealRing } from "../lib/channel/memfd.ts";
 
@@ -24,16 +24,19 @@ export async function startPair({ capacity, peerCpu, spinUs }: PairOptions): Pro
   if (ours === undefined || theirs === undefined) throw new TypeError("Cannot make two rings");
   const sealed = ours.dup();
   const setup = new ChannelSetup(ours, bell);
+  const go = pipe();
   const child = spawn(process.execPath, [PEER, String(peerCpu), String(spinUs)], {
-    stdio: ["pipe", "pipe", "inherit", theirs.number, sealed.number, theirBell.number],
+    stdio: [go.reader.number, "pipe", "inherit", theirs.number, sealed.number, theirBell.number],
   });
   theirBell.close();
+  go.reader.close();
   await once(child.stdout as NonNullable<ChildProcess["stdout"]>, "data");
   sealRing(sealed);
   sealRing(theirs);
   sealed.close();
   const channel = setup.complete(theirs, { spinUs });
-  child.stdin?.write("\n");
+  write(go.writer, new Uint8Array(1)); // at once: a stream of the runtime would wait for an event loop that will block
+  go.writer.close();
   const ended = once(child, "exit");
   return {
     channel,
