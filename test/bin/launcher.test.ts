@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { BUN, DENO, ROOT } from "../helpers/runtimes.ts";
+import { BUN, DENO, ROOT, RUNTIMES } from "../helpers/runtimes.ts";
 
 const REPORT = `const { env, pid, versions } = process;
 const runtime = "Deno" in globalThis ? "deno" : versions.bun ? "bun" : "node";
@@ -91,7 +91,7 @@ describe("bin/shmlink", () => {
   });
 
   test("runs on the runtime that SHMLINK_RUNTIME names", () => {
-    for (const runtime of ["bun", "deno", "node"]) {
+    for (const { name: runtime } of RUNTIMES) {
       expect(report(`SHMLINK_RUNTIME=${runtime} "$1/bin/shmlink" x`)).toMatchObject({
         runtime,
         args: ["x"],
