@@ -1,10 +1,14 @@
 /** Records as the entries that `ls` and `inspect` show. Reads the rings' control pages; asks nobody. */
 import { directionStats } from "../channel/memfd.ts";
 import { type Events, SHMLINK_MANAGER_V1_KIND } from "../protocol/shmlink-v1.gen.ts";
+import { plainText } from "./plain-text.ts";
 import type { AnyRecord, ChannelRecord, ListenerRecord, Owner, ServiceRecord } from "./records.ts";
 import { listenerName } from "./registry.ts";
 
 type Entry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
+/** Of a path in a listing: an entry has to fit in one message of 4096 bytes, however its JSON is escaped. */
+const MAX_EXE_BYTES = 400;
+
 type Kind = keyof typeof SHMLINK_MANAGER_V1_KIND;
 
 export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, details: object): Entry {
@@ -15,7 +19,7 @@ export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, de
     name,
     uid: owner.uid,
     pid: owner.pid,
-    exe: owner.exe.slice(0, 512),
+    exe: plainText(owner.exe, MAX_EXE_BYTES),
     details: JSON.stringify(details),
   };
 }
@@ -50,7 +54,7 @@ function channelDetails(record: ChannelRecord): object {
     rule: record.rule,
     seals: dialler.sealed && service.sealed ? ["shrink", "grow", "future-write", "seal"] : [],
     capacity: { toService: dialler.capacity, toDialler: service.capacity },
-    peer: { pid: service.owner.pid, uid: service.owner.uid, exe: service.owner.exe.slice(0, 512) },
+    peer: { pid: service.owner.pid, uid: service.owner.uid, exe: plainText(service.owner.exe, MAX_EXE_BYTES) },
     toService: directionStats(stats[0], stats[1]),
     toDialler: directionStats(stats[1], stats[0]),
   };

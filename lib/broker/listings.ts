@@ -1,13 +1,19 @@
 /** Answers `list`: entries are made as the peer reads them, so ten thousand channels cost neither side memory. */
+import { FailureError } from "../errors.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { authorize, type BrokerCore } from "./core.ts";
 import { makeEntry, recordEntry } from "./listing.ts";
 import type { Session } from "./session.ts";
 
-/** @throws FailureError when the policy hides the listing from this peer */
+const MAX_WAITING = 16;
+
+/** @throws FailureError when too many listings of this session wait to be read, or when the policy hides the listing from this peer */
 export function startListing(session: Session, object: ObjectId, selector: string): void {
   const { core } = session;
   authorize(core, session.owner, "list", "");
+  if (session.waitingListings >= MAX_WAITING) {
+    throw new FailureError("quota", `Cannot list: ${MAX_WAITING} listings wait for this client to read them`);
+  }
   const records = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
   let index = 0;
   if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));

@@ -109,6 +109,10 @@ export class Session {
     else fd.close();
   }
 
+  get waitingListings(): number {
+    return this.#listings.length;
+  }
+
   /** Sends a long list as fast as the peer reads it. */
   addListing(listing: Listing): void {
     this.#listings.push(listing);

@@ -33,3 +33,10 @@ export function checkCapacity(core: BrokerCore, capacity: number): number {
 export function checkPort(port: number): void {
   if (port < 1 || port > 65535) throw invalidArgument(`Invalid port ${port}: 1 to 65535`);
 }
+
+/** The form of an IPv4 or IPv6 address, perhaps with a scope; what it means is the kernel's to know. */
+export function checkAddress(address: string): void {
+  if (!/^[0-9A-Fa-f.:]{2,45}(%[A-Za-z0-9._-]{1,15})?$/.test(address)) {
+    throw invalidArgument(`Invalid address ${JSON.stringify(address.slice(0, 64))}: 127.0.0.1 or ::1 is the form`);
+  }
+}

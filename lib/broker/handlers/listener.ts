@@ -5,10 +5,11 @@ import { FailureError } from "../../errors.ts";
 import { type Requests, SHMLINK_MANAGER_V1_LISTENER_FLAGS } from "../../protocol/shmlink-v1.gen.ts";
 import { executableOf } from "../../transport/peer.ts";
 import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
+import { plainText } from "../plain-text.ts";
 import type { ListenerRecord } from "../records.ts";
 import { listenerName } from "../registry.ts";
 import type { Session } from "../session.ts";
-import { checkPort, invalidArgument } from "./checks.ts";
+import { checkAddress, checkPort, invalidArgument } from "./checks.ts";
 
 type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
 type Register = Extract<Manager, { kind: "register_listener" }>;
@@ -17,6 +18,7 @@ type Fallback = Extract<Manager, { kind: "report_fallback" }>;
 
 const COUNTERS_BYTES = 4096;
 const MAX_REASONS = 16;
+const MAX_REASON_BYTES = 60;
 
 /** Maps the counters read-only; the seal makes sure that reading them can never fault.
  *  @throws ProtocolError when the descriptor cannot carry them */
@@ -37,7 +39,9 @@ export function registerListener(session: Session, request: Register): void {
   const { address, port, path, flags, counters: fd } = request;
   using _owned = fd;
   checkPort(port);
-  if (!path.startsWith("/") || path.length > 107) throw invalidArgument(`Invalid socket path ${JSON.stringify(path)}`);
+  checkAddress(address);
+  if (!path.startsWith("/") || new TextEncoder().encode(path).length > 107)
+    throw invalidArgument(`Invalid socket path ${JSON.stringify(path)}`);
   const name = listenerName(address, port);
   authorize(core, owner, "register", name);
   const holder = core.registry.findListener(address, port);
@@ -104,7 +108,8 @@ function mayResolve(session: Session, found: ListenerRecord): boolean {
 export function reportFallback(session: Session, request: Fallback): void {
   const found = session.core.registry.resolve(request.address, request.port, isLocalAddress);
   if (found === undefined) return;
-  const known = found.fallbacks.has(request.reason) || found.fallbacks.size < MAX_REASONS;
-  const reason = known ? request.reason.slice(0, 80) : "other";
+  const text = plainText(request.reason, MAX_REASON_BYTES);
+  const known = found.fallbacks.has(text) || found.fallbacks.size < MAX_REASONS;
+  const reason = known ? text : "other";
   found.fallbacks.set(reason, (found.fallbacks.get(reason) ?? 0) + 1);
 }

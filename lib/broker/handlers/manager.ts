@@ -7,6 +7,7 @@ import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { failureNumber } from "../core.ts";
 import { startListing } from "../listings.ts";
+import { plainText } from "../plain-text.ts";
 import type { Session } from "../session.ts";
 import { dial } from "./channel.ts";
 import { invalidArgument } from "./checks.ts";
@@ -54,7 +55,7 @@ function hello(session: Session, object: ObjectId, request: Hello): void {
   if (request.name.length < 1 || request.name.length > MAX_NAME) {
     throw invalidArgument(`Invalid client name of ${request.name.length} characters: 1 to ${MAX_NAME}`, object);
   }
-  session.name = request.name;
+  session.name = plainText(request.name, MAX_NAME);
   session.greeted = true;
   session.adoptDoorbell(request.doorbell);
   const { core } = session;
