@@ -40,7 +40,7 @@ export function registerListener(session: Session, request: Register): void {
   using _owned = fd;
   checkPort(port);
   checkAddress(address);
-  if (!path.startsWith("/") || new TextEncoder().encode(path).length > 107)
+  if (!path.startsWith("/") || plainText(path, 128) !== path || new TextEncoder().encode(path).length > 107)
     throw invalidArgument(`Invalid socket path ${JSON.stringify(path)}`);
   const name = listenerName(address, port);
   authorize(core, owner, "register", name);
