@@ -55,7 +55,7 @@ function actionMemory(handler: number): NativeMemory {
 type Step = { readonly call: SymbolName; readonly args: readonly number[] };
 
 export type SpawnOptions = {
-  /** Tried in order; each an executable file. The first that execve(2) accepts is run. */
+  /** The executable file; PATH is not searched. */
   readonly path: string;
   readonly argv: readonly string[];
   /** "NAME=value" strings. */

@@ -1,6 +1,6 @@
 /**
  * What bin/shmlink wrote down before the runtime started, because runtimes change it and a wrapped program must find
- * it as it was: the soft limit of open files and the ignored signals. Started without the launcher, what can still be
+ * it as it was: the soft limit of open files, the ignored signals, the descriptors that were handed down. Started without the launcher, what can still be
  * found out is taken from /proc.
  */
 import { readFileSync } from "node:fs";
@@ -13,6 +13,8 @@ export type LauncherState = {
   /** Soft RLIMIT_NOFILE to restore; undefined when it is not known to have changed. */
   readonly fileLimit: bigint | undefined;
   readonly ignoredSignals: readonly number[];
+  /** Descriptors from 3 on that were inherited and not close-on-exec. */
+  readonly inheritedFds: readonly number[];
 };
 
 type Env = Record<string, string | undefined>;
@@ -22,10 +24,16 @@ export function takeLauncherState(env: Env): LauncherState {
   const limit = env["SHMLINK_NOFILE"];
   const mask = env["SHMLINK_SIGIGN"];
   delete env["SHMLINK_NOFILE"];
+  const fds = env["SHMLINK_FDS"];
   delete env["SHMLINK_SIGIGN"];
+  delete env["SHMLINK_FDS"];
   return {
     fileLimit: parseLimit(limit),
     ignoredSignals: parseMask(mask) ?? ownIgnoredSignals(),
+    inheritedFds: (fds ?? "")
+      .split(" ")
+      .filter((text) => /^\d+$/.test(text))
+      .map(Number),
   };
 }
 

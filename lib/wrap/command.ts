@@ -12,6 +12,7 @@ export type CommandOptions = {
   /** "NAME=value" strings. */
   readonly env: readonly string[];
   readonly ignoredSignals: readonly number[];
+  readonly inheritedFds: readonly number[];
   readonly fileLimit: FileLimit | undefined;
   /** The seccomp filter. */
   readonly program: Uint8Array;
@@ -50,9 +51,17 @@ function startWith(
   argv: readonly string[],
   noNewPrivs: boolean,
 ): StartedProgram {
-  const { env, ignoredSignals, fileLimit, program } = options;
+  const { env, ignoredSignals, inheritedFds, fileLimit, program } = options;
   const limit = fileLimit === undefined ? {} : { fileLimit };
-  const { pid, listener } = spawn({ path, argv, env, ignoredSignals, ...limit, filter: { program, noNewPrivs } });
+  const { pid, listener } = spawn({
+    path,
+    argv,
+    env,
+    ignoredSignals,
+    inheritedFds,
+    ...limit,
+    filter: { program, noNewPrivs },
+  });
   if (listener === undefined) throw new Error("spawn() with a filter gave no listener");
   return { pid, listener };
 }

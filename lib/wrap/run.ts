@@ -42,6 +42,8 @@ export type WrapOptions = {
   readonly fileLimit?: FileLimit | undefined;
   /** Signals that the program is to find ignored, as under nohup(1). */
   readonly ignoredSignals?: readonly number[] | undefined;
+  /** Descriptors from 3 on that the program is to inherit; runtimes mark them close-on-exec. */
+  readonly inheritedFds?: readonly number[] | undefined;
 };
 
 /**
@@ -75,10 +77,17 @@ function makeDirectory(path: string): void {
   if ((status.mode & 0o077) !== 0) chmodSync(path, 0o700);
 }
 
-function start({ argv, env, ignoredSignals, fileLimit }: WrapOptions, machine: Machine): StartedProgram {
+function start({ argv, env, ignoredSignals, inheritedFds, fileLimit }: WrapOptions, machine: Machine): StartedProgram {
   const program = filterProgram(machine);
   const strings = Array.isArray(env) ? env : Object.entries(env).map(([name, value]) => `${name}=${value}`);
-  const started = startCommand({ argv, env: strings, ignoredSignals: ignoredSignals ?? [], fileLimit, program });
+  const started = startCommand({
+    argv,
+    env: strings,
+    ignoredSignals: ignoredSignals ?? [],
+    inheritedFds: inheritedFds ?? [],
+    fileLimit,
+    program,
+  });
   enableSyncWakeUp(started.listener);
   return started;
 }

@@ -50,6 +50,7 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
       logger: createLogger({ level: verbose ? "debug" : "warn", env, isTerminal: process.stderr.isTTY === true }),
       fileLimit: originalLimit(launcher),
       ignoredSignals: launcher.ignoredSignals,
+      inheritedFds: launcher.inheritedFds,
     });
   },
 });
