@@ -12,7 +12,9 @@ export type Baseline = "ring" | "socket" | "wake";
 export function buildBaselines(): void {
   mkdirSync(BUILD, { recursive: true });
   for (const name of ["ring", "socket", "wake"]) {
-    execFileSync("cc", ["-O2", "-std=gnu11", "-Wall", "-o", `${BUILD}${name}`, `${SOURCES}${name}.c`], { stdio: "inherit" });
+    execFileSync("cc", ["-O2", "-std=gnu11", "-Wall", "-o", `${BUILD}${name}`, `${SOURCES}${name}.c`], {
+      stdio: "inherit",
+    });
   }
 }
 

@@ -83,7 +83,14 @@ function answer({ id, unit, baselineName, measure, measureBaseline }: Question):
   }
   const convert = (ns: number): number => (unit === "ns" ? ns : 1e9 / ns);
   const [value, baseline] = [convert(median(values)), convert(median(baselines))];
-  return { id, unit, value: round(value), baseline: round(baseline), baselineName, ratio: round(value / baseline, 1000) };
+  return {
+    id,
+    unit,
+    value: round(value),
+    baseline: round(baseline),
+    baselineName,
+    ratio: round(value / baseline, 1000),
+  };
 }
 
 function round(value: number, scale = 10): number {
@@ -97,21 +104,61 @@ function ringQuestions(channel: Channel, sleeper: Channel): Question[] {
   const small = () => throughput(channel, 64, 2_000_000);
   const smallC = c("throughput", 64, 10_000_000);
   return [
-    { id: "ring.rtt.64", unit: "ns", baselineName: "C ring", measure: () => roundTrip(channel, 64, 200_000), measureBaseline: c("rtt", 64, 400_000) },
+    {
+      id: "ring.rtt.64",
+      unit: "ns",
+      baselineName: "C ring",
+      measure: () => roundTrip(channel, 64, 200_000),
+      measureBaseline: c("rtt", 64, 400_000),
+    },
     { id: "ring.throughput.64", ...rate, measure: small, measureBaseline: smallC },
     { id: "ring.throughput.64.unix", ...rate, baselineName: "C Unix socket", measure: small, measureBaseline: unix },
-    { id: "ring.throughput.64.batch", ...rate, baselineName: "C ring, one at a time", measure: () => batchThroughput(channel, 64, 4_000_000), measureBaseline: smallC },
-    { id: "ring.throughput.4096", ...rate, measure: () => throughput(channel, 4096, 300_000), measureBaseline: c("throughput", 4096, 500_000) },
-    { id: "ring.throughput.65536", ...rate, measure: () => throughput(channel, 65536, 20_000), measureBaseline: c("throughput", 65536, 30_000) },
-    { id: "ring.wake.rtt", unit: "ns", baselineName: "C eventfd pair", measure: () => roundTrip(sleeper, 64, 2_000), measureBaseline: () => runBaseline("wake", 2_000, ...CPUS) },
+    {
+      id: "ring.throughput.64.batch",
+      ...rate,
+      baselineName: "C ring, one at a time",
+      measure: () => batchThroughput(channel, 64, 4_000_000),
+      measureBaseline: smallC,
+    },
+    {
+      id: "ring.throughput.4096",
+      ...rate,
+      measure: () => throughput(channel, 4096, 300_000),
+      measureBaseline: c("throughput", 4096, 500_000),
+    },
+    {
+      id: "ring.throughput.65536",
+      ...rate,
+      measure: () => throughput(channel, 65536, 20_000),
+      measureBaseline: c("throughput", 65536, 30_000),
+    },
+    {
+      id: "ring.wake.rtt",
+      unit: "ns",
+      baselineName: "C eventfd pair",
+      measure: () => roundTrip(sleeper, 64, 2_000),
+      measureBaseline: () => runBaseline("wake", 2_000, ...CPUS),
+    },
   ];
 }
 
 function socketQuestions(family: "unix" | "tcp"): Question[] {
   const ask = (mode: string, count: number) => () => runBaseline("socket", family, mode, 64, count, ...CPUS);
   return [
-    { id: `${family}.rtt.64`, unit: "ns", baselineName: "C ring", measure: ask("rtt", 3_000), measureBaseline: () => runBaseline("ring", "rtt", 64, 400_000, ...CPUS) },
-    { id: `${family}.throughput.64`, unit: "messages/s", baselineName: "C ring", measure: ask("throughput", 100_000), measureBaseline: () => runBaseline("ring", "throughput", 64, 10_000_000, ...CPUS) },
+    {
+      id: `${family}.rtt.64`,
+      unit: "ns",
+      baselineName: "C ring",
+      measure: ask("rtt", 3_000),
+      measureBaseline: () => runBaseline("ring", "rtt", 64, 400_000, ...CPUS),
+    },
+    {
+      id: `${family}.throughput.64`,
+      unit: "messages/s",
+      baselineName: "C ring",
+      measure: ask("throughput", 100_000),
+      measureBaseline: () => runBaseline("ring", "throughput", 64, 10_000_000, ...CPUS),
+    },
   ];
 }
 
@@ -122,7 +169,8 @@ export async function benchRing(ids: readonly string[], report: (result: Result)
   const pairs: Pair[] = [];
   const results: Result[] = [];
   try {
-    for (const spinUs of [DEFAULT_SPIN_US, 0]) pairs.push(await startPair({ capacity: CAPACITY, peerCpu: TWO_CPUS ? CPUS[1] : -1, spinUs }));
+    for (const spinUs of [DEFAULT_SPIN_US, 0])
+      pairs.push(await startPair({ capacity: CAPACITY, peerCpu: TWO_CPUS ? CPUS[1] : -1, spinUs }));
     const [spinning, sleeping] = pairs;
     if (spinning === undefined || sleeping === undefined) throw new TypeError("Cannot measure without channels");
     const questions = [

@@ -2,16 +2,9 @@
  * From descriptors to a channel, in the two steps of the protocol: map our own ring while it is still writable, then,
  * when the broker has sealed both, check the peer's and map it for reading.
  */
-import {
-  constants,
-  fstat,
-  type Mapping,
-  mapShared,
-  type OwnedFd,
-  setNonBlocking,
-} from "../../ffi/mod.ts";
+import { constants, fstat, type Mapping, mapShared, type OwnedFd, setNonBlocking } from "../../ffi/mod.ts";
 import { ClosedError, ProtocolError } from "../errors.ts";
-import { type RingHeader, ringFileBytes, type RingSide } from "../ring/layout.ts";
+import { type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
 import { Channel } from "./duplex.ts";
 import type { ChannelOptions } from "./end.ts";
 import { readRingHeader } from "./memfd.ts";

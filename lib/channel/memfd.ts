@@ -13,7 +13,15 @@ import {
   write,
 } from "../../ffi/mod.ts";
 import { ClosedError, ProtocolError } from "../errors.ts";
-import { DATA_OFFSET, decodeHeader, encodeHeader, HEADER_BYTES, type RingHeader, ringFileBytes, type RingSide } from "../ring/layout.ts";
+import {
+  DATA_OFFSET,
+  decodeHeader,
+  encodeHeader,
+  HEADER_BYTES,
+  type RingHeader,
+  type RingSide,
+  ringFileBytes,
+} from "../ring/layout.ts";
 import { readSideStatistics, type SideStatistics } from "../ring/statistics.ts";
 import { checkRingSeals, RING_SEALS } from "./seals.ts";
 
@@ -64,7 +72,9 @@ export function sealRing(fd: BorrowedFd): void {
 export function readRingHeader(fd: BorrowedFd): RingHeader {
   const { sizeBytes } = fstat(fd);
   if (sizeBytes < DATA_OFFSET) {
-    throw new ProtocolError(`Cannot use the ring: its file has "${sizeBytes}" bytes, at least ${DATA_OFFSET} are needed`);
+    throw new ProtocolError(
+      `Cannot use the ring: its file has "${sizeBytes}" bytes, at least ${DATA_OFFSET} are needed`,
+    );
   }
   const mapping = mapShared(fd, HEADER_BYTES, "read");
   try {

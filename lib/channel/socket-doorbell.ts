@@ -2,7 +2,7 @@
  * A doorbell made of one end of a stream socket pair: a byte wakes, the hang-up says that the peer is gone. Each end
  * has its own open file description, so nothing the peer does to its end can make ours block.
  */
-import { type BorrowedFd, constants, type OwnedFd, poll, recv, send, shutdown, SyscallError } from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, type OwnedFd, poll, recv, SyscallError, send, shutdown } from "../../ffi/mod.ts";
 import type { Doorbell } from "../ring/doorbell.ts";
 
 const { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL } = constants;

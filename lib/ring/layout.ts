@@ -98,7 +98,9 @@ export function decodeHeader(page: Uint8Array, fileBytes: number): RingHeader {
   if (side !== 0 && side !== 1) expect("side", side, 1);
   const capacity = word(4);
   if (!isCapacity(capacity)) {
-    throw new ProtocolError(`Cannot use the ring: capacity is "${capacity}", a power of two from 4096 to 2^30 is needed`);
+    throw new ProtocolError(
+      `Cannot use the ring: capacity is "${capacity}", a power of two from 4096 to 2^30 is needed`,
+    );
   }
   expect("file size", fileBytes, ringFileBytes(capacity));
   return { channelId: word(2), side: side === 1 ? 1 : 0, capacity };

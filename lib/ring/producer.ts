@@ -147,15 +147,15 @@ export class RingProducer {
 
   /** Reserves as much as is worth it, for bytes without boundaries. @returns the offset, -1 when full; spanLength tells how much */
   reserveSpan(): number {
-    const contiguous = this.capacity - (this.#tail & this.#mask);
-    const useful = contiguous < SHORT_SPAN_BYTES ? this.capacity : contiguous;
     let free = this.#free();
     if (free < this.capacity >> 2) {
       this.#readHead();
       free = this.#free();
     }
-    if (useful !== contiguous) free -= contiguous;
-    const length = (Math.min(free, useful, MAX_SPAN_BYTES, this.maxPayload) - RECORD_HEADER_BYTES) & ~7;
+    const contiguous = this.capacity - (this.#tail & this.#mask);
+    const here = Math.min(free, contiguous);
+    const room = here < SHORT_SPAN_BYTES ? Math.max(here, free - contiguous) : here;
+    const length = (Math.min(room, MAX_SPAN_BYTES, this.maxPayload) - RECORD_HEADER_BYTES) & ~7;
     return length <= 0 ? -1 : this.reserve(length, 0);
   }
 

@@ -1,4 +1,6 @@
 /** What a ring's control page says about itself. Its side wrote it, so it is a claim, and only ever shown. */
+
+import { readCounter } from "./counter.ts";
 import {
   COLD_BYTES,
   COLD_DATA_WAKEUPS,
@@ -11,7 +13,6 @@ import {
   TAIL,
   WAKE_GONE,
 } from "./layout.ts";
-import { readCounter } from "./counter.ts";
 
 export type SideStatistics = {
   readonly capacity: number;

@@ -10,7 +10,12 @@ const RECORD = DATA_OFFSET / 4;
 const WHOLE = (FIRST | LAST) << 16;
 
 describe("a tail", () => {
-  const cases = { "beyond the capacity": CAPACITY + 8, "not aligned": 20, "moving backwards": -8, "far away": 0x7ffffff8 };
+  const cases = {
+    "beyond the capacity": CAPACITY + 8,
+    "not aligned": 20,
+    "moving backwards": -8,
+    "far away": 0x7ffffff8,
+  };
   for (const [name, tail] of Object.entries(cases)) {
     test(`${name} is refused`, () => {
       const { consumer, producerMemory } = ringPair(CAPACITY);
@@ -54,7 +59,13 @@ describe("a head", () => {
 });
 
 describe("a record", () => {
-  const lengths = { "0xffffffff": -1, "0x80000000": -(2 ** 31), "above what is published": 1024, "0x10040": 0x10040, "above half the ring": 2048 };
+  const lengths = {
+    "0xffffffff": -1,
+    "0x80000000": -(2 ** 31),
+    "above what is published": 1024,
+    "0x10040": 0x10040,
+    "above half the ring": 2048,
+  };
   for (const [name, length] of Object.entries(lengths)) {
     test(`of length ${name} is refused`, () => {
       const { consumer, producerMemory } = ringPair(CAPACITY);
@@ -114,15 +125,19 @@ describe("a record", () => {
 test("random memory never crashes, hangs or gives more bytes than the ring has", () => {
   const word = fc.oneof(fc.integer(), fc.constantFrom(0, 8, 64, WHOLE, FIRST << 16, LAST << 16, PAD << 16, CAPACITY));
   fc.assert(
-    fc.property(fc.array(word, { minLength: 64, maxLength: 64 }), fc.array(fc.integer(), { maxLength: 8 }), (data, tails) => {
-      const { consumer, producerMemory } = ringPair(CAPACITY);
-      producerMemory.words.set(data, RECORD);
-      for (const tail of [...tails, 128]) {
-        producerMemory.words[TAIL] = tail & ~7;
-        const bytes = receiveAll(consumer).reduce((sum, message) => sum + message.length, 0);
-        expect(bytes).toBeLessThanOrEqual(CAPACITY);
-      }
-    }),
+    fc.property(
+      fc.array(word, { minLength: 64, maxLength: 64 }),
+      fc.array(fc.integer(), { maxLength: 8 }),
+      (data, tails) => {
+        const { consumer, producerMemory } = ringPair(CAPACITY);
+        producerMemory.words.set(data, RECORD);
+        for (const tail of [...tails, 128]) {
+          producerMemory.words[TAIL] = tail & ~7;
+          const bytes = receiveAll(consumer).reduce((sum, message) => sum + message.length, 0);
+          expect(bytes).toBeLessThanOrEqual(CAPACITY);
+        }
+      },
+    ),
     { numRuns: 300 },
   );
 });

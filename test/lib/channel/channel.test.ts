@@ -1,0 +1,292 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { constants, memfdCreate, read, send, socketpair } from "../../../ffi/mod.ts";
+import { ChannelSetup } from "../../../lib/channel/channel.ts";
+import { createRing, directionStats, RingStats, sealRing } from "../../../lib/channel/memfd.ts";
+import { ClosedError, ProtocolError } from "../../../lib/errors.ts";
+import { channelPair, rawSides, spawnPeer } from "../../fixtures/channel/set-up.ts";
+import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
+import { BUN } from "../../helpers/runtimes.ts";
+
+expectNoFdLeaks();
+
+const bytes = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text);
+const text = (data: Uint8Array | undefined): string => new TextDecoder().decode(data ?? new Uint8Array(0));
+const pattern = (length: number): Uint8Array => Uint8Array.from({ length }, (_, index) => (index * 31) ^ (index >> 8));
+
+test("send() and receive() carry a message and its type both ways", () => {
+  const [left, right] = channelPair();
+  using _l = left;
+  using _r = right;
+  left.send(bytes("ping"), { type: 65535 });
+  expect(right.receive()).toEqual({ type: 65535, data: bytes("ping") });
+  right.sendBatch([bytes("a"), bytes(""), bytes("c")]);
+  expect([left.receive(), left.receive(), left.receive()].map((message) => text(message?.data))).toEqual([
+    "a",
+    "",
+    "c",
+  ]);
+});
+
+test("messages of any size arrive whole when both sides await", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.integer({ min: 0, max: 20_000 }), { maxLength: 12 }), async (sizes) => {
+      const [left, right] = channelPair();
+      using _l = left;
+      using _r = right;
+      const sending = Promise.all(sizes.map((size, type) => left.sendAsync(pattern(size), { type }))).then(() =>
+        left.end(),
+      );
+      let count = 0;
+      for await (const { type, data } of right) {
+        expect(type).toBe(count);
+        expect(data).toEqual(pattern(sizes[count++] ?? -1) as Uint8Array<ArrayBuffer>);
+      }
+      await sending;
+      expect(count).toBe(sizes.length);
+      expect(right.peerEnded).toBe("finished");
+    }),
+    { numRuns: 25 },
+  );
+});
+
+test("receiveAsync() wakes for a message that comes later, also after tryReceive() took one meanwhile", async () => {
+  const [left, right] = channelPair();
+  using _l = left;
+  using _r = right;
+  const pending = right.receiveAsync();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  left.send(bytes("first"));
+  expect(text(right.tryReceive()?.data)).toBe("first");
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  left.send(bytes("second"));
+  expect(text((await pending)?.data)).toBe("second");
+});
+
+test("streams carry bytes with backpressure and end", async () => {
+  const [left, right] = channelPair();
+  using _l = left;
+  using _r = right;
+  const data = pattern(300_000);
+  const writing = (async () => {
+    const writer = left.writable.getWriter();
+    await writer.write(data);
+    await writer.close();
+  })();
+  const received: Uint8Array[] = [];
+  for await (const chunk of right.readable) received.push(chunk);
+  await writing;
+  expect(Buffer.concat(received).equals(data)).toBe(true);
+});
+
+test("spans carry bytes in place", () => {
+  const [left, right] = channelPair();
+  using _l = left;
+  using _r = right;
+  left.writableSpan().set(bytes("in place"));
+  left.commitSpan(8);
+  expect(text(right.readableSpan())).toBe("in place");
+  right.releaseSpan(3);
+  expect(text(right.readBytes(100))).toBe("place");
+  expect(right.readableSpan()).toBeUndefined();
+});
+
+test("a full ring gives an empty span, and a reactor learns of room by the doorbell", () => {
+  const [left, right] = channelPair();
+  using _l = left;
+  using _r = right;
+  for (let span = left.writableSpan(); span.length > 0; span = left.writableSpan()) left.commitSpan(span.length);
+  expect(left.trySend(bytes("no room"))).toBe(false);
+  expect(left.armSend(8)).toBe(true);
+  while (right.tryReadBytes(512) !== undefined);
+  expect(left.drainDoorbell()).toBe("open");
+  expect(left.trySend(bytes("room"))).toBe(true);
+});
+
+test("peek() shows the ring on a trusted channel only", () => {
+  const [left, right] = channelPair(4096, { trust: "trusted" });
+  using _l = left;
+  using _r = right;
+  left.send(bytes("look"));
+  expect(text(right.peek())).toBe("look");
+  right.release();
+  expect(right.peek()).toBeUndefined();
+  const [strict, other] = channelPair();
+  using _s = strict;
+  using _o = other;
+  expect(() => strict.peek()).toThrow(TypeError);
+});
+
+test("end() lets the peer read what is there, then the end, while the other direction goes on", () => {
+  const [left, right] = channelPair();
+  using _l = left;
+  using _r = right;
+  left.send(bytes("last"));
+  left.end();
+  expect(text(right.receive()?.data)).toBe("last");
+  expect(right.receive()).toBeUndefined();
+  expect(right.peerEnded).toBe("finished");
+  right.send(bytes("still here"));
+  expect(text(left.receive()?.data)).toBe("still here");
+  expect(() => left.send(bytes("more"))).toThrow(ClosedError);
+});
+
+test("every method throws ClosedError after close(), and views become empty", async () => {
+  const [left, right] = channelPair(4096, { trust: "trusted" });
+  using _r = right;
+  right.send(bytes("view"));
+  const view = left.peek();
+  const span = left.writableSpan();
+  left.close();
+  left.close();
+  expect(view?.length).toBe(0);
+  expect(span.length).toBe(0);
+  const calls: (() => unknown)[] = [
+    () => left.send(bytes("x")),
+    () => left.trySend(bytes("x")),
+    () => left.sendBatch([bytes("x")]),
+    () => left.reserve(8),
+    () => left.commit(),
+    () => left.receive(),
+    () => left.tryReceive(),
+    () => left.peek(),
+    () => left.release(),
+    () => left.readBytes(1),
+    () => left.writableSpan(),
+    () => left.readableSpan(),
+    () => left.releaseSpan(1),
+    () => left.armReceive(),
+    () => left.armSend(1),
+    () => left.drainDoorbell(),
+  ];
+  for (const call of calls) expect(call).toThrow(ClosedError);
+  expect(left.sendAsync(bytes("x"))).rejects.toThrow(ClosedError);
+  expect(left.receiveAsync()).rejects.toThrow(ClosedError);
+  expect(() => right.send(bytes("x"))).toThrow(ClosedError);
+});
+
+test("close() ends a receiveAsync() that waits", async () => {
+  const [left, right] = channelPair();
+  using _r = right;
+  const pending = left.receiveAsync();
+  left.close();
+  await expect(pending).rejects.toThrow(ClosedError);
+});
+
+test("a peer killed while it waits: its last message is read, then the end, and sends are refused", async () => {
+  for (const mode of ["sync", "async"]) {
+    const sides = rawSides(4096);
+    const peer = spawnPeer(BUN, sides[1], sides[0], "hold", mode, "0");
+    const theirRing = sides[1].ring.dup();
+    const ourRing = sides[0].ring.dup();
+    sides[1].doorbell.close();
+    const setup = new ChannelSetup(sides[0].ring, sides[0].doorbell);
+    await peer.mapped;
+    sealRing(ourRing);
+    sealRing(theirRing);
+    ourRing.close();
+    sides[1].ring.close();
+    using channel = setup.complete(theirRing);
+    peer.seal();
+    if (mode === "sync") expect(channel.armReceive() ? channel.drainDoorbell() : "open").toBe("open");
+    const first = await channel.receiveAsync();
+    expect(text(first?.data)).toBe("last words");
+    peer.child.kill("SIGKILL");
+    await peer.output;
+    expect(mode === "sync" ? channel.receive() : await channel.receiveAsync()).toBeUndefined();
+    expect(channel.peerEnded).toBe("vanished");
+    expect(() => channel.send(bytes("anyone?"))).toThrow("the peer has gone");
+  }
+});
+
+test("complete() refuses a ring that is not sealed, of another channel, of our own side, or no memfd", () => {
+  const [bell, other] = socketpair(constants.SOCK_STREAM);
+  other.close();
+  using setup = new ChannelSetup(createRing({ channelId: 1, side: 0, capacity: 4096 }), bell);
+  const sealed = (channelId: number, side: 0 | 1) => {
+    const ring = createRing({ channelId, side, capacity: 4096 });
+    sealRing(ring);
+    return ring;
+  };
+  expect(() => setup.complete(createRing({ channelId: 1, side: 1, capacity: 4096 }))).toThrow(
+    "F_SEAL_FUTURE_WRITE is missing",
+  );
+  expect(() => setup.complete(memfdCreate("bare"))).toThrow("F_SEAL_SHRINK is missing");
+  expect(() => setup.complete(sealed(2, 1))).toThrow('channel id is "2"');
+  expect(() => setup.complete(sealed(1, 0))).toThrow('side is "0"');
+  const [socket, otherSocket] = socketpair(constants.SOCK_STREAM);
+  otherSocket.close();
+  expect(() => setup.complete(socket)).toThrow(ProtocolError);
+});
+
+test("a peer that breaks the rules ends the channel with ProtocolError, again and again", async () => {
+  const sides = rawSides(4096);
+  const [ourRing, theirRing] = [sides[0].ring.dup(), sides[1].ring.dup()];
+  const setups = [
+    new ChannelSetup(sides[0].ring, sides[0].doorbell),
+    new ChannelSetup(sides[1].ring, sides[1].doorbell),
+  ] as const;
+  sealRing(ourRing);
+  sealRing(theirRing);
+  using channel = setups[0].complete(theirRing, { maxMessageBytes: 5000 });
+  using peer = setups[1].complete(ourRing);
+  const sending = peer.sendAsync(new Uint8Array(6000));
+  await expect(channel.receiveAsync()).rejects.toThrow(ProtocolError);
+  expect(channel.violation?.kind).toBe("message-size");
+  expect(() => channel.tryReceive()).toThrow(ProtocolError);
+  expect(() => channel.send(bytes("x"))).toThrow(ProtocolError);
+  await sending.catch((error) => expect(error).toBeInstanceOf(ClosedError));
+});
+
+test("a flooded doorbell costs a bounded number of reads and hides no message", () => {
+  const sides = rawSides(4096);
+  const [ourRing, theirRing] = [sides[0].ring.dup(), sides[1].ring.dup()];
+  using flood = sides[1].doorbell.dup();
+  const setups = [
+    new ChannelSetup(sides[0].ring, sides[0].doorbell),
+    new ChannelSetup(sides[1].ring, sides[1].doorbell),
+  ] as const;
+  sealRing(ourRing);
+  sealRing(theirRing);
+  using channel = setups[0].complete(theirRing);
+  using peer = setups[1].complete(ourRing);
+  while (send(flood, new Uint8Array(8192), constants.MSG_DONTWAIT) !== null);
+  expect(channel.drainDoorbell()).toBe("open");
+  expect(read(channel.doorbellFd, new Uint8Array(1))).toBe(1); // it did not read to the end
+  peer.send(bytes("x"));
+  expect(text(channel.receive()?.data)).toBe("x");
+});
+
+test("RingStats and directionStats() tell what went through, and refuse after close()", () => {
+  const sides = rawSides(4096);
+  using producerStats = new RingStats(sides[0].ring);
+  const consumerStats = new RingStats(sides[1].ring);
+  const [ourRing, theirRing] = [sides[0].ring.dup(), sides[1].ring.dup()];
+  const setups = [
+    new ChannelSetup(sides[0].ring, sides[0].doorbell),
+    new ChannelSetup(sides[1].ring, sides[1].doorbell),
+  ] as const;
+  sealRing(ourRing);
+  sealRing(theirRing);
+  using left = setups[0].complete(theirRing);
+  using right = setups[1].complete(ourRing);
+  for (let index = 0; index < 10; index++) left.send(new Uint8Array(16));
+  right.receive();
+  right.armReceive();
+  expect(directionStats(producerStats.read(), consumerStats.read())).toEqual({
+    bytes: 160,
+    messages: 10,
+    fill: 9 * 24,
+    wakeups: 0,
+    wakeupsSaved: 10,
+  });
+  consumerStats.close();
+  expect(() => consumerStats.read()).toThrow(ClosedError);
+});
+
+test("sealRing() refuses what cannot be sealed", () => {
+  const [socket, other] = socketpair(constants.SOCK_STREAM);
+  using _s = socket;
+  using _o = other;
+  expect(() => sealRing(socket)).toThrow(ProtocolError);
+});
