@@ -1,0 +1,67 @@
+/** What users get wrong around the command line: one clear line that says what to do, and nothing left behind. */
+import { describe, expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { RUNTIMES } from "../helpers/runtimes.ts";
+import { Cli, errorLine } from "./fixture.ts";
+
+for (const runtime of RUNTIMES) {
+  describe(runtime.name, () => {
+    test("a directory that others can write to is refused by name and mode", async () => {
+      await using cli = new Cli(runtime);
+      const open = join(cli.directory, "open");
+      mkdirSync(open);
+      chmodSync(open, 0o777);
+      const result = await cli.run(["ls"], { env: { SHMLINK_SOCKET: join(open, "b.sock") } });
+      expect(errorLine(result)).toMatch(/Cannot use directory ".*open": its mode is 0777.*chmod/);
+      expect([result.code, readdirSync(open)]).toEqual([1, []]);
+    });
+
+    test("no directory for the socket, and a socket path that is too long, say what to do", async () => {
+      await using cli = new Cli(runtime);
+      const missing = await cli.run(["ls"], { env: { SHMLINK_SOCKET: join(cli.directory, "a/b/c.sock") } });
+      expect(errorLine(missing)).toMatch(/does not exist; make it or set SHMLINK_SOCKET/);
+      const long = await cli.run(["ls"], { env: { SHMLINK_SOCKET: join(cli.directory, "x".repeat(120)) } });
+      expect(errorLine(long)).toMatch(/107 is the most; set SHMLINK_SOCKET to a shorter path/);
+      expect([missing.code, long.code]).toEqual([1, 1]);
+    });
+
+    test("broken TOML is reported with file, line and column by check, show and broker", async () => {
+      await using cli = new Cli(runtime);
+      const file = join(cli.directory, "bad.toml");
+      writeFileSync(file, "[broker]\nidleMs = 5\nidelMs = 6\n");
+      for (const words of [
+        ["config", "check", file],
+        ["config", "show", file],
+        ["broker", `--config=${file}`],
+      ]) {
+        const result = await cli.run(words);
+        expect(errorLine(result)).toMatch(/bad\.toml:3:1: .*idelMs.*did you mean "(broker\.)?idleMs"\?/);
+        expect([words, result.code]).toEqual([words, 1]);
+      }
+      const json = JSON.parse((await cli.run(["config", "check", "--json", file])).text) as Record<string, unknown>;
+      expect(json).toMatchObject({ ok: false, sources: [file], problems: [expect.stringContaining("bad.toml:3:1")] });
+      expect(existsSync(cli.socketPath)).toBe(false);
+    });
+
+    test("-v adds the causes below the line", async () => {
+      await using cli = new Cli(runtime);
+      writeFileSync(cli.socketPath, "no socket");
+      const result = await cli.run(["ls", "-v"]);
+      expect(result.code).toBe(1);
+      expect(result.stderr).toMatch(/^shmlink: Cannot [^\n]+\n/);
+      const quiet = await cli.run(["ls"]);
+      expect(errorLine(quiet)).toMatch(/broker\.sock/);
+    });
+
+    test("output nobody reads ends quietly, and output that cannot be written says so", async () => {
+      await using cli = new Cli(runtime);
+      const { openSync, closeSync } = await import("node:fs");
+      const full = openSync("/dev/full", "w");
+      const result = await cli.run(["ls", "--json"], { stdout: full });
+      closeSync(full);
+      expect(errorLine(result)).toMatch(/Cannot write to stdout: ENOSPC/);
+      expect(result.code).toBe(1);
+    });
+  });
+}

@@ -1,0 +1,70 @@
+/** Help, version and wrong usage, the same on each runtime. */
+import { describe, expect, test } from "bun:test";
+import { VERSION } from "../../lib/version.ts";
+import { RUNTIMES } from "../helpers/runtimes.ts";
+import { Cli, errorLine } from "./fixture.ts";
+
+const COMMANDS = ["ls", "inspect", "listen", "dial", "wrap", "broker", "doctor", "config", "install"];
+
+const WRONG: readonly (readonly [words: readonly string[], said: RegExp])[] = [
+  [[], /Missing command: one of ls, /],
+  [["lst"], /Unknown command: "lst".*did you mean "ls"\?/],
+  [["--hlep"], /Unknown option: "--hlep".*did you mean "--help"\?/],
+  [["ls", "--jsn"], /Unknown option: "--jsn" is none of "shmlink ls"; did you mean "--json"\?/],
+  [["ls", "-x"], /Unknown option: "-x"/],
+  [["ls", "extra"], /Unexpected argument: "extra"/],
+  [["ls", "--json=yes"], /--json takes no value/],
+  [["ls", "--no-json"], /Unknown option: "--no-json"/],
+  [["inspect"], /Missing argument: "shmlink inspect" needs NAME/],
+  [["dial"], /needs NAME/],
+  [["dial", "x", "--wait"], /Missing value: --wait needs one/],
+  [["dial", "x", "--wait=soon"], /Cannot use --wait "soon"/],
+  [["dial", "x", "--wait", "-1"], /Missing value: --wait/],
+  [["listen", "x", "--capacity=5000"], /Cannot use --capacity "5000": a power of two/],
+  [["listen", "x", "--capacity="], /Missing value: --capacity/],
+  [["config", "chekc"], /Unknown action: "chekc".*did you mean "check"\?/],
+  [["wrap"], /Missing program/],
+  [["wrap", "--no-tpc", "--", "true"], /Unknown option: "--no-tpc".*did you mean "--no-tcp"\?/],
+  [["install", "--user", "--system"], /choose one/],
+  [["broker", "--idle-ms=never"], /Cannot use --idle-ms "never"/],
+];
+
+for (const runtime of RUNTIMES) {
+  describe(runtime.name, () => {
+    test("--help teaches the commands, and each command's help has its arguments and an example", async () => {
+      await using cli = new Cli(runtime);
+      const overview = await cli.run(["--help"]);
+      expect([overview.code, overview.stderr]).toEqual([0, ""]);
+      for (const name of COMMANDS) expect(overview.text).toMatch(new RegExp(`^  ${name} `, "m"));
+      const helps = await Promise.all(COMMANDS.map((name) => cli.run([name, "--help"])));
+      for (const [index, help] of helps.entries()) {
+        expect([help.code, help.stderr]).toEqual([0, ""]);
+        expect(help.text).toStartWith(`Usage: shmlink ${COMMANDS[index]} `);
+        expect(help.text).toMatch(/Examples?:\n {2}# .+\n {2}.*shmlink/);
+      }
+    }, 60_000);
+
+    test("--version prints the package's version", async () => {
+      await using cli = new Cli(runtime);
+      const { code, text } = await cli.run(["--version"]);
+      expect([code, text]).toEqual([0, `shmlink ${VERSION}\n`]);
+    });
+
+    test("wrong usage is one line with a hint and exit code 2, and starts nothing", async () => {
+      await using cli = new Cli(runtime);
+      for (const [words, said] of WRONG) {
+        const result = await cli.run(words);
+        expect(errorLine(result)).toMatch(said);
+        expect([words, result.code, result.text]).toEqual([words, 2, ""]);
+      }
+      expect(() => cli.link()).toThrow(/no-broker|Cannot reach a broker/);
+    }, 60_000);
+
+    test("--help wins over a mistake beside it, but not behind --", async () => {
+      await using cli = new Cli(runtime);
+      expect((await cli.run(["ls", "--nope", "-h"])).code).toBe(0);
+      const wrapped = await cli.run(["wrap", "--", "sh", "-c", 'echo "$1"', "sh", "--help"]);
+      expect([wrapped.code, wrapped.text]).toEqual([0, "--help\n"]);
+    });
+  });
+}
