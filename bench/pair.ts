@@ -10,14 +10,12 @@ const PEER: string = fileURLToPath(new URL("peer.ts", import.meta.url));
 
 export type PairOptions = {
   readonly capacity: number;
-  /** Where the peer runs; -1 anywhere. */
-  readonly peerCpu: number;
   readonly spinUs: number;
 };
 
 export type Pair = { readonly channel: Channel; stop(): Promise<void> };
 
-export async function startPair({ capacity, peerCpu, spinUs }: PairOptions): Promise<Pair> {
+export async function startPair({ capacity, spinUs }: PairOptions): Promise<Pair> {
   const rings = ([0, 1] as const).map((side) => createRing({ channelId: 1, side, capacity }));
   const [ours, theirs] = rings;
   const [bell, theirBell] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
@@ -25,7 +23,7 @@ export async function startPair({ capacity, peerCpu, spinUs }: PairOptions): Pro
   const sealed = ours.dup();
   const setup = new ChannelSetup(ours, bell);
   const go = pipe();
-  const child = spawn(process.execPath, [PEER, String(peerCpu), String(spinUs)], {
+  const child = spawn(process.execPath, [PEER, String(spinUs)], {
     stdio: [go.reader.number, "pipe", "inherit", theirs.number, sealed.number, theirBell.number],
   });
   theirBell.close();

@@ -6,9 +6,13 @@ import { readSync, writeSync } from "node:fs";
 import { OwnedFd, pinToCpu } from "../ffi/mod.ts";
 import { type Channel, ChannelSetup } from "../lib/channel/channel.ts";
 
-export type Command = { readonly kind: "echo" | "sink"; readonly size: number; readonly count: number };
+export type Command = {
+  readonly kind: "echo" | "sink" | "pin" /** Bytes, or the processor. */;
+  readonly size: number;
+  readonly count: number;
+};
 
-const [cpu = "-1", spinUs = "0"] = process.argv.slice(2);
+const [spinUs = "0"] = process.argv.slice(2);
 
 function echo(channel: Channel, into: Uint8Array, count: number): void {
   for (let index = 0; index < count; index++) {
@@ -25,11 +29,11 @@ function sink(channel: Channel, into: Uint8Array, count: number): void {
 function serve(channel: Channel): void {
   for (let message = channel.receive(); message !== undefined; message = channel.receive()) {
     const { kind, size, count } = JSON.parse(new TextDecoder().decode(message.data)) as Command;
-    (kind === "echo" ? echo : sink)(channel, new Uint8Array(size), count);
+    if (kind === "pin") pinToCpu(size);
+    else (kind === "echo" ? echo : sink)(channel, new Uint8Array(size), count);
   }
 }
 
-if (Number(cpu) >= 0) pinToCpu(Number(cpu));
 const setup = new ChannelSetup(new OwnedFd(3), new OwnedFd(5));
 writeSync(1, "mapped\n");
 readSync(0, new Uint8Array(1)); // sealed now

@@ -4,7 +4,7 @@
  *
  * The position goes back to the producer lazily: when everything seen is consumed, and every eighth of the ring.
  */
-import { copyOut } from "./copy.ts";
+import { Copier } from "./copy.ts";
 import { Counter } from "./counter.ts";
 import type { Doorbell } from "./doorbell.ts";
 import {
@@ -48,6 +48,7 @@ export class RingConsumer {
   readonly #ownWords: Int32Array;
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
+  readonly #copier: Copier;
   readonly #mask: number;
   readonly #maxPayload: number;
   readonly #publishEvery: number;
@@ -74,6 +75,7 @@ export class RingConsumer {
     this.#ownWords = own.words;
     this.#words = peer.words;
     this.#bytes = peer.bytes;
+    this.#copier = new Copier(peer.words, peer.bytes);
     this.#mask = capacity - 1;
     this.#maxPayload = maxPayloadBytes(capacity);
     this.#publishEvery = capacity >> 3;
@@ -95,7 +97,7 @@ export class RingConsumer {
 
   /** Copies the payload of the record out and releases it. @param into  with room for `length` bytes */
   take(into: Uint8Array): void {
-    copyOut(this.#words, this.#bytes, this.offset, this.length, into);
+    this.#copier.copyOut(this.offset, this.length, into);
     this.release();
   }
 

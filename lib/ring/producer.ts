@@ -5,7 +5,7 @@
  * The race it is written against: we publish while the consumer falls asleep. We store the tail and then load its wake
  * word; it stores the wake word and then loads the tail. In every order one of the two sees the other.
  */
-import { copyIn } from "./copy.ts";
+import { Copier } from "./copy.ts";
 import { Counter } from "./counter.ts";
 import type { Doorbell } from "./doorbell.ts";
 import {
@@ -50,7 +50,7 @@ export class RingProducer {
   readonly capacity: number;
   readonly maxPayload: number;
   readonly #words: Int32Array;
-  readonly #bytes: Uint8Array;
+  readonly #copier: Copier;
   readonly #peerWords: Int32Array;
   readonly #mask: number;
   readonly #doorbell: Doorbell;
@@ -73,7 +73,7 @@ export class RingProducer {
     this.capacity = capacity;
     this.maxPayload = maxPayloadBytes(capacity);
     this.#words = own.words;
-    this.#bytes = own.bytes;
+    this.#copier = new Copier(own.words, own.bytes);
     this.#peerWords = peer.words;
     this.#mask = capacity - 1;
     this.#doorbell = doorbell;
@@ -109,7 +109,7 @@ export class RingProducer {
     const offset = this.#makeRoom(length);
     if (offset < 0) return false;
     this.#writeHeader(offset, length, type, flags);
-    copyIn(this.#words, this.#bytes, offset + RECORD_HEADER_BYTES, bytes);
+    this.#copier.copyIn(offset + RECORD_HEADER_BYTES, bytes);
     this.#advance(length, flags);
     return true;
   }
