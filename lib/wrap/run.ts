@@ -3,6 +3,7 @@
  * reactor: the program is started under a seccomp filter, and we answer the few calls that the filter sends us.
  */
 import { chmodSync, lstatSync, mkdirSync } from "node:fs";
+import { resolve } from "node:path";
 import {
   constants,
   type ExitStatus,
@@ -93,7 +94,8 @@ function start({ argv, env, ignoredSignals, inheritedFds, fileLimit }: WrapOptio
 }
 
 function supervise(options: WrapOptions, machine: Machine, pid: number, notify: OwnedFd, signals: SignalPipe): number {
-  const { registry, logger, directory, exposeTcp } = options;
+  const { registry, logger, exposeTcp } = options;
+  const directory = resolve(options.directory); // others connect from other working directories
   using reactor = new Reactor();
   const onTreeEnd = (): void => reactor.stop();
   using _supervisor = new Supervisor({ notify, machine, registry, reactor, logger, directory, exposeTcp, onTreeEnd });

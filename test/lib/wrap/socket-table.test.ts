@@ -1,0 +1,33 @@
+import { expect, test } from "bun:test";
+import { optionKey, SocketTable } from "../../../lib/wrap/socket-table.ts";
+
+test("a listener is found by each of its cookies until it is removed", () => {
+  const table = new SocketTable<string>();
+  table.addListener("a", [1n, 2n]);
+  table.addListener("b", [3n]);
+  expect([table.listener(1n), table.listener(2n), table.listener(3n)]).toEqual(["a", "a", "b"]);
+  table.removeListener("a");
+  expect([table.listener(1n), table.listener(2n), table.listener(3n)]).toEqual([undefined, undefined, "b"]);
+});
+
+test("options are kept by socket, level and name", () => {
+  const table = new SocketTable<string>();
+  table.setOption(1n, optionKey(6, 1), Uint8Array.of(1));
+  table.setOptions(1n, new Map([[optionKey(0, 1), Uint8Array.of(2)]]));
+  expect(table.option(1n, optionKey(6, 1))).toEqual(Uint8Array.of(1));
+  expect(table.option(1n, optionKey(0, 1))).toEqual(Uint8Array.of(2));
+  expect(table.option(2n, optionKey(6, 1))).toBeUndefined();
+});
+
+test("options of very many sockets are bounded, the oldest goes first", () => {
+  const table = new SocketTable<string>();
+  for (let cookie = 0n; cookie <= 65_536n; cookie++) table.setOption(cookie, 1, Uint8Array.of(1));
+  expect(table.option(0n, 1)).toBeUndefined();
+  expect(table.option(65_536n, 1)).toBeDefined();
+});
+
+test("an owed answer is owed once", () => {
+  const table = new SocketTable<string>();
+  table.expectAcknowledgement(5n);
+  expect([table.acknowledge(5n), table.acknowledge(5n)]).toEqual([true, false]);
+});
