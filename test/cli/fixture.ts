@@ -7,6 +7,10 @@ import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { brokerPid, isRunning, waitUntil } from "../helpers/broker.ts";
 import type { Runtime } from "../helpers/runtimes.ts";
 
+/** No configuration in it, and what runtimes put there is not among the command's own files. */
+const HOME = mkdtempSync("/tmp/shm-home-");
+process.on("exit", () => rmSync(HOME, { recursive: true, force: true }));
+
 export type Result = {
   readonly code: number | null;
   readonly stdout: Buffer;
@@ -34,7 +38,7 @@ export class Cli implements AsyncDisposable {
   }
 
   get env(): Record<string, string | undefined> {
-    return { ...process.env, SHMLINK_SOCKET: this.socketPath, SHMLINK_CONFIG: undefined, HOME: this.directory };
+    return { ...process.env, SHMLINK_SOCKET: this.socketPath, SHMLINK_CONFIG: undefined, HOME };
   }
 
   command(...args: readonly string[]): string[] {

@@ -1,0 +1,50 @@
+/** The demonstration as `npm start` runs it: ends well, shows what it promises, and leaves nothing behind. */
+import { expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { waitUntil } from "../helpers/broker.ts";
+import { requires } from "../helpers/requires.ts";
+import { BUN } from "../helpers/runtimes.ts";
+import { Cli } from "./fixture.ts";
+
+const NEEDS = [requires.program("tar", "tar"), requires.program("node", "nodejs")];
+
+/** Processes that were given a path below `directory`. */
+function processesOf(directory: string): string[] {
+  return readdirSync("/proc").filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/environ`, "utf8").includes(directory);
+    } catch {
+      return false;
+    }
+  });
+}
+
+requires.test(
+  NEEDS,
+  "shows the broker, the transfer and the wrapped server, and takes all of it away",
+  async () => {
+    await using cli = new Cli(BUN);
+    const { code, text, stderr } = await cli.run(["demo"], { env: { TMPDIR: cli.directory } });
+    expect([stderr, code]).toEqual(["", 0]);
+    for (const way of ["channel", "Unix socket", "TCP on loopback"]) {
+      expect(text).toMatch(new RegExp(`^ +${way} +[\\d.]+ [MG]iB/s +SHA-256 equal at both ends$`, "m"));
+    }
+    expect(text).toContain("bytes over TCP, as ever, the right ones");
+    expect(text).toContain("bytes over the Unix socket, the right ones");
+    expect(text).toMatch(/Wrapped listeners\n.*\n +\d+ +tcp:127\.0\.0\.1:\d+ .* 1 +1 +0 /);
+    expect(text).toContain("Done in ");
+    expect(readdirSync(cli.directory)).toEqual([]);
+    await waitUntil(() => processesOf(`${cli.directory}/shmlink-demo-`).length === 0, "its processes to be gone");
+  },
+  120_000,
+);
+
+test("an interruption takes everything away too, and is told by the exit code", async () => {
+  await using cli = new Cli(BUN);
+  const { child, result } = cli.start(["demo"], { env: { TMPDIR: cli.directory }, stdin: "ignore" });
+  await waitUntil(() => readdirSync(cli.directory).some((name) => name.startsWith("shmlink-demo-")), "it to begin");
+  child.kill("SIGINT");
+  expect((await result).code).toBe(130);
+  expect(readdirSync(cli.directory)).toEqual([]);
+  await waitUntil(() => processesOf(`${cli.directory}/shmlink-demo-`).length === 0, "its processes to be gone");
+}, 120_000);

@@ -1,0 +1,59 @@
+import { describe, expect, test } from "bun:test";
+import { checkArguments } from "../../../lib/cli/arguments.ts";
+import { makeCommand } from "../../../lib/cli/command.ts";
+
+const plain = makeCommand({
+  name: "plain",
+  summary: "",
+  description: "",
+  examples: [],
+  args: {
+    first: { type: "positional", required: true },
+    second: { type: "positional", required: false },
+    json: { type: "boolean", alias: "j" },
+    tcp: { type: "boolean", default: true },
+    size: { type: "string", alias: "s" },
+  },
+  run: () => 0,
+});
+const runner = makeCommand({ ...plain, takesProgram: true, args: { name: { type: "string" } }, run: () => 0 });
+
+describe("checkArguments()", () => {
+  test("puts every spelling of an option into one form", () => {
+    for (const words of [["--size", "4K"], ["--size=4K"], ["-s", "4K"], ["-s4K"], ["-s=4K"], ["-js4K"]]) {
+      const { words: checked } = checkArguments([...words, "x"], plain);
+      expect(checked.filter((word) => word !== "--json")).toEqual(["--size=4K", "--", "x"]);
+    }
+    expect(checkArguments(["x", "-jv", "--no-tcp"], plain).words).toEqual([
+      "--json",
+      "--verbose",
+      "--no-tcp",
+      "--",
+      "x",
+    ]);
+  });
+
+  test("takes words that begin with a dash after -- as they are", () => {
+    expect(checkArguments(["--", "-x", "--json"], plain).words).toEqual(["--", "-x", "--json"]);
+    expect(checkArguments(["-"], plain).words).toEqual(["--", "-"]);
+  });
+
+  test("leaves a program's words alone, with -- before it or without", () => {
+    const program = ["ls", "--name", "-x", "--"];
+    expect(checkArguments(["--name=n", "--", ...program], runner)).toEqual({ words: ["--name=n", "--"], program });
+    expect(checkArguments(["--name=n", ...program], runner).program).toEqual(program);
+  });
+
+  test("refuses what citty lets pass: unknown options, missing and unwanted values, too few and too many words", () => {
+    const wrong = [
+      ["--sise=1", "x"],
+      ["-z", "x"],
+      ["x", "--size"],
+      ["--size=", "x"],
+      ["--size", "--json", "x"],
+    ];
+    wrong.push(["--json=1", "x"], ["--no-json", "x"], ["--no-tcp=1", "x"], ["--first=x"], [], ["1", "2", "3"]);
+    for (const words of wrong)
+      expect(() => checkArguments(words, plain)).toThrow(expect.objectContaining({ name: "UsageError" }));
+  });
+});

@@ -1,0 +1,81 @@
+/** What the command line reads from its surroundings, and how errors and log lines look. */
+import { describe, expect, spyOn, test } from "bun:test";
+import * as fs from "node:fs";
+import { parseJob } from "../../../lib/cli/copy/terminal.ts";
+import { takeLauncherState } from "../../../lib/cli/launcher.ts";
+import { createLogger } from "../../../lib/cli/logger.ts";
+import { renderError } from "../../../lib/cli/report-error.ts";
+import { UsageError } from "../../../lib/cli/usage-error.ts";
+import { FailureError } from "../../../lib/errors.ts";
+
+describe("takeLauncherState()", () => {
+  test("reads the launcher's variables and removes them", () => {
+    const env: Record<string, string | undefined> = {
+      SHMLINK_NOFILE: "1024",
+      SHMLINK_SIGIGN: "0000000000000003",
+      SHMLINK_FDS: "3 12",
+      PATH: "/bin",
+    };
+    expect(takeLauncherState(env)).toEqual({ fileLimit: 1024n, ignoredSignals: [1, 2], inheritedFds: [3, 12] });
+    expect(Object.keys(env)).toEqual(["PATH"]);
+  });
+
+  test("takes no limit for one it cannot read, and the process's own signals without a mask", () => {
+    const { fileLimit, ignoredSignals } = takeLauncherState({ SHMLINK_NOFILE: "many" });
+    expect(fileLimit).toBeUndefined();
+    expect(ignoredSignals).not.toContain(13);
+    expect(takeLauncherState({ SHMLINK_NOFILE: "unlimited" }).fileLimit).toBe(2n ** 64n - 1n);
+  });
+});
+
+test("parseJob() reads past a name with brackets and spaces", () => {
+  const stat = "42 (a) (b c) S 1 100 99 34816 101 4194304 0";
+  expect(parseJob(stat)).toEqual({ processGroup: 100, terminal: 34816, foregroundGroup: 101 });
+});
+
+describe("renderError()", () => {
+  test("is one line, whatever the message holds, and adds causes only when asked", () => {
+    const error = new FailureError("gone", "Cannot go on\n  at all", {
+      cause: new Error("first", { cause: "second" }),
+    });
+    expect(renderError(error, false)).toBe("shmlink: Cannot go on at all\n");
+    expect(renderError(error, true)).toBe("shmlink: Cannot go on at all\n  because: Error: first\n  because: second\n");
+    expect(renderError(new UsageError("Wrong"), false)).toBe("shmlink: Wrong\n");
+  });
+
+  test("says that a bug is one", () => {
+    expect(renderError(new TypeError("x is not a function"), false)).toMatch(
+      /^shmlink: Internal error: x is not a function; .*-v.*\n$/,
+    );
+    expect(renderError("thrown text", true)).toMatch(/^shmlink: Internal error: thrown text; [^\n]*\n$/);
+  });
+});
+
+describe("createLogger()", () => {
+  function written(env: Record<string, string>, log: (logger: ReturnType<typeof createLogger>) => void): string {
+    const parts: string[] = [];
+    const spy = spyOn(fs, "writeSync").mockImplementation((_fd: number, bytes: unknown) => {
+      parts.push(new TextDecoder().decode(bytes as Uint8Array));
+      return (bytes as Uint8Array).length;
+    });
+    try {
+      log(createLogger({ level: "info", env, isTerminal: false }));
+    } finally {
+      spy.mockRestore();
+    }
+    return parts.join("");
+  }
+
+  test("marks levels for the journal, one line a message", () => {
+    const text = written({ JOURNAL_STREAM: "8:1" }, (logger) => {
+      logger.error("Broken\nin two");
+      logger.warn("Refused", { uid: 1000, rule: "own", pid: undefined });
+      logger.debug("not shown");
+    });
+    expect(text).toBe('<3>Broken in two\n<4>Refused (uid 1000, rule "own")\n');
+  });
+
+  test("writes time and level where no journal reads", () => {
+    expect(written({}, (logger) => logger.info("Serving"))).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z info Serving\n$/);
+  });
+});
