@@ -7,7 +7,7 @@ import { OwnedFd, pinToCpu } from "../ffi/mod.ts";
 import { type Channel, ChannelSetup } from "../lib/channel/channel.ts";
 
 export type Command = {
-  readonly kind: "echo" | "sink" | "pin" /** Bytes, or the processor. */;
+  readonly kind: "echo" | "sink" | "drain" | "pin" /** Bytes, or the processor. */;
   readonly size: number;
   readonly count: number;
 };
@@ -26,11 +26,24 @@ function sink(channel: Channel, into: Uint8Array, count: number): void {
   channel.send(into.subarray(0, 8));
 }
 
+/** Receives whatever is there in one call, as the sender puts several records at once. */
+function drain(channel: Channel, into: Uint8Array, count: number): void {
+  let bytes = 0;
+  const visit = (length: number): void => {
+    bytes += length;
+  };
+  for (let index = 0; index < count; ) index += channel.receiveEach(into, count - index, visit);
+  if (bytes !== count * into.length) throw new Error(`Cannot trust the benchmark: "${bytes}" bytes came`);
+  channel.send(into.subarray(0, 8));
+}
+
+const WORK = { echo, sink, drain } as const;
+
 function serve(channel: Channel): void {
   for (let message = channel.receive(); message !== undefined; message = channel.receive()) {
     const { kind, size, count } = JSON.parse(new TextDecoder().decode(message.data)) as Command;
     if (kind === "pin") pinToCpu(size);
-    else (kind === "echo" ? echo : sink)(channel, new Uint8Array(size), count);
+    else WORK[kind](channel, new Uint8Array(size), count);
   }
 }
 

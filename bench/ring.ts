@@ -51,7 +51,7 @@ function throughput(channel: Channel, size: number, count: number): number {
 
 function batchThroughput(channel: Channel, size: number, count: number): number {
   const batch = Array.from({ length: BATCH }, () => new Uint8Array(size));
-  command(channel, { kind: "sink", size, count });
+  command(channel, { kind: "drain", size, count });
   const start = performance.now();
   for (let index = 0; index < count; index += BATCH) channel.sendBatch(batch);
   channel.receive();

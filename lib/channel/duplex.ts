@@ -70,13 +70,6 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     this.#bell?.notify();
   }
 
-  /** Every record found disarms the wake word, so whoever awaits has to arm it again. */
-  protected override nextRecord(): number {
-    const length = super.nextRecord();
-    if (this.#bell !== undefined && length >= 0 && this.#bell.waiting) this.#bell.notify();
-    return length;
-  }
-
   protected override shut(reason: Error): void {
     this.#bell?.close();
     super.shut(reason);
@@ -119,7 +112,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
   }
 
   #checkMayGoOn(): void {
-    if (this.producer.finished) this.refuseToSend();
+    if (this.ending) this.refuseToSend();
     this.checkPeer();
   }
 
@@ -137,7 +130,9 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
 
   async #ring(): Promise<void> {
     this.#bell ??= new AsyncDoorbell(this.doorbell.fd);
+    this.awaiting = true;
     await this.#bell.wait();
+    this.awaiting = this.#bell.waiting;
     if (this.#bell.hungUp && this.refusal === undefined) this.doorbell.drain();
   }
 }

@@ -45,7 +45,7 @@ export type SendOptions = {
   readonly type?: number;
 };
 
-const CHECK_EVERY = 64; // sends between two looks at whether the consumer moves
+const CHECK_MASK = 63; // every 64 sends a look at whether the consumer moves
 const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
 export class ChannelEnd implements Disposable {
@@ -59,6 +59,10 @@ export class ChannelEnd implements Disposable {
   protected readonly doorbell: SocketDoorbell;
   /** The reason why nothing works any more. */
   protected refusal: Error | undefined;
+  /** end() was called. */
+  protected ending = false;
+  /** Whether an await is under way, which tookDoorbell() has to hear of. */
+  protected awaiting = false;
   /** Records of an asynchronous send may still have to follow: nothing may come between them. */
   protected sendingAsync = false;
   readonly #own: Mapping;
@@ -127,9 +131,9 @@ export class ChannelEnd implements Disposable {
   /** Sends if there is room now. @param bytes  at most maxRecordBytes
    *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError when it is too long for a record */
   trySend(bytes: Uint8Array, options?: SendOptions): boolean {
-    if (this.refusal !== undefined || this.producer.finished || this.sendingAsync) this.refuseToSend();
-    if (!this.producer.put(bytes, options === undefined ? 0 : (options.type ?? 0))) return this.noRoom();
-    this.publish();
+    if (this.refusal !== undefined || this.ending || this.sendingAsync) this.refuseToSend();
+    if (!this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0))) return this.noRoom();
+    this.sent();
     return true;
   }
 
@@ -145,7 +149,7 @@ export class ChannelEnd implements Disposable {
 
   /** Sends what was reserved, or its first `length` bytes. */
   commit(length?: number): void {
-    if (this.refusal !== undefined || this.producer.finished || this.sendingAsync) this.refuseToSend();
+    if (this.refusal !== undefined || this.ending || this.sendingAsync) this.refuseToSend();
     this.producer.commit(length);
     this.publish();
   }
@@ -166,7 +170,9 @@ export class ChannelEnd implements Disposable {
 
   /** Says that nothing more will be sent; the peer reads what is there and then the end. Safe to call twice. */
   end(): void {
-    if (this.refusal === undefined) this.producer.finish();
+    if (this.refusal !== undefined) return;
+    this.ending = true;
+    this.producer.finish();
   }
 
   /** For a reactor: asks for the doorbell when a payload of `length` bytes has room. @returns true: sleep; false: try now */
@@ -277,7 +283,7 @@ export class ChannelEnd implements Disposable {
   }
 
   protected checkSending(): void {
-    if (this.refusal !== undefined || this.producer.finished || this.sendingAsync) this.refuseToSend();
+    if (this.refusal !== undefined || this.ending || this.sendingAsync) this.refuseToSend();
     this.checkPeer();
   }
 
@@ -288,7 +294,7 @@ export class ChannelEnd implements Disposable {
 
   protected refuseToSend(): never {
     this.checkOpen();
-    if (this.sendingAsync && !this.producer.finished) {
+    if (this.sendingAsync && !this.ending) {
       throw new Error(`Cannot send on channel "${this.channelId}": an asynchronous send is under way, await it first`);
     }
     throw new ClosedError(`Cannot send on channel "${this.channelId}": it was ended`);
@@ -301,17 +307,27 @@ export class ChannelEnd implements Disposable {
   /** Publishes what was put, and notices when nobody is there to read it. */
   protected publish(): void {
     this.producer.publish();
-    this.#sends = (this.#sends + 1) | 0;
-    if (this.#sends % CHECK_EVERY === 0) this.#checkProgress();
-    if (this.producer.peerGone || this.doorbell.hungUp) this.refusePeerGone();
+    this.sent();
+  }
+
+  protected sent(): void {
+    const sends = (this.#sends + 1) | 0;
+    this.#sends = sends;
+    if ((sends & CHECK_MASK) === 0) this.#checkProgress();
+    if (this.producer.stuck || this.doorbell.hungUp) this.noRoom();
   }
 
   /** Finds the record to read next. @returns its bytes, or a negative number: nothing there, or nothing will come */
   protected nextRecord(): number {
     if (this.refusal !== undefined) throw this.refusal;
     const length = this.consumer.next();
-    return length >= 0 ? length : this.#noRecord(length);
+    if (length < 0) return this.#noRecord(length);
+    if (this.awaiting) this.tookDoorbell(); // a record found disarms the wake word: whoever awaits has to arm it again
+    return length;
   }
+
+  /** Somebody else took bytes from the doorbell or disarmed: whoever awaits has to look again. */
+  protected tookDoorbell(): void {}
 
   /** @returns false, or throws when there will never be room */
   protected noRoom(): false {

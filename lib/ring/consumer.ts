@@ -101,6 +101,35 @@ export class RingConsumer {
     this.release();
   }
 
+  /** Takes whole messages that are published already, at most `max`, with the same checks as next(), positions kept in
+   *  locals. Stops before everything else: the end, a fragment, a pad record, what is wrong or too long for `into`.
+   *  @returns how many; next() says why there are no more */
+  takeMany(into: Uint8Array, max: number, visit: (length: number, type: number) => void): number {
+    if (this.#open || this.#inMessage) return 0;
+    if (this.#head === this.#tail && !this.#readTail()) return 0;
+    const { capacity } = this;
+    const words = this.#words;
+    const tail = this.#tail;
+    const longest = Math.min(this.#maxPayload, into.length);
+    let count = 0;
+    while (count < max && this.#head !== tail) {
+      const head = this.#head;
+      const offset = head & this.#mask;
+      const word = (DATA_OFFSET + offset) >> 2;
+      const length = words[word] as number; // once, as in #readRecord()
+      const kind = words[word + 1] as number;
+      const room = Math.min(capacity - offset, (tail - head) | 0) - RECORD_HEADER_BYTES;
+      if (length < 0 || length > longest || length > room || kind >>> 16 !== (FIRST | LAST)) break;
+      this.#copier.copyOut(DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
+      this.#head = (head + ((length + 15) & ~7)) | 0; // before the visit, which may throw
+      count++;
+      visit(length, kind & 0xffff);
+    }
+    if (words.length === 0) return count; // closed by the visitor
+    if (this.#head === tail || ((this.#head - this.#published) | 0) >= this.#publishEvery) this.publish();
+    return count;
+  }
+
   /** A copy of what is left of the record, or of its first `max` bytes; nothing is released. */
   copy(max: number = this.length): Uint8Array<ArrayBuffer> {
     return this.#bytes.slice(this.offset, this.offset + Math.min(max, this.length)) as Uint8Array<ArrayBuffer>;

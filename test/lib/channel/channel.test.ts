@@ -28,6 +28,22 @@ test("send() and receive() carry a message and its type both ways", () => {
   ]);
 });
 
+test("receiveEach() visits what is there, large messages too, and says 0 at the end", () => {
+  const [left, right] = channelPair(4096);
+  using _l = left;
+  using _r = right;
+  const into = new Uint8Array(3000);
+  const lengths: number[] = [];
+  left.sendBatch([pattern(10), pattern(20), pattern(0)], { type: 3 });
+  while (lengths.length < 3) right.receiveEach(into, 2, (length, type) => lengths.push(length * 10 + type));
+  expect(lengths).toEqual([103, 203, 3]);
+  left.send(pattern(3000));
+  expect(right.receiveEach(into, 9, (length) => lengths.push(length))).toBe(1);
+  expect(into).toEqual(pattern(3000) as Uint8Array<ArrayBuffer>);
+  left.end();
+  expect(right.receiveEach(into, 9, () => undefined)).toBe(0);
+});
+
 test("messages of any size arrive whole when both sides await", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.integer({ min: 0, max: 20_000 }), { maxLength: 12 }), async (sizes) => {
