@@ -41,7 +41,7 @@ export function isFresh(fd: BorrowedFd): boolean {
   return getsockopt(fd, IPPROTO_TCP, TCP_INFO, 1)[0] === TCP_CLOSE;
 }
 
-export function familyOf(domain: Domain): typeof AF_INET | typeof AF_INET6 {
+export function familyOf(domain: Domain): typeof constants.AF_INET | typeof constants.AF_INET6 {
   return domain === 4 ? AF_INET : AF_INET6;
 }
 

@@ -1,0 +1,139 @@
+/** Programs under wrap, each by a driver process of its own, and a check that they leave nothing behind. */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { type FileEntry, FileRegistry } from "./file-registry.ts";
+import { makeRuntimeDir, type RuntimeDir } from "./runtime-dir.ts";
+import { BUN, ROOT, type Runtime } from "./runtimes.ts";
+
+const DRIVER = "test/helpers/wrap-driver.ts";
+const PATIENCE_MS = 15_000;
+
+/** Waits until `probe` gives something; fails after a long while with `what`. */
+export async function until<T>(what: string, probe: () => T | undefined | false): Promise<T> {
+  const giveUp = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const found = probe();
+    if (found !== undefined && found !== false) return found;
+    if (Date.now() > giveUp) throw new Error(`Waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** A running program and what it has written. */
+export class Running {
+  readonly child: ChildProcess;
+  readonly exit: Promise<number>;
+  output = "";
+
+  constructor(argv: readonly string[], cwd: string) {
+    const [program = "", ...args] = argv;
+    const { LISTEN_FDS: _, ...env } = process.env;
+    this.child = spawn(program, args, {
+      cwd,
+      env: { ...env, PATH: `${env["PATH"]}:/usr/sbin` },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream?.on("data", (data: Buffer) => {
+        this.output += data.toString();
+      });
+    }
+    this.exit = new Promise((resolve, reject) => {
+      this.child.on("error", reject);
+      this.child.on("close", (code, signal) => resolve(code ?? (signal === null ? -1 : -2)));
+    });
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
+  /** The first group of a match in the output. */
+  async match(pattern: RegExp): Promise<string> {
+    const match = await until(
+      `${pattern} in ${JSON.stringify(this.output)}`,
+      () => pattern.exec(this.output) ?? undefined,
+    );
+    return match[1] ?? match[0];
+  }
+}
+
+/** The wrapped and plain programs of one test, with a registry and folder in common. */
+export class Stage implements AsyncDisposable {
+  readonly #dir: RuntimeDir = makeRuntimeDir();
+  readonly #running: Running[] = [];
+  readonly registry: FileRegistry = new FileRegistry(join(this.#dir.path, "registry"));
+
+  get path(): string {
+    return this.#dir.path;
+  }
+
+  wrap(
+    argv: readonly string[],
+    options: { readonly flags?: readonly string[]; readonly runtime?: Runtime } = {},
+  ): Running {
+    const { flags = [], runtime = BUN } = options;
+    return this.#start(runtime.command(DRIVER, this.path, ...flags, "--", ...argv));
+  }
+
+  plain(argv: readonly string[]): Running {
+    return this.#start(argv);
+  }
+
+  #start(argv: readonly string[]): Running {
+    const running = new Running(argv, this.path);
+    this.#running.push(running);
+    return running;
+  }
+
+  listener(port: number): Promise<FileEntry> {
+    return until(`a listener on port ${port}`, () => this.registry.entries().find((entry) => entry.port === port));
+  }
+
+  sockets(): string[] {
+    return readdirSync(join(this.path, "sockets"));
+  }
+
+  /** Everything has ended by itself or is ended now, and nothing may be left. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { child } of this.#running)
+      if (child.exitCode === null && child.signalCode === null) child.kill("SIGTERM");
+    await Promise.all(this.#running.map(({ exit }) => exit));
+    const left = [...this.sockets(), ...this.registry.entries().map(({ path }) => path)];
+    this.#dir[Symbol.dispose]();
+    if (left.length > 0) throw new Error(`Left behind: ${left.join(", ")}`);
+  }
+}
+
+const built: Map<string, string> = new Map();
+
+/** Compiles a fixture program once per run. @returns its path */
+export function compileFixture(name: string): string {
+  const known = built.get(name);
+  if (known !== undefined) return known;
+  const output = join(makeRuntimeDir().path, name);
+  const source = join(ROOT, "test/fixtures/programs", `${name}.c`);
+  execFileSync("cc", ["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", output, source]);
+  built.set(name, output);
+  return output;
+}
+
+let lastPort = 20_000 + (process.pid % 500) * 20;
+
+/** A port that nobody uses at the moment, below the ephemeral ones. */
+export function freePort(): number {
+  for (;;) {
+    lastPort += 1;
+    if (!isInUse(lastPort)) return lastPort;
+  }
+}
+
+function isInUse(port: number): boolean {
+  const wanted = `:${port.toString(16).toUpperCase().padStart(4, "0")} `;
+  return ["/proc/net/tcp", "/proc/net/tcp6"].some((file) => execFileSync("cat", [file]).toString().includes(wanted));
+}
+
+// The first child makes the runtime open descriptors of its own, which no test has leaked.
+execFileSync("true");
+await new Running(["true"], "/").exit;

@@ -1,0 +1,173 @@
+/** How a wrapped program starts, ends, and is told to; and that nothing outlives it. */
+import { expect, test } from "bun:test";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { requires } from "../helpers/requires.ts";
+import { RUNTIMES } from "../helpers/runtimes.ts";
+import { compileFixture, freePort, Stage, until } from "../helpers/wrapped.ts";
+
+expectNoFdLeaks();
+const python = requires.program("python3", "python3");
+const cc = requires.program("cc", "gcc");
+
+/** What a plain TCP connect() to that port comes to. */
+function dial(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.on("connect", () => resolve("connected"));
+    socket.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    socket.on("close", () => socket.destroy());
+    setTimeout(() => socket.destroy(), 500);
+  });
+}
+
+for (const runtime of RUNTIMES) {
+  test(`the exit code is the program's, on ${runtime.name}`, async () => {
+    await using stage = new Stage();
+    const codes = ["exit 0", "exit 7", "kill -9 $$", "kill -TERM $$"].map(
+      (script) => stage.wrap(["sh", "-c", script], { runtime }).exit,
+    );
+    expect(await Promise.all(codes)).toEqual([0, 7, 137, 143]);
+  });
+}
+
+test("a program that is missing gives 127, one that cannot be executed 126, each in one line", async () => {
+  await using stage = new Stage();
+  const missing = stage.wrap(["no-such-program"]);
+  const data = stage.wrap(["/etc/passwd"]);
+  expect([await missing.exit, await data.exit]).toEqual([127, 126]);
+  expect(missing.output).toBe('Cannot run "no-such-program": it is not in PATH\n');
+  expect(data.output).toBe('Cannot run "/etc/passwd": it is not executable\n');
+  await stage.wrap(["true"]).exit;
+});
+
+test("a script without an interpreter line is run by the shell, as execvp does", async () => {
+  await using stage = new Stage();
+  writeFileSync(`${stage.path}/script`, "echo it ran $1\n", { mode: 0o755 });
+  const running = stage.wrap(["./script", "well"]);
+  expect(await running.exit).toBe(0);
+  expect(running.output).toBe("it ran well\n");
+});
+
+test("wrap inside wrap is refused with the reason", async () => {
+  await using stage = new Stage();
+  const driver = ["test/helpers/wrap-driver.ts", stage.path, "--", "true"] as const;
+  const [runtime] = RUNTIMES;
+  if (runtime === undefined) throw new Error("no runtime");
+  const nested = stage.wrap(runtime.command(...driver));
+  expect(await nested.exit).toBe(1);
+  expect(nested.output).toContain("another supervisor");
+});
+
+test("signals sent to wrap reach the program", async () => {
+  await using stage = new Stage();
+  for (const signal of ["TERM", "INT", "USR1", "HUP"] as const) {
+    const script = `trap 'echo got ${signal}; exit 3' ${signal}; echo ready; while :; do sleep 0.05; done`;
+    const running = stage.wrap(["bash", "-c", script]);
+    await running.match(/ready/);
+    running.child.kill(`SIG${signal}`);
+    expect(await running.exit).toBe(3);
+    expect(running.output).toContain(`got ${signal}`);
+  }
+});
+
+requires.test([cc], "a killed server leaves no socket file, no entry, and nobody who accepts", async () => {
+  await using stage = new Stage();
+  const server = stage.wrap([compileFixture("accept-ways"), "blocking", "5"]);
+  const port = Number(await server.match(/port (\d+)/));
+  expect(stage.sockets()).toHaveLength(1);
+  const children = readFileSync(`/proc/${server.pid}/task/${server.pid}/children`, "latin1").trim().split(" ");
+  for (const child of children) process.kill(Number(child), "SIGKILL");
+  expect(await server.exit).toBe(137);
+  expect(stage.sockets()).toEqual([]);
+  expect(await dial(port)).toBe("ECONNREFUSED");
+});
+
+const CLOSES = `
+import os, socket
+listener = socket.create_server(("127.0.0.1", 0))
+print("port", listener.getsockname()[1], flush=True)
+if os.fork() == 0:
+    listener.close()
+    os._exit(0)
+os.wait()
+print("child closed", flush=True)
+first, _ = listener.accept()
+listener.close()
+print("closed", flush=True)
+first.recv(1)
+`;
+
+requires.test(
+  [python],
+  "a listener ends with its last descriptor, not with a child's copy, and before the program does",
+  async () => {
+    await using stage = new Stage();
+    const server = stage.wrap(["python3", "-c", CLOSES]);
+    const port = Number(await server.match(/port (\d+)/));
+    await server.match(/child closed/);
+    const [path = ""] = (await stage.listener(port)).path.split("\n");
+    expect(existsSync(path)).toBe(true);
+    const client = connect(port, "127.0.0.1");
+    await server.match(/^closed/m);
+    await until("the end of the listener", () => !existsSync(path));
+    expect(stage.registry.entries()).toEqual([]);
+    expect(await dial(port)).toBe("ECONNREFUSED");
+    client.end("x");
+    expect(await server.exit).toBe(0);
+  },
+);
+
+requires.test(
+  [cc, python],
+  "a daemon of the tree is served after the program has ended, and its code is kept",
+  async () => {
+    await using stage = new Stage();
+    const script = `setsid ${compileFixture("accept-ways")} poll 1 & sleep 0.3; exit 5`;
+    const server = stage.wrap(["sh", "-c", script]);
+    const port = Number(await server.match(/port (\d+)/));
+    await stage.listener(port);
+    const client = stage.wrap([
+      "python3",
+      "-c",
+      `import socket; s = socket.create_connection(("127.0.0.1", ${port})); s.close()`,
+    ]);
+    expect(await client.exit).toBe(0);
+    expect(await server.exit).toBe(5);
+  },
+);
+
+requires.test([python], "without TCP the port is reserved, but only wrapped clients reach it", async () => {
+  await using stage = new Stage();
+  const port = freePort();
+  const server = stage.wrap(["python3", "-m", "http.server", String(port), "--bind", "127.0.0.1"], {
+    flags: ["--no-tcp"],
+  });
+  const entry = await stage.listener(port);
+  expect([entry.noTcp, entry.address]).toEqual([true, "127.0.0.1"]);
+  expect(await dial(port)).toBe("ECONNREFUSED");
+  const get = `import urllib.request; print(urllib.request.urlopen("http://127.0.0.1:${port}/").status)`;
+  const client = stage.wrap(["python3", "-c", get]);
+  expect(await client.exit).toBe(0);
+  expect(client.output).toBe("200\n");
+  server.child.kill();
+  expect(await server.exit).toBe(143);
+});
+
+requires.test([cc], "an idle wrap is never woken", async () => {
+  await using stage = new Stage();
+  const server = stage.wrap([compileFixture("accept-ways"), "blocking", "1"]);
+  await server.match(/port (\d+)/);
+  const switches = (): string | undefined =>
+    /^voluntary_ctxt_switches:\s*(\d+)/m.exec(readFileSync(`/proc/${server.pid}/status`, "latin1"))?.[1];
+  await until("rest", () => /^State:\s*S/m.test(readFileSync(`/proc/${server.pid}/status`, "latin1")));
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  const before = switches();
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  expect(switches()).toBe(before);
+  for (const child of readFileSync(`/proc/${server.pid}/task/${server.pid}/children`, "latin1").trim().split(" ")) {
+    process.kill(Number(child), "SIGKILL");
+  }
+  await server.exit;
+});
