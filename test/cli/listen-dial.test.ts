@@ -78,6 +78,20 @@ for (const runtime of RUNTIMES) {
       expect([result.code, result.text]).toEqual([1, "begun"]);
     }, 60_000);
 
+    test("--keep outlives a peer that vanishes, and says so", async () => {
+      await using cli = new Cli(runtime);
+      const listener = cli.start(["listen", "--keep", "tough"], { stdin: "ignore" });
+      const dialler = cli.start(["dial", "tough"]);
+      dialler.child.stdin?.write("cut ");
+      await waitUntil(() => channelBytes(cli, "tough") === 4, "the first bytes");
+      dialler.child.kill("SIGKILL");
+      expect((await cli.run(["dial", "tough"], { input: "whole" })).code).toBe(0);
+      listener.child.kill("SIGTERM");
+      const result = await listener.result;
+      expect(errorLine(result)).toMatch(/Cannot finish "tough": the other side vanished/);
+      expect([result.code, result.text]).toEqual([143, "cut whole"]);
+    }, 60_000);
+
     test("a full disk is said at both ends", async () => {
       await using cli = new Cli(runtime);
       const full = openSync("/dev/full", "w");

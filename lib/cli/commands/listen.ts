@@ -3,11 +3,12 @@ import { constants } from "../../../ffi/mod.ts";
 import type { Channel } from "../../channel/channel.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
 import type { Service } from "../../client/service.ts";
-import { FailureError } from "../../errors.ts";
+import { FailureError, ProtocolError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
-import { CopyLoop } from "../copy/session.ts";
+import { CopyLoop, type SessionOptions } from "../copy/session.ts";
 import { OK } from "../exit-codes.ts";
 import { parseCapacity } from "../numbers.ts";
+import { reportError } from "../report-error.ts";
 
 export const command: Command = makeCommand({
   name: "listen",
@@ -28,21 +29,34 @@ does not read the terminal at all.`,
     ["shmlink listen --keep --message log", "print the lines of one process after another"],
   ],
   run: ({ name, keep, message, capacity }, { verbose, launcher }) => {
-    const options = { capacity: parseCapacity(capacity) };
+    const bytes = parseCapacity(capacity);
     using link = BrokerLink.connect({ name: "shmlink listen" });
-    using service = link.listen(name, options.capacity === undefined ? {} : { capacity: options.capacity });
+    using service = link.listen(name, bytes === undefined ? {} : { capacity: bytes });
     using loop = new CopyLoop(launcher);
     const waiting = new Waiting(link, service, loop);
     do {
       const channel = waiting.next();
       if (channel === undefined) break;
       if (keep !== true) service.close();
-      const exitCode = loop.copy(channel, { name, messages: message === true, verbose });
+      const options = { name, messages: message === true, verbose };
+      const exitCode = keep === true ? survive(loop, channel, options) : loop.copy(channel, options);
       if (exitCode !== OK) return exitCode;
     } while (keep === true);
     return loop.stoppedBy ?? OK;
   },
 });
+
+/** What one peer does wrong is said, and the next one is served. */
+function survive(loop: CopyLoop, channel: Channel, options: SessionOptions): number {
+  try {
+    return loop.copy(channel, options);
+  } catch (error) {
+    if (!(error instanceof FailureError || error instanceof ProtocolError)) throw error;
+    reportError(error, options.verbose);
+    channel.close();
+    return OK;
+  }
+}
 
 /** Channels as they come. The link is watched also while one is served, so that others get theirs set up meanwhile. */
 class Waiting {

@@ -22,7 +22,8 @@ import {
 import type { Reactor, Registration } from "../../transport/reactor.ts";
 import { OutputClosedError, OutputError } from "../output.ts";
 
-const { EPOLLERR, EPOLLHUP, EPOLLOUT, MSG_DONTWAIT, MSG_NOSIGNAL, O_NONBLOCK, O_WRONLY, S_IFIFO, S_IFMT, S_IFSOCK } = constants;
+const { EPOLLERR, EPOLLHUP, EPOLLOUT, MSG_DONTWAIT, MSG_NOSIGNAL, O_NONBLOCK, O_WRONLY, S_IFIFO, S_IFMT, S_IFSOCK } =
+  constants;
 const O_NOCTTY = 0o400; // asm-generic/fcntl.h
 const F_SETPIPE_SZ = 1031; // linux/fcntl.h
 const PIPE_BYTES = 1 << 20;
@@ -49,7 +50,8 @@ export class Sink implements Disposable {
     if (this.#kind === "plain") return;
     if (type === S_IFIFO) enlarge(this.#fd);
     this.#registration = reactor.add(this.#fd, 0, (events) => {
-      if ((events & (EPOLLERR | EPOLLHUP)) !== 0) throw new OutputClosedError("Cannot write to stdout: its reader is gone");
+      if ((events & (EPOLLERR | EPOLLHUP)) !== 0)
+        throw new OutputClosedError("Cannot write to stdout: its reader is gone");
       this.#registration?.modify(0);
       onWritable();
     });
