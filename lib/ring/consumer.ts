@@ -2,7 +2,8 @@
  * The reading end of a ring. Nothing the peer wrote is believed: every position and every record header is read once
  * into a local, checked, and only then used. A value that cannot be true is kept as `violation` and ends the reading.
  *
- * The position goes back to the producer lazily: when everything seen is consumed, and every eighth of the ring.
+ * The position goes back to the producer lazily, out of the way of an answer: every eighth of the ring, and when the
+ * ring is found empty.
  */
 import { Copier } from "./copy.ts";
 import { Counter } from "./counter.ts";
@@ -126,7 +127,7 @@ export class RingConsumer {
       visit(length, kind & 0xffff);
     }
     if (words.length === 0) return count; // closed by the visitor
-    if (this.#head === tail || ((this.#head - this.#published) | 0) >= this.#publishEvery) this.publish();
+    if (((this.#head - this.#published) | 0) >= this.#publishEvery) this.publish();
     return count;
   }
 
@@ -146,7 +147,7 @@ export class RingConsumer {
     this.#inMessage = (this.flags & LAST) === 0;
     const head = (this.#head + this.#recordBytes) | 0;
     this.#head = head;
-    if (head === this.#tail || ((head - this.#published) | 0) >= this.#publishEvery) this.publish();
+    if (((head - this.#published) | 0) >= this.#publishEvery) this.publish();
   }
 
   /** Done with the first `count` bytes of what is left of the record. */
@@ -212,6 +213,7 @@ export class RingConsumer {
 
   #whyEmpty(): number {
     if (this.#violation !== undefined) return BROKEN;
+    this.publish();
     if (peerLoad(this.#words, STATE) !== STATE_FINISHED) return EMPTY;
     fence(this.#ownWords);
     if (this.#readTail()) return this.#readRecord(); // published before it finished, after we looked
