@@ -16,7 +16,7 @@ export const MIN_CAPACITY = 4096;
 export const MAX_CAPACITY: number = 2 ** 30; // so that 32-bit positions tell full from empty
 
 export const RECORD_HEADER_BYTES = 8;
-export const RECORD_ALIGN_BYTES = 8;
+const RECORD_ALIGN_BYTES = 8;
 /** Longest message, all its fragments together. */
 export const MAX_MESSAGE_BYTES: number = 2 ** 28;
 
@@ -28,11 +28,11 @@ export const DATA_WAKE: number = TAIL + 64; //         asleep until the other si
 export const SPACE_WAKE: number = TAIL + 96; //        asleep until the other side's HEAD gets here
 export const STATE: number = TAIL + 128; //            STATE_FINISHED
 export const SCRATCH: number = TAIL + 160; //          never read by the other side; see peer-load.ts
-export const COLD: number = TAIL + 192; //             statistics, 64-bit each: low word, high word
-export const COLD_BYTES: number = COLD;
-export const COLD_MESSAGES: number = COLD + 2;
-export const COLD_DATA_WAKEUPS: number = COLD + 4; //  doorbells rung because of data in this ring
-export const COLD_SPACE_WAKEUPS: number = COLD + 6; // doorbells rung because of space made in the other ring
+// Statistics, 64-bit each: low word, high word
+export const COLD_BYTES: number = TAIL + 192;
+export const COLD_MESSAGES: number = COLD_BYTES + 2;
+export const COLD_DATA_WAKEUPS: number = COLD_BYTES + 4; //  doorbells rung because of data in this ring
+export const COLD_SPACE_WAKEUPS: number = COLD_BYTES + 6; // doorbells rung because of space made in the other ring
 
 /** A wake word is 0 while its writer is awake, else the position to wake at (a multiple of 8) and WAKE_ARMED.
  *  DATA_WAKE with WAKE_GONE says that its writer will never read again. */
