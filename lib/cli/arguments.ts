@@ -1,6 +1,6 @@
 /**
  * Checks the words of a command line against a command's definition and puts them into one plain form
- * (`--name=value`, `--flag`, `--no-flag`, then "--" and positionals), so that citty's parser, which lets unknown
+ * (options as `--name=value`, positionals apart), so that citty's parser, which lets unknown
  * options and missing values pass, and each runtime's parseArgs below it, only ever see what is right.
  */
 import type { ArgDef } from "citty";
@@ -8,7 +8,12 @@ import { suggest } from "../util/suggest.ts";
 import type { ArgsDef, Command } from "./command.ts";
 import { UsageError } from "./usage-error.ts";
 
-export type Checked = { readonly words: readonly string[]; readonly program: readonly string[] };
+export type Checked = {
+  /** `--name=value`, `--flag`, `--no-flag`. */
+  readonly options: readonly string[];
+  readonly positionals: readonly string[];
+  readonly program: readonly string[];
+};
 
 type Option = { readonly name: string; readonly definition: ArgDef };
 
@@ -32,7 +37,7 @@ export function checkArguments(words: readonly string[], command: Command): Chec
   const rest = words.slice(words[index] === "--" ? index + 1 : index);
   if (command.takesProgram !== true) positionals.push(...rest);
   checkCount(positionals, command);
-  return { words: [...options, "--", ...positionals], program: command.takesProgram === true ? rest : [] };
+  return { options, positionals, program: command.takesProgram === true ? rest : [] };
 }
 
 /** @returns how many of the following words it used up */

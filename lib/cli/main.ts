@@ -58,25 +58,21 @@ const COMMANDS: Readonly<Record<string, Row>> = {
 
 /** Runs one command line and ends the process. */
 export async function main(words: readonly string[]): Promise<never> {
-  // Known before anything can fail, so that a wrong option of -v's command is still explained.
-  const verbose = isVerbose(words);
+  const start = words.findIndex((word) => word !== "-v" && word !== "--verbose");
+  const how = { verbose: start !== 0 && words.length > 0 }; // `shmlink -v ls` means `shmlink ls -v`
   let exitCode: number;
   try {
-    exitCode = await dispatch(words, verbose);
+    exitCode = await dispatch(start < 0 ? [] : words.slice(start), how);
   } catch (error) {
-    exitCode = reportError(error, verbose);
+    exitCode = reportError(error, how.verbose);
   }
   process.exit(exitCode);
 }
 
-function isVerbose(words: readonly string[]): boolean {
-  const end = words.indexOf("--");
-  return words.slice(0, end < 0 ? undefined : end).some((word) => word === "-v" || word === "--verbose");
-}
-
-async function dispatch(words: readonly string[], verbose: boolean): Promise<number> {
+/** @param how  told whether -v was among the command's own words, which may be followed by a program's */
+async function dispatch(words: readonly string[], how: { verbose: boolean }): Promise<number> {
   const launcher = takeLauncherState(process.env);
-  const [first, ...rest] = withoutLeadingVerbose(words);
+  const [first, ...rest] = words;
   if (first === undefined) throw missingCommand();
   if (first === "--version" || first === "-V") return printVersion();
   if (first === "--help" || first === "-h" || first === "help") return await printHelp(rest[0]);
@@ -84,17 +80,12 @@ async function dispatch(words: readonly string[], verbose: boolean): Promise<num
   if (asksForHelp(rest, command)) return await printHelp(first);
   const { checkArguments } = await import("./arguments.ts");
   const checked = checkArguments(rest, command);
+  how.verbose ||= checked.options.includes("--verbose");
   const { runCommand } = await import("citty");
-  const { result } = await runCommand(command.toCitty({ program: checked.program, verbose, launcher }), {
-    rawArgs: [...checked.words],
-  });
+  const input = { program: checked.program, verbose: how.verbose, launcher };
+  const rawArgs = [...checked.options, "--", ...checked.positionals];
+  const { result } = await runCommand(command.toCitty(input), { rawArgs });
   return typeof result === "number" ? result : OK;
-}
-
-/** `shmlink -v ls` means `shmlink ls -v`. */
-function withoutLeadingVerbose(words: readonly string[]): readonly string[] {
-  const start = words.findIndex((word) => word !== "-v" && word !== "--verbose");
-  return start < 0 ? [] : words.slice(start);
 }
 
 /** --help counts wherever it stands among the command's own words, even beside a mistake. */

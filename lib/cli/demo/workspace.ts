@@ -51,6 +51,7 @@ export class Workspace {
       const child = spawn(program, [...args], {
         env: this.#env,
         cwd: options.directory ?? this.path,
+        detached: true, // Ctrl-C is for us, who end them in order
         stdio: [files[0] ?? (options.input === "pipe" ? "pipe" : "ignore"), files[1] ?? "pipe", "pipe"],
       });
       const running = new Running(child, [program, ...args].join(" "));

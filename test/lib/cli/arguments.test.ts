@@ -21,27 +21,27 @@ const runner = makeCommand({ ...plain, takesProgram: true, args: { name: { type:
 describe("checkArguments()", () => {
   test("puts every spelling of an option into one form", () => {
     for (const words of [["--size", "4K"], ["--size=4K"], ["-s", "4K"], ["-s4K"], ["-s=4K"], ["-js4K"]]) {
-      const { words: checked } = checkArguments([...words, "x"], plain);
-      expect(checked.filter((word) => word !== "--json")).toEqual(["--size=4K", "--", "x"]);
+      const { options, positionals } = checkArguments([...words, "x"], plain);
+      expect(options.filter((word) => word !== "--json")).toEqual(["--size=4K"]);
+      expect(positionals).toEqual(["x"]);
     }
-    expect(checkArguments(["x", "-jv", "--no-tcp"], plain).words).toEqual([
-      "--json",
-      "--verbose",
-      "--no-tcp",
-      "--",
-      "x",
-    ]);
+    expect(checkArguments(["x", "-jv", "--no-tcp"], plain).options).toEqual(["--json", "--verbose", "--no-tcp"]);
   });
 
   test("takes words that begin with a dash after -- as they are", () => {
-    expect(checkArguments(["--", "-x", "--json"], plain).words).toEqual(["--", "-x", "--json"]);
-    expect(checkArguments(["-"], plain).words).toEqual(["--", "-"]);
+    expect(checkArguments(["--", "-x", "--json"], plain)).toEqual({
+      options: [],
+      positionals: ["-x", "--json"],
+      program: [],
+    });
+    expect(checkArguments(["-"], plain).positionals).toEqual(["-"]);
   });
 
   test("leaves a program's words alone, with -- before it or without", () => {
-    const program = ["ls", "--name", "-x", "--"];
-    expect(checkArguments(["--name=n", "--", ...program], runner)).toEqual({ words: ["--name=n", "--"], program });
-    expect(checkArguments(["--name=n", ...program], runner).program).toEqual(program);
+    const program = ["ls", "--name", "-v", "--"];
+    const checked = { options: ["--name=n"], positionals: [], program };
+    expect(checkArguments(["--name=n", "--", ...program], runner)).toEqual(checked);
+    expect(checkArguments(["--name=n", ...program], runner)).toEqual(checked);
   });
 
   test("refuses what citty lets pass: unknown options, missing and unwanted values, too few and too many words", () => {
