@@ -16,7 +16,6 @@ export const MIN_CAPACITY = 4096;
 export const MAX_CAPACITY: number = 2 ** 30; // so that 32-bit positions tell full from empty
 
 export const RECORD_HEADER_BYTES = 8;
-const RECORD_ALIGN_BYTES = 8;
 /** Longest message, all its fragments together. */
 export const MAX_MESSAGE_BYTES: number = 2 ** 28;
 
