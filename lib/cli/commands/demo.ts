@@ -2,6 +2,7 @@
 import { type Command, makeCommand } from "../command.ts";
 import { relay } from "../demo/relay.ts";
 import { OK, SIGNAL_BASE } from "../exit-codes.ts";
+import { printError } from "../output.ts";
 import { UsageError } from "../usage-error.ts";
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
@@ -29,7 +30,12 @@ async function demonstrate(): Promise<number> {
   const [{ Workspace }, { showAll }] = await Promise.all([import("../demo/workspace.ts"), import("../demo/show.ts")]);
   const workspace = new Workspace();
   const interrupted = new Promise<number>((resolve) => {
-    for (const [name, number] of Object.entries(SIGNALS)) process.on(name, () => resolve(SIGNAL_BASE + number));
+    for (const [name, number] of Object.entries(SIGNALS)) {
+      process.on(name, () => {
+        if (process.stderr.isTTY === true) printError("\n"); // after a line of progress
+        resolve(SIGNAL_BASE + number);
+      });
+    }
   });
   const shown = showAll(workspace).then(() => OK);
   shown.catch(() => undefined); // after an interruption nobody waits for it
