@@ -94,26 +94,33 @@ function searchPath(env: readonly string[]): string {
   return env.find((entry) => entry.startsWith("PATH="))?.slice("PATH=".length) ?? DEFAULT_PATH;
 }
 
-type Candidate = "executable" | "not executable" | "missing";
+/** "hidden": in a folder that we may not search. */
+type Candidate = "executable" | "not executable" | "hidden" | "missing";
 
 function candidate(path: string): Candidate {
   try {
     if (statSync(path).isDirectory()) return "not executable";
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EACCES" ? "hidden" : "missing";
+  }
+  try {
     accessSync(path, fileAccess.X_OK);
     return "executable";
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EACCES" ? "not executable" : "missing";
+  } catch {
+    return "not executable";
   }
 }
 
 /** The path of `name`: itself if it has a slash, else the first executable in `search`. @throws CommandError */
 export function findProgram(name: string, search: string): string {
   const folders = search.split(":").map((folder) => (folder === "" ? "." : folder));
-  const paths = name.includes("/") || name === "" ? [name] : folders.map((folder) => `${folder}/${name}`);
+  const isPath = name.includes("/");
+  const paths = isPath || name === "" ? [name] : folders.map((folder) => `${folder}/${name}`);
   const found = paths.find((path) => candidate(path) === "executable");
   if (found !== undefined) return found;
-  if (name !== "" && paths.some((path) => candidate(path) === "not executable")) {
+  const refusals: Candidate[] = isPath ? ["not executable", "hidden"] : ["not executable"]; // PATH may name others' folders
+  if (name !== "" && paths.some((path) => refusals.includes(candidate(path)))) {
     throw new CommandError(126, `Cannot run "${name}": it is not executable`);
   }
-  throw new CommandError(127, `Cannot run "${name}": ${name.includes("/") ? "no such file" : "it is not in PATH"}`);
+  throw new CommandError(127, `Cannot run "${name}": ${isPath ? "no such file" : "it is not in PATH"}`);
 }
