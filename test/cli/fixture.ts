@@ -1,6 +1,7 @@
 /** The command line on one runtime with a broker of its own: every call is a process, as a user's would be. */
+import { afterAll } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
@@ -9,7 +10,7 @@ import type { Runtime } from "../helpers/runtimes.ts";
 
 /** No configuration in it, and what runtimes put there is not among the command's own files. */
 const HOME = mkdtempSync("/tmp/shm-home-");
-process.on("exit", () => rmSync(HOME, { recursive: true, force: true }));
+afterAll(() => rmSync(HOME, { recursive: true, force: true }));
 
 export type Result = {
   readonly code: number | null;
@@ -35,6 +36,7 @@ export class Cli implements AsyncDisposable {
 
   constructor(runtime: Runtime) {
     this.#runtime = runtime;
+    mkdirSync(HOME, { recursive: true }); // where several test files share this process
   }
 
   get env(): Record<string, string | undefined> {
