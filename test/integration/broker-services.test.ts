@@ -36,6 +36,7 @@ test("a channel carries messages both ways, and each end knows the other", async
   far?.send(new Uint8Array([4]));
   expect((await near.receiveAsync())?.data).toEqual(new Uint8Array([4]));
   expect([near.peerPid, near.peerUid]).toEqual([process.pid, process.getuid?.()]);
+  for (const end of [near, far]) expect(end?.tryReceive()).toBeUndefined(); // who finds nothing says how far it got
   const [entry] = client.list("echo").filter(({ kind }) => kind === "channel");
   expect(entry?.details).toMatchObject({
     state: "open",
