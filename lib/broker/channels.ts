@@ -5,6 +5,7 @@ import { FailureError } from "../errors.ts";
 import { ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { type BrokerCore, chargeQuota, failureNumber } from "./core.ts";
+import { endedChannelEntry } from "./listing.ts";
 import type { ChannelRecord, ChannelSide, Owner, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
@@ -143,6 +144,7 @@ export function dropSide(core: BrokerCore, channel: ChannelRecord, index: 0 | 1)
   if (session !== undefined) session.handles.delete(other.object);
   other.session = undefined;
   if (!core.registry.channels.delete(channel.id)) return;
+  if (channel.sides.every(({ sealed }) => sealed)) core.registry.remember(endedChannelEntry(channel));
   for (const side of channel.sides) {
     discardSide(side);
     core.quota.release(side.owner.uid, sharedBytes(side));

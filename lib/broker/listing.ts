@@ -5,13 +5,13 @@ import { plainText } from "./plain-text.ts";
 import type { AnyRecord, ChannelRecord, ListenerRecord, Owner, ServiceRecord } from "./records.ts";
 import { listenerName } from "./registry.ts";
 
-type Entry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
+export type ListingEntry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
 /** Of a path in a listing: an entry has to fit in one message of 4096 bytes, however its JSON is escaped. */
 const MAX_EXE_BYTES = 400;
 
 type Kind = keyof typeof SHMLINK_MANAGER_V1_KIND;
 
-export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, details: object): Entry {
+export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, details: object): ListingEntry {
   return {
     kind: "entry",
     entryKind: SHMLINK_MANAGER_V1_KIND[kind],
@@ -24,7 +24,7 @@ export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, de
   };
 }
 
-export function recordEntry(record: AnyRecord): Entry {
+export function recordEntry(record: AnyRecord): ListingEntry {
   switch (record.kind) {
     case "service":
       return makeEntry("service", record.id, record.name, record.session.owner, serviceDetails(record));
@@ -39,6 +39,12 @@ export function recordEntry(record: AnyRecord): Entry {
         listenerDetails(record),
       );
   }
+}
+
+/** What a channel was when it ended, with its last counters. */
+export function endedChannelEntry(record: ChannelRecord): ListingEntry {
+  const details = { ...channelDetails(record), state: "ended" };
+  return makeEntry("channel", record.id, record.name, record.sides[0].owner, details);
 }
 
 function serviceDetails(record: ServiceRecord): object {

@@ -15,6 +15,8 @@ export function startListing(session: Session, object: ObjectId, selector: strin
     throw new FailureError("quota", `Cannot list: ${MAX_WAITING} listings wait for this client to read them`);
   }
   const records = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
+  const ended = records.length === 0 ? core.registry.recall(selector) : undefined;
+  if (ended !== undefined) session.send(object, "shmlink_listing_v1", ended);
   let index = 0;
   if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));
   session.addListing(() => {

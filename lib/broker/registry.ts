@@ -1,7 +1,9 @@
 /** Names and ids to records. Knows nothing of connections; ids are never used twice. */
+import type { ListingEntry } from "./listing.ts";
 import type { AnyRecord, ChannelRecord, ListenerRecord, ServiceRecord } from "./records.ts";
 
 const LOOPBACK_V4 = /^127\./;
+const MAX_ENDED = 32;
 const ANY = new Set(["0.0.0.0", "::"]);
 
 export class Registry {
@@ -11,6 +13,20 @@ export class Registry {
   readonly listeners: Map<number, ListenerRecord> = new Map();
   /** port → listeners on it, so that resolve does not grow with their number. */
   readonly #byPort: Map<number, Set<ListenerRecord>> = new Map();
+
+  /** Channels that ended a while ago, newest last: who asks for one by name often asks when it is over. */
+  readonly #ended: ListingEntry[] = [];
+
+  /** Keeps what a channel was, for a bounded number of channels. */
+  remember(entry: ListingEntry): void {
+    this.#ended.push(entry);
+    if (this.#ended.length > MAX_ENDED) this.#ended.shift();
+  }
+
+  /** The channel that ended last of those that `selector` may mean. */
+  recall(selector: string): ListingEntry | undefined {
+    return this.#ended.findLast(({ name, entryId }) => name === selector || String(entryId) === selector);
+  }
 
   nextId(): number {
     this.#lastId += 1;

@@ -123,7 +123,12 @@ export type Requests<Fd> = {
         readonly port: number;
         readonly reason: string;
       }
-    /** asks for everything the broker knows, or for what a name or id means */
+    /**
+     * asks for everything the broker knows, or for what a name or id means
+     *
+     * A selector that means nothing there is any more may mean a channel that ended not long ago: its entry then has
+     * the state "ended" and its last counters.
+     */
     | {
         readonly kind: "list";
         readonly id: ObjectId;

@@ -77,6 +77,24 @@ test("a channel disappears from listings when one end closes it", async () => {
   far?.close();
 });
 
+test("a channel that ended is still told about to who asks for it, and to nobody else", async () => {
+  using link = broker.connect({ wake: true });
+  const service = link.listen("over");
+  using other = broker.connect({ wake: true });
+  const [far, near] = await Promise.all([service.acceptAsync(), other.dialAsync("over")]);
+  near.send(new Uint8Array([1, 2]));
+  expect(far?.tryReceive()?.data).toEqual(new Uint8Array([1, 2]));
+  near.close();
+  far?.close();
+  service.close();
+  await waitUntil(() => link.list("over")[0]?.kind === "channel", "the channel to be history");
+  expect(link.list("over")).toMatchObject([
+    { name: "over", details: { state: "ended", toService: { bytes: 2, messages: 1 } } },
+  ]);
+  expect(link.list()).toMatchObject([{ kind: "broker" }]);
+  expect(link.list("never")).toEqual([]);
+});
+
 test("a limit on channels refuses the next one and spares those that are up", async () => {
   using link = broker.connect({ wake: true });
   using service = link.listen("many");
