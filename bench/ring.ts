@@ -50,10 +50,10 @@ function throughput(channel: Channel, size: number, count: number): number {
 }
 
 function batchThroughput(channel: Channel, size: number, count: number): number {
-  const batch = Array.from({ length: BATCH }, () => new Uint8Array(size));
+  const batch = new Uint8Array(size * BATCH);
   command(channel, { kind: "drain", size, count });
   const start = performance.now();
-  for (let index = 0; index < count; index += BATCH) channel.sendBatch(batch);
+  for (let index = 0; index < count; index += BATCH) channel.sendPacked(batch, size);
   channel.receive();
   return ((performance.now() - start) * 1e6) / count;
 }

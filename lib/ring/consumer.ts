@@ -131,6 +131,34 @@ export class RingConsumer {
     return count;
   }
 
+  /** Copies whole messages of exactly `messageBytes` (a multiple of 4) that are published already one after another to
+   *  `into`, at most `max`; else as takeMany(). */
+  takePacked(into: Int32Array, messageBytes: number, max: number): number {
+    if (this.#open || this.#inMessage) return 0;
+    if (this.#head === this.#tail && !this.#readTail()) return 0;
+    const { capacity } = this;
+    const words = this.#words;
+    const mask = this.#mask;
+    const tail = this.#tail;
+    const recordBytes = (messageBytes + 15) & ~7;
+    const wordsEach = messageBytes >> 2;
+    let head = this.#head;
+    let count = 0;
+    for (let at = 0; count < max && head !== tail; count++, at += wordsEach) {
+      const offset = head & mask;
+      const word = (DATA_OFFSET + offset) >> 2;
+      const length = words[word] as number; // once, as in #readRecord()
+      const kind = words[word + 1] as number;
+      const room = Math.min(capacity - offset, (tail - head) | 0) - RECORD_HEADER_BYTES;
+      if (length !== messageBytes || length > room || kind >>> 16 !== (FIRST | LAST)) break;
+      for (let each = 0; each < wordsEach; each++) into[at + each] = words[word + 2 + each] as number;
+      head = (head + recordBytes) | 0;
+    }
+    this.#head = head;
+    if (((head - this.#published) | 0) >= this.#publishEvery) this.publish();
+    return count;
+  }
+
   /** A copy of what is left of the record, or of its first `max` bytes; nothing is released. */
   copy(max: number = this.length): Uint8Array<ArrayBuffer> {
     return this.#bytes.slice(this.offset, this.offset + Math.min(max, this.length)) as Uint8Array<ArrayBuffer>;
