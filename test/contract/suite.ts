@@ -16,13 +16,20 @@ export type CaseResult = {
   readonly detail: string;
 };
 
-async function runCase({ name, unless, mayLeave, run }: Case): Promise<CaseResult> {
+async function runOnce({ run, mayLeave }: Case): Promise<readonly string[]> {
+  const before = openFds();
+  await run();
+  return mayLeave === undefined ? leakedSince(before) : [];
+}
+
+/** What a runtime makes for itself once, whenever it likes (Deno's signal sockets), is no leak: a leak comes again. */
+async function runCase(each: Case): Promise<CaseResult> {
+  const { name, unless } = each;
   const reason = unless?.();
   if (reason !== undefined) return { name, outcome: "skipped", detail: reason };
-  const before = openFds();
   try {
-    await run();
-    const leaked = mayLeave === undefined ? await leakedSince(before) : [];
+    const first = await runOnce(each);
+    const leaked = first.length > 0 ? await runOnce(each) : first;
     if (leaked.length > 0) throw new Error(`The case left descriptors open: ${leaked.join(", ")}`);
     return { name, outcome: "passed", detail: "" };
   } catch (error) {
