@@ -1,6 +1,6 @@
 /** Picks the backend for this runtime; remembers which and, where there was a choice, why not the other. */
 import type { Backend, BackendName } from "./backend.ts";
-import type { BunFfi } from "./backends/bun.ts";
+import { type BunFfi, createBunBackend } from "./backends/bun.ts";
 import type { DenoFfi } from "./backends/deno.ts";
 import type { Koffi } from "./backends/koffi.ts";
 
@@ -10,8 +10,7 @@ type Candidate = { readonly name: BackendName; readonly create: () => Promise<Ba
 
 async function createBun(): Promise<Backend> {
   const name = "bun:ffi"; // not a literal in import(), so that Deno's and Node's checkers do not look for it
-  const [{ createBunBackend }, ffi] = await Promise.all([import("./backends/bun.ts"), import(name)]);
-  return createBunBackend(ffi as BunFfi);
+  return createBunBackend((await import(name)) as BunFfi);
 }
 
 async function createDeno(): Promise<Backend> {

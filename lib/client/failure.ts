@@ -2,10 +2,8 @@
 import { type FailureCode, FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
 
-const NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(SHMLINK_MANAGER_V1_FAILURE).map(([name, number]) => [number, name.replaceAll("_", "-")]),
-);
-
 export function failureOf(code: number, message: string): FailureError {
-  return new FailureError((NAMES.get(code) ?? "refused") as FailureCode, message);
+  const found = Object.entries(SHMLINK_MANAGER_V1_FAILURE).find(([, number]) => number === code);
+  const name = found?.[0].replaceAll("_", "-") ?? "refused";
+  return new FailureError(name as FailureCode, message); // each name in the protocol is a FailureCode, spelled so
 }
