@@ -18,8 +18,12 @@ type Env = Readonly<Record<string, string | undefined>>;
 /** How to run `shmlink broker` on the runtime that runs us. */
 function brokerCommand(): string[] {
   const here = fileURLToPath(import.meta.url);
-  const entry = join(dirname(here), "..", "..", "bin", here.endsWith(".ts") ? "shmlink.ts" : "shmlink.js");
-  if (!existsSync(entry)) return [process.execPath, "broker"]; // a single-file executable
+  const bin = join(dirname(here), "..", "..", "bin");
+  const candidates = here.endsWith(".ts")
+    ? [join(bin, "shmlink.ts")]
+    : [join(bin, "shmlink.js"), join(dirname(here), "shmlink.js")]; // built file by file, or bundled
+  const entry = candidates.find((path) => existsSync(path));
+  if (entry === undefined) return [process.execPath, "broker"]; // a single-file executable
   if ("Deno" in globalThis) return [process.execPath, "run", "-A", "--quiet", entry, "broker"];
   return [process.execPath, entry, "broker"];
 }
