@@ -2,9 +2,14 @@
 
     .text
 
-// void on_signal(int signo): see x64.s
+// void on_signal(int signo, siginfo_t *info): see x64.s
     .globl on_signal
 on_signal:
+    ldr w2, [x1, #8]                // si_code
+    cmp w2, #0
+    b.gt 2f
+    orr w0, w0, #0x80
+2:
     sub sp, sp, #16
     strb w0, [sp]
     adr x1, signal_fd

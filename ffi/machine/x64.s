@@ -4,11 +4,15 @@
     .intel_syntax noprefix
     .text
 
-# void on_signal(int signo): writes the signal number as one byte to the descriptor stored at `signal_fd`.
+# void on_signal(int signo, siginfo_t *info): writes the signal number as one byte to the descriptor stored at
+# `signal_fd`, with bit 7 set when a process sent it (si_code <= 0) and not the kernel (a terminal, a child's end).
 # Runs as a signal handler on whichever thread the kernel picked: async-signal-safe, no errno, no TLS.
     .globl on_signal
 on_signal:
-    push rdi
+    cmp dword ptr [rsi + 8], 0      # si_code
+    jg 2f
+    or edi, 0x80
+2:  push rdi
     mov edi, dword ptr [rip + 1f]
     mov rsi, rsp
     mov edx, 1

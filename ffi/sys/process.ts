@@ -1,6 +1,6 @@
 /** Other processes: pidfds, waiting, signals, limits. */
 import { calls } from "../calls.ts";
-import { CLD_EXITED, P_ALL, P_PID, RLIMIT_NOFILE, WEXITED, WNOHANG } from "../constants.ts";
+import { CLD_EXITED, P_ALL, P_PID, RLIMIT_NOFILE, WEXITED, WNOHANG, WSTOPPED } from "../constants.ts";
 import { check, ECHILD, ESRCH, retry } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
@@ -58,6 +58,13 @@ export function reapAnyChild(): { readonly pid: number; readonly status: ExitSta
   check(result, "waitid");
   const { si_pid } = SIGINFO_CHLD.read(INFO.data);
   return si_pid === 0 ? undefined : { pid: si_pid, status: exitStatus() };
+}
+
+/** Whether our child was stopped since this was last asked. */
+export function hasStopped(pid: number): boolean {
+  INFO.bytes.fill(0);
+  const result = retry(() => calls.waitid(P_PID, pid, INFO.address, WSTOPPED | WNOHANG, 0));
+  return result === 0 && SIGINFO_CHLD.read(INFO.data).si_pid !== 0;
 }
 
 function exitStatus(): ExitStatus {

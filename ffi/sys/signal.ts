@@ -5,7 +5,7 @@
  */
 import { calls } from "../calls.ts";
 import { installCode, MACHINE, machineCode } from "../code-page.ts";
-import { O_NONBLOCK, SA_RESTART, SA_RESTORER } from "../constants.ts";
+import { O_NONBLOCK, SA_RESTART, SA_RESTORER, SA_SIGINFO } from "../constants.ts";
 import { check } from "../errno.ts";
 import type { OwnedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
@@ -31,12 +31,21 @@ function handlerAction(codeAddress: number): Uint8Array {
   const data = new DataView(new ArrayBuffer(KERNEL_SIGACTION.size));
   KERNEL_SIGACTION.write(data, {
     handler: codeAddress + MACHINE.offsets.onSignal,
-    flags: SA_RESTART | SA_RESTORER,
+    flags: SA_RESTART | SA_RESTORER | SA_SIGINFO,
     restorer: codeAddress + MACHINE.offsets.restore,
     mask: 0n,
   });
   return new Uint8Array(data.buffer);
 }
+
+/** bit 7 of what the handler writes (machine/x64.s) */
+const FROM_PROCESS = 0x80;
+
+export type SentSignal = {
+  readonly signal: number;
+  /** Sent with kill(2) and the like; not by the kernel, as for Ctrl-C or the end of a child. */
+  readonly fromProcess: boolean;
+};
 
 /** Takes over `signals` until closed; `fd` becomes readable when one arrives. */
 export class SignalPipe implements Disposable {
@@ -55,8 +64,15 @@ export class SignalPipe implements Disposable {
 
   /** The signals that arrived since the last call, oldest first. */
   take(): number[] {
-    const count = read(this.fd, this.#bytes);
-    return count === null ? [] : Array.from(this.#bytes.subarray(0, count));
+    return this.takeSent().map(({ signal }) => signal);
+  }
+
+  /** take(), with where each came from. */
+  takeSent(): SentSignal[] {
+    const count = read(this.fd, this.#bytes) ?? 0;
+    return Array.from(this.#bytes.subarray(0, count), (byte) => {
+      return { signal: byte & ~FROM_PROCESS, fromProcess: (byte & FROM_PROCESS) !== 0 };
+    });
   }
 
   /** Puts the earlier dispositions back. Safe to call twice. */

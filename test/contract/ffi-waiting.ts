@@ -14,6 +14,7 @@ import {
   getIntOption,
   getpeername,
   getsockname,
+  hasStopped,
   inetAddress,
   isIgnored,
   kill,
@@ -299,6 +300,31 @@ const SIGNALS: readonly Case[] = [
       assert.deepEqual(awaitSignal(signals), [SIGUSR2]);
       kill(process.pid, SIGTERM);
       assert.deepEqual(awaitSignal(signals), [SIGTERM]);
+    },
+  },
+  {
+    name: "a signal tells whether a process sent it or the kernel",
+    run() {
+      using signals = new SignalPipe([SIGUSR2, constants.SIGCHLD]);
+      kill(process.pid, SIGUSR2);
+      poll([{ fd: signals.fd, events: EPOLLIN }], -1);
+      assert.deepEqual(signals.takeSent(), [{ signal: SIGUSR2, fromProcess: true }]);
+      const { pid } = spawn({ path: "/bin/true", argv: ["true"], env: [] });
+      poll([{ fd: signals.fd, events: EPOLLIN }], -1);
+      assert.deepEqual(signals.takeSent(), [{ signal: constants.SIGCHLD, fromProcess: false }]);
+      waitForChild(pid, true);
+    },
+  },
+  {
+    name: "a child that was stopped is told once",
+    run() {
+      const { pid } = spawn({ path: "/bin/sleep", argv: ["sleep", "60"], env: [] });
+      assert.equal(hasStopped(pid), false);
+      kill(pid, constants.SIGSTOP);
+      while (!hasStopped(pid)) poll([], 1);
+      assert.equal(hasStopped(pid), false);
+      kill(pid, constants.SIGKILL);
+      waitForChild(pid, true);
     },
   },
   {
