@@ -24,7 +24,7 @@ import {
 } from "../../ffi/mod.ts";
 import type { Counters } from "./counters.ts";
 import { formatHost } from "./host.ts";
-import { isMarkerName, type ListenerName, markerName } from "./names.ts";
+import { isMarkerName, isProbeName, type ListenerName, markerName } from "./names.ts";
 import { dressUnixSocket, type OptionValue } from "./options.ts";
 
 const { AF_UNIX, EPOLLIN, SOCK_NONBLOCK, SOCK_STREAM } = constants;
@@ -104,7 +104,12 @@ export class WrappedListener implements Disposable {
     while (unix !== undefined) {
       const accepted = acceptReady(unix);
       if (accepted === undefined) break;
-      if (!isMarkerName(readUnixAddress(accepted.address) ?? "", this.#token)) {
+      const peer = readUnixAddress(accepted.address) ?? "";
+      if (isProbeName(peer)) {
+        accepted.fd.close();
+        continue;
+      }
+      if (!isMarkerName(peer, this.#token)) {
         dressUnixSocket(accepted.fd, this.#options);
         return { kind: "unix", ...accepted };
       }

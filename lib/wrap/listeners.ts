@@ -4,7 +4,6 @@ import { lstatSync, unlinkSync } from "node:fs";
 import {
   type BorrowedFd,
   bind,
-  connect,
   constants,
   errno,
   fchmod,
@@ -26,6 +25,7 @@ import { dressUnixSocket, type OptionValue } from "./options.ts";
 import type { Registration, Registry } from "./registry.ts";
 import { cookieOf } from "./socket.ts";
 import type { SocketTable } from "./socket-table.ts";
+import { isServed, whileUnswept } from "./sweep.ts";
 
 const { AF_UNIX, EPOLLIN, SOCK_STREAM } = constants;
 
@@ -84,7 +84,7 @@ export class Listeners implements Disposable {
     stack.use(request.tcp);
     this.#lastSerial += 1;
     const path = listenerPath(this.#options.directory, request.name, process.pid, this.#lastSerial);
-    const unix = stack.use(listenOnPath(path));
+    const unix = stack.use(whileUnswept(this.#options.directory, () => listenOnPath(path)));
     const inode = lstatSync(path, { bigint: true }).ino;
     stack.defer(() => unlinkSame(path, inode));
     dressUnixSocket(unix, request.options);
@@ -189,24 +189,14 @@ function listenOnPath(path: string): OwnedFd {
   }
 }
 
-/** The path holds our pid and a number never used twice: a file that is there is of a dead process with our pid. */
+/** A file that is there is of a dead process: of one with our pid. */
 function bindOrReplace(fd: BorrowedFd, address: Uint8Array, path: string): void {
   try {
     bind(fd, address, path);
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errno.EADDRINUSE || isAlive(address)) throw error;
+    if (!(error instanceof SyscallError) || error.errno !== errno.EADDRINUSE || isServed(path)) throw error;
     unlinkSync(path);
     bind(fd, address, path);
-  }
-}
-
-function isAlive(address: Uint8Array): boolean {
-  using probe = socket(AF_UNIX, SOCK_STREAM | constants.SOCK_NONBLOCK);
-  try {
-    connect(probe, address);
-    return true;
-  } catch (error) {
-    return !(error instanceof SyscallError) || error.errno !== errno.ECONNREFUSED;
   }
 }
 

@@ -17,6 +17,7 @@ export type ConnectionName = { readonly domain: Domain; readonly client: Endpoin
 
 const LISTENER = /(?:^|\/)([46])-([0-9a-f.:]+)-(\d{1,5})-\d+-\d+\.tcp$/;
 const CONNECTION = /^@shmlink\/([46])\/([0-9a-f.:]+)-(\d{1,5})\/([0-9a-f.:]+)-(\d{1,5})$/;
+const PROBE = "@shmlink/probe/";
 const MARKER = "@shmlink/marker/";
 
 export function listenerPath(directory: string, { domain, local }: ListenerName, pid: number, serial: number): string {
@@ -61,6 +62,15 @@ export function markerName(token: string, serial: number): string {
 
 export function isMarkerName(name: string, token: string): boolean {
   return name.startsWith(`${MARKER}${token}/`);
+}
+
+/** The name of a connection that only asks whether somebody listens. */
+export function probeName(unique: string): string {
+  return `${PROBE}${unique}`;
+}
+
+export function isProbeName(name: string): boolean {
+  return name.startsWith(PROBE);
 }
 
 /** What a socket of ours is, and the addresses it shows to its program. */

@@ -6,27 +6,26 @@ import { chmodSync, lstatSync, mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import {
   constants,
-  type ExitStatus,
   enableSyncWakeUp,
   type FileLimit,
   isUserNotifAvailable,
   type OwnedFd,
   prctl,
-  reapAnyChild,
   SignalPipe,
-  waitForChild,
 } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Reactor } from "../transport/reactor.ts";
 import { type StartedProgram, startCommand } from "./command.ts";
 import { filterProgram } from "./filter.ts";
+import { Program } from "./program.ts";
 import type { Registry } from "./registry.ts";
 import { forwardSignal, WATCHED_SIGNALS } from "./signals.ts";
 import { Supervisor } from "./supervisor.ts";
+import { sweepSockets } from "./sweep.ts";
 import { type Machine, machineFor } from "./syscalls.ts";
 
-const { EPOLLIN, PR_SET_CHILD_SUBREAPER, SIGCHLD } = constants;
+const { EPOLLIN, PR_SET_CHILD_SUBREAPER, SIGCHLD, SIGCONT } = constants;
 
 export type WrapOptions = {
   /** The program and its arguments; a name without a slash is searched for in PATH. */
@@ -58,6 +57,7 @@ export function runWrapped(options: WrapOptions): number {
   }
   const machine = machineFor(process.arch);
   makeDirectory(options.directory);
+  sweep(options);
   using signals = new SignalPipe(WATCHED_SIGNALS);
   prctl(PR_SET_CHILD_SUBREAPER, 1); // daemons of the tree stay ours: to be reaped, and to be looked into under Yama
   try {
@@ -66,6 +66,7 @@ export function runWrapped(options: WrapOptions): number {
     return supervise(options, machine, pid, notify, signals);
   } finally {
     prctl(PR_SET_CHILD_SUBREAPER, 0);
+    sweep(options);
   }
 }
 
@@ -76,6 +77,11 @@ function makeDirectory(path: string): void {
     throw new FailureError("invalid", `Cannot keep sockets in "${path}": it is not a directory of ours; remove it`);
   }
   if ((status.mode & 0o077) !== 0) chmodSync(path, 0o700);
+}
+
+function sweep({ directory, logger }: WrapOptions): void {
+  const count = sweepSockets(resolve(directory));
+  if (count > 0) logger.info(`Removed ${count} sockets of supervisors that were killed`);
 }
 
 function start({ argv, env, ignoredSignals, inheritedFds, fileLimit }: WrapOptions, machine: Machine): StartedProgram {
@@ -101,9 +107,10 @@ function supervise(options: WrapOptions, machine: Machine, pid: number, notify: 
   using _supervisor = new Supervisor({ notify, machine, registry, reactor, logger, directory, exposeTcp, onTreeEnd });
   const program = new Program(pid);
   reactor.add(signals.fd, EPOLLIN, () => {
-    for (const signal of signals.take()) {
-      if (signal === SIGCHLD) program.reap();
-      else forwardSignal(signal, program.pid);
+    for (const sent of signals.takeSent()) {
+      if (sent.signal === SIGCHLD) program.noticeChildren();
+      else if (sent.signal === SIGCONT) program.resume();
+      else forwardSignal(sent, program.pid);
     }
   });
   watchRegistry(reactor, registry);
@@ -118,39 +125,4 @@ function watchRegistry(reactor: Reactor, registry: Registry): void {
     registry.dispatch?.();
     if (registry.fd === undefined) watching.remove();
   });
-}
-
-/** The child that we started, and how it ended. */
-class Program {
-  readonly #pid: number;
-  #status: ExitStatus | undefined;
-
-  constructor(pid: number) {
-    this.#pid = pid;
-  }
-
-  /** undefined once it has ended. */
-  get pid(): number | undefined {
-    return this.#status === undefined ? this.#pid : undefined;
-  }
-
-  /** Also of what it left behind. */
-  reap(): void {
-    for (let child = reapAnyChild(); child !== undefined; child = reapAnyChild()) {
-      if (child.pid === this.#pid) this.#status = child.status;
-    }
-  }
-
-  /** The tree has no threads left, so this does not take long. */
-  waitForEnd(): number {
-    this.reap();
-    this.#status ??= waitForChild(this.#pid, true);
-    this.reap();
-    return exitCode(this.#status);
-  }
-}
-
-function exitCode(status: ExitStatus | undefined): number {
-  if (status === undefined) throw new Error("The program has ended without a status");
-  return status.kind === "exited" ? status.code : 128 + status.signal;
 }

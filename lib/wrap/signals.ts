@@ -1,28 +1,35 @@
 /**
- * Signals that reach us are meant for the program. What a terminal sends (Ctrl-C, a resized window, a hang-up) goes to
- * the whole foreground process group, which the program is in with us: it has that already, and twice would be wrong.
- * SIGTSTP, SIGTTIN and SIGTTOU keep their default action: we stop with the program, and go on with it.
+ * Signals that reach us are meant for the program. What the terminal sends (Ctrl-C, Ctrl-Z, a resized window) goes to
+ * the whole process group, which the program is in with us: it has that already, and twice would be wrong. What a
+ * process sends to us alone is passed on, wherever we run. We never stop by ourselves: when the program stops, so do
+ * we (program.ts), and a program that ignores Ctrl-Z goes on being served.
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { constants, kill } from "../../ffi/mod.ts";
+import { constants, kill, type SentSignal } from "../../ffi/mod.ts";
+import { statusFields } from "./program.ts";
 
-const { SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH } = constants;
+const { SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH } = constants;
+const { SIGTSTP, SIGTTIN, SIGTTOU } = constants;
 
-const FROM_TERMINAL: ReadonlySet<number> = new Set([SIGHUP, SIGINT, SIGQUIT, SIGWINCH]);
+/** The kernel sends these to process groups only. */
+const TO_GROUPS: ReadonlySet<number> = new Set([SIGINT, SIGQUIT, SIGWINCH, SIGTSTP, SIGTTIN, SIGTTOU]);
 
-/** What to take over: those to pass on, and SIGCHLD. */
-export const WATCHED_SIGNALS: readonly number[] = [...FROM_TERMINAL, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD];
+/** What to take over: those to pass on, and those that tell of the program. */
+export const WATCHED_SIGNALS: readonly number[] = [
+  ...TO_GROUPS,
+  ...[SIGHUP, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGCHLD, SIGCONT],
+];
 
 /** Passes a signal on. @param program  undefined once it has ended: then to its descendants that have become ours */
-export function forwardSignal(signal: number, program: number | undefined): void {
-  if (FROM_TERMINAL.has(signal) && isForeground()) return;
+export function forwardSignal({ signal, fromProcess }: SentSignal, program: number | undefined): void {
+  if (!fromProcess && (TO_GROUPS.has(signal) || (signal === SIGHUP && isForeground()))) return;
   for (const pid of program === undefined ? ownChildren() : [program]) kill(pid, signal);
 }
 
-/** Whether our process group is the one that the controlling terminal talks to (proc(5), stat: pgrp, tty_nr, tpgid). */
+/** Whether our process group is the one that the controlling terminal talks to. A hang-up reaches that group, and the
+ *  leader of the session, who is alone with it. */
 function isForeground(): boolean {
-  const stat = readFileSync("/proc/self/stat", "latin1");
-  const [, , group, , terminal, foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const [, , group, , terminal, foreground] = statusFields("self");
   return terminal !== "0" && group === foreground;
 }
 

@@ -46,6 +46,13 @@ export class FileRegistry implements Registry {
     return found === undefined ? undefined : { path: found.path, id: found.id };
   }
 
+  /** As the broker does for a peer that is gone. */
+  withdraw(port: number): void {
+    for (const entry of this.entries()) {
+      if (entry.port === port) rmSync(join(this.#folder, `${entry.address}_${port}.json`), { force: true });
+    }
+  }
+
   reportFallback(address: string, port: number, reason: string): void {
     appendFileSync(join(this.#folder, "fallbacks.log"), `${address} ${port} ${reason}\n`);
   }

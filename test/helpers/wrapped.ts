@@ -1,6 +1,6 @@
 /** Programs under wrap, each by a driver process of its own, and a check that they leave nothing behind. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type FileEntry, FileRegistry } from "./file-registry.ts";
 import { makeRuntimeDir, type RuntimeDir } from "./runtime-dir.ts";
@@ -59,6 +59,8 @@ export class Running {
   }
 }
 
+export type WrapChoices = { readonly flags?: readonly string[]; readonly runtime?: Runtime };
+
 /** The wrapped and plain programs of one test, with a registry and folder in common. */
 export class Stage implements AsyncDisposable {
   readonly #dir: RuntimeDir = makeRuntimeDir();
@@ -69,12 +71,14 @@ export class Stage implements AsyncDisposable {
     return this.#dir.path;
   }
 
-  wrap(
-    argv: readonly string[],
-    options: { readonly flags?: readonly string[]; readonly runtime?: Runtime } = {},
-  ): Running {
+  wrap(argv: readonly string[], options: WrapChoices & { readonly input?: boolean } = {}): Running {
+    return this.#start(this.wrapCommand(argv, options));
+  }
+
+  /** The command line that wrap() starts. */
+  wrapCommand(argv: readonly string[], options: WrapChoices = {}): string[] {
     const { flags = [], runtime = BUN } = options;
-    return this.#start(runtime.command(DRIVER, this.path, ...flags, "--", ...argv));
+    return runtime.command(DRIVER, this.path, ...flags, "--", ...argv);
   }
 
   plain(argv: readonly string[]): Running {
@@ -92,7 +96,7 @@ export class Stage implements AsyncDisposable {
   }
 
   sockets(): string[] {
-    return readdirSync(join(this.path, "sockets"));
+    return existsSync(join(this.path, "sockets")) ? readdirSync(join(this.path, "sockets")) : [];
   }
 
   /** Everything has ended by itself or is ended now, and nothing may be left. */
