@@ -84,6 +84,7 @@ export const SO_DOMAIN = 39;
 export const SO_COOKIE = 57;
 export const SO_ZEROCOPY = 60;
 export const SO_PEERPIDFD = 77;
+export const SO_PEERGROUPS = 59;
 export const SCM_RIGHTS = 1;
 export const IPPROTO_IP = 0;
 export const IPPROTO_TCP = 6;

@@ -5,6 +5,7 @@ import {
   SHUT_RDWR,
   SO_ERROR,
   SO_PEERCRED,
+  SO_PEERGROUPS,
   SO_PEERPIDFD,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
@@ -149,4 +150,13 @@ export function peerPidfd(fd: BorrowedFd): OwnedFd | null {
   if (result === 0) return new OwnedFd(OPTION.data.getInt32(0, true));
   if (result === -ENOPROTOOPT || result === -3 || result === -61 || result === -22) return null; // ESRCH, ENODATA, EINVAL
   throw new SyscallError("getsockopt SO_PEERPIDFD", -result, `fd ${fd.number}`);
+}
+
+/** SO_PEERGROUPS (Linux 4.13): supplementary groups of that process; those beyond 128 are not told. */
+export function peerGroups(fd: BorrowedFd): number[] {
+  LENGTH.data.setUint32(0, OPTION_BYTES, true);
+  const result = calls.getsockopt(fd.number, SOL_SOCKET, SO_PEERGROUPS, OPTION.address, LENGTH.address);
+  if (result !== 0) return []; // ENODATA: a socket without a peer's groups; ERANGE: more than fit
+  const nGroups = LENGTH.data.getUint32(0, true) / 4;
+  return Array.from({ length: nGroups }, (_, index) => OPTION.data.getUint32(index * 4, true));
 }

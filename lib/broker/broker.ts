@@ -1,7 +1,7 @@
 /** Wiring: listening socket, reactor, sessions, signals, idle exit, order of shutdown. Blocks until it is told to stop. */
 import { accept, type BorrowedFd, constants, errno, type OwnedFd, SignalPipe, SyscallError } from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
-import { FailureError, ProtocolError } from "../errors.ts";
+import { ConfigError, FailureError, ProtocolError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { ServerConnection } from "../protocol/connection.ts";
 import { Notifier } from "../transport/notify.ts";
@@ -21,6 +21,8 @@ export type BrokerOptions = {
   /** Listening Unix stream sockets; taken. */
   readonly listeners: readonly OwnedFd[];
   readonly config: ShmlinkConfig;
+  /** Reads the configuration again, for SIGHUP. @throws ConfigError */
+  readonly reload?: () => ShmlinkConfig;
   readonly logger: Logger;
   /** For sd_notify(3): NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID. */
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -60,8 +62,7 @@ export class Broker implements Disposable {
   run(): void {
     using signals = new SignalPipe([constants.SIGTERM, constants.SIGINT, constants.SIGHUP]);
     const registration = this.#reactor.add(signals.fd, constants.EPOLLIN, () => {
-      this.stoppedBy = signals.take()[0];
-      this.#stopped = true;
+      for (const signal of signals.take()) this.#handleSignal(signal);
     });
     this.#startWatchdog();
     this.#notifier.ready(`Serving ${this.#options.listeners.length} socket(s)`);
@@ -72,6 +73,29 @@ export class Broker implements Disposable {
     }
     registration.remove();
     this.#notifier.stopping();
+  }
+
+  #handleSignal(signal: number): void {
+    if (signal === constants.SIGHUP) return this.#reload();
+    this.stoppedBy ??= signal;
+    this.#stopped = true;
+  }
+
+  /** Reads the configuration again. Sessions and channels stay, whatever it says; what is asked from now on is judged by
+   *  it. A file that is wrong changes nothing. */
+  #reload(): void {
+    const { reload, logger } = this.#options;
+    if (reload === undefined) return logger.warn("Cannot read the configuration again: there is none to read");
+    this.#notifier.reloading();
+    try {
+      this.#core.config = reload();
+      this.#core.quota.limits = this.#core.config.limits;
+      logger.info(`Configuration read again: ${this.#core.config.rules.length} rules`);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      logger.error(`Configuration is wrong, the old one stays in force: ${error.message}`);
+    }
+    this.#notifier.ready(`Serving ${this.#options.listeners.length} socket(s)`);
   }
 
   #settle(): void {
@@ -117,13 +141,14 @@ export class Broker implements Disposable {
   }
 
   #admit(fd: OwnedFd): void {
-    const { maxQueuedBytes } = this.#options.config.limits;
+    const { maxQueuedBytes } = this.#core.config.limits;
     const connection = new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
     let charged: number | undefined;
     try {
       const identity = peerIdentity(fd);
       identity.pidfd?.close();
-      const owner = { pid: identity.pid, uid: identity.uid, gid: identity.gid, exe: identity.exe };
+      const { pidfd: _, ...known } = identity;
+      const owner = { ...known, context: undefined };
       authorize(this.#core, owner, "connect", "");
       chargeQuota(this.#core, owner.uid, { sessions: 1 });
       charged = owner.uid;
@@ -148,7 +173,7 @@ export class Broker implements Disposable {
   }
 
   #armIdle(): void {
-    const { idleMs } = this.#options.config.broker;
+    const { idleMs } = this.#core.config.broker;
     if (idleMs === 0 || this.#sessions.size > 0 || this.#idleTimer !== undefined) return;
     this.#idleTimer = this.#reactor.setTimer(idleMs, () => {
       this.#idleTimer = undefined;

@@ -3,7 +3,7 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
 import { type FailureCode, FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { decide } from "../policy/decide.ts";
+import { BUILT_IN, decide } from "../policy/decide.ts";
 import type { Request } from "../policy/types.ts";
 import type { AnyRequest } from "../protocol/connection.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
@@ -13,7 +13,8 @@ import type { Registry } from "./registry.ts";
 import type { Session } from "./session.ts";
 
 export type BrokerCore = {
-  readonly config: ShmlinkConfig;
+  /** Replaced when it is read again; asked for each time. */
+  config: ShmlinkConfig;
   readonly registry: Registry;
   readonly quota: Quota;
   readonly logger: Logger;
@@ -37,17 +38,24 @@ export function failureNumber(code: FailureCode): number {
   return numbers[name] ?? SHMLINK_MANAGER_V1_FAILURE.refused;
 }
 
-/** Asks the policy. @returns the name of the rule that allows it @throws FailureError "denied", naming the rule */
-export function authorize(core: BrokerCore, who: Owner, what: Request["what"], service: string): string {
-  const decision = decide(core.config.rules, { ...who, brokerUid: core.uid }, { what, service });
-  if (decision.kind === "allow") return decision.rule;
+/** What a request names besides its operation. */
+export type Subject = Omit<Request, "what" | "service">;
+
+/** Asks the policy. @returns the rule that allows it, for listings @throws FailureError "denied", naming the rule and its place */
+export function authorize(
+  core: BrokerCore,
+  who: Owner,
+  what: Request["what"],
+  service: string,
+  subject: Subject = {},
+): string {
+  const decision = decide(core.config.rules, { ...who, brokerUid: core.uid }, { what, service, ...subject });
+  const rule = decision.where === BUILT_IN ? decision.rule : `${decision.rule} (${decision.where})`;
+  if (decision.kind === "allow") return rule;
   const wish = service === "" ? what : `${what} "${service}"`;
-  core.logger.warn(`Refused to ${wish}: ${decision.reason}`, {
-    uid: who.uid,
-    pid: who.pid,
-    rule: decision.rule,
-  });
-  throw new FailureError("denied", `Cannot ${wish}: ${decision.reason} (rule "${decision.rule}")`);
+  core.logger.warn(`Refused to ${wish}: ${decision.reason}`, { uid: who.uid, pid: who.pid, rule });
+  const place = decision.where === BUILT_IN ? "" : ` at ${decision.where}`;
+  throw new FailureError("denied", `Cannot ${wish}: ${decision.reason} (rule "${decision.rule}"${place})`);
 }
 
 /** Charges the quota. @throws FailureError "quota" with the limit's name */

@@ -39,7 +39,8 @@ function isAlive(core: BrokerCore, record: Parameters<typeof recordEntry>[0]): b
 
 function brokerEntry(core: BrokerCore): ReturnType<typeof makeEntry> {
   const { registry } = core;
-  const owner = { pid: process.pid, uid: core.uid, gid: 0, exe: process.execPath };
+  const who = { uid: core.uid, gid: 0, groups: [], cgroup: "", context: undefined };
+  const owner = { ...who, pid: process.pid, exe: process.execPath };
   return makeEntry("broker", 0, "broker", owner, {
     version: core.version,
     uptimeMs: Date.now() - core.startedAtMs,

@@ -29,18 +29,19 @@ const LIMIT_OF: Record<Resource, keyof Limits> = {
 };
 
 export class Quota {
-  readonly #limits: Limits;
+  /** May change while things are held: what is above a lower limit stays, and nothing comes on top of it. */
+  limits: Limits;
   readonly #usage: Map<number, Usage> = new Map();
 
   constructor(limits: Limits) {
-    this.#limits = limits;
+    this.limits = limits;
   }
 
   /** Charges `uid`. @returns undefined, or the sentence that says which limit stands in the way */
   charge(uid: number, charge: Charge): string | undefined {
     const usage = this.#usage.get(uid) ?? { sessions: 0, services: 0, channels: 0, listeners: 0, sharedBytes: 0 };
     for (const resource of RESOURCES) {
-      const limit = this.#limits[LIMIT_OF[resource]];
+      const limit = this.limits[LIMIT_OF[resource]];
       const wanted = usage[resource] + (charge[resource] ?? 0);
       if ((charge[resource] ?? 0) > 0 && wanted > limit) {
         return `user ${uid} would have ${wanted} ${resource}, limits.${LIMIT_OF[resource]} is ${limit}`;

@@ -1,6 +1,7 @@
 /** What the broker knows of the things that peers made. Plain records; registry.ts keeps them. */
 import type { Mapping, OwnedFd } from "../../ffi/mod.ts";
 import type { RingStats } from "../channel/memfd.ts";
+import type { ContextIdentity } from "../policy/types.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { Session } from "./session.ts";
 
@@ -57,4 +58,13 @@ export type ListenerRecord = {
 export type AnyRecord = ServiceRecord | ChannelRecord | ListenerRecord;
 
 /** The process a record belongs to. */
-export type Owner = { readonly pid: number; readonly uid: number; readonly gid: number; readonly exe: string };
+export type Owner = {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+  readonly exe: string;
+  readonly cgroup: string;
+  /** The context it connected through. */
+  readonly context: ContextIdentity | undefined;
+};

@@ -6,9 +6,11 @@ import { readdirSync, readFileSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { ConfigError } from "../errors.ts";
-import type { Problem } from "../policy/types.ts";
+import type { ParsedRule } from "../policy/parse.ts";
+import type { Problem, Rule } from "../policy/types.ts";
 import { locate } from "./locate.ts";
 import { BUILT_IN_RULES, builtInConfig, type ShmlinkConfig } from "./schema.ts";
+import { findUser } from "./users.ts";
 import { type PartialConfig, validate } from "./validate.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -58,6 +60,8 @@ type Source = { readonly path: string; readonly text: string };
 type ConfigFile = {
   readonly path: string;
   readonly values: PartialConfig;
+  /** As in values, each with its place. */
+  readonly rules: readonly Rule[];
   readonly problems: ConfigError[];
   readonly text: string;
 };
@@ -107,8 +111,10 @@ function message(error: unknown): string {
 
 function readConfigFile({ path, text }: Source, onlyRules: boolean): ConfigFile {
   try {
-    const { values, problems } = validate(parse(text, { integersAsBigInt: "asNeeded" }), onlyRules);
-    return { path, text, values, problems: problems.map((problem) => locatedError(path, text, problem)) };
+    const document = parse(text, { integersAsBigInt: "asNeeded" });
+    const { values, problems } = validate(document, findUser, onlyRules);
+    const rules = values.rules.map((parsed) => placeRule(path, text, parsed));
+    return { path, text, values, rules, problems: problems.map((problem) => locatedError(path, text, problem)) };
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
     // The first line of the parser's message; the rest is an excerpt of the file.
@@ -117,8 +123,14 @@ function readConfigFile({ path, text }: Source, onlyRules: boolean): ConfigFile 
       reason.replace("Invalid TOML document: ", "Invalid TOML: "),
       `${path}:${error.line}:${error.column}`,
     );
-    return { path, text, values: { sections: {}, rules: [] }, problems: [problem] };
+    return { path, text, values: { sections: {}, rules: [] }, rules: [], problems: [problem] };
   }
+}
+
+/** Says of each rule in which file and line it stands. */
+function placeRule(path: string, text: string, { rule, path: at }: ParsedRule): Rule {
+  const place = locate(text, at);
+  return { ...rule, where: place === undefined ? path : `${path}:${place.line}` };
 }
 
 function locatedError(path: string, text: string, problem: Problem): ConfigError {
@@ -127,7 +139,7 @@ function locatedError(path: string, text: string, problem: Problem): ConfigError
 }
 
 function merge(files: readonly ConfigFile[]): ShmlinkConfig {
-  const rules = files.flatMap(({ values }) => values.rules);
+  const rules = files.flatMap((file) => file.rules);
   const named = new Set(rules.map(({ name }) => name));
   const sections = files[0]?.values.sections;
   return {
@@ -138,24 +150,26 @@ function merge(files: readonly ConfigFile[]): ShmlinkConfig {
   };
 }
 
+/** Names are unique over all files, so that a refusal means one rule; rules without one are told apart by their place. */
 function duplicateRules(files: readonly ConfigFile[]): ConfigError[] {
-  const seen = new Map<string, string>();
+  const seen = new Map<string, { readonly path: string; readonly effect: string }>();
   const problems: ConfigError[] = [];
   for (const { path, text, values } of files) {
-    for (const [index, { name }] of values.rules.entries()) {
+    for (const { rule, path: at } of values.rules) {
+      const { name, effect } = rule;
       const first = seen.get(name);
-      if (first !== undefined && first !== path) {
-        problems.push(
-          locatedError(path, text, {
-            path: ["rule", index, "name"],
-            message: `rule "${name}": "${first}" has one of this name`,
-          }),
-        );
+      if (first !== undefined && isWritten(name) && (first.path !== path || first.effect !== effect)) {
+        const message = `rule "${name}": "${first.path}" has one of this name`;
+        problems.push(locatedError(path, text, { path: [...at, "name"], message }));
       }
-      seen.set(name, path);
+      seen.set(name, { path, effect });
     }
   }
   return problems;
+}
+
+function isWritten(name: string): boolean {
+  return !name.includes("#");
 }
 
 function crossCheck({ limits }: ShmlinkConfig, file: ConfigFile | undefined): ConfigError[] {

@@ -1,5 +1,6 @@
 /** What can be configured: types with the unit in each name, ranges, and the built-in values. */
 
+import { BUILT_IN } from "../policy/decide.ts";
 import { OPERATIONS, type Rule } from "../policy/types.ts";
 import { MAX_CAPACITY, MIN_CAPACITY } from "../ring/layout.ts";
 
@@ -37,7 +38,7 @@ export type ShmlinkConfig = {
   readonly broker: BrokerConfig;
   readonly limits: LimitsConfig;
   readonly wrap: WrapConfig;
-  /** In the order in which they are asked. */
+  /** Those of the files, then the built-in ones that none of them replaces. */
   readonly rules: readonly Rule[];
 };
 
@@ -81,9 +82,26 @@ export const SCHEMA: Schema = {
   },
 };
 
-/** Asked after the rules of the files, unless one of these has the same name. */
+/** What is relayed without a rule of its own. Directories, devices, epoll and the like are not: they are more than data. */
+const RELAYED_FDS = ["unix-*", "tcp", "tcp-listener", "udp", "pipe", "memfd", "file", "eventfd", "pidfd", "dma-buf"];
+
+/** In force unless a rule of the files has the same name. */
 export const BUILT_IN_RULES: readonly Rule[] = [
-  { name: "owner", action: "allow", who: ["owner"], what: OPERATIONS, service: "*" },
+  {
+    name: "owner",
+    effect: "allow",
+    where: BUILT_IN,
+    criteria: {
+      uid: ["owner"],
+      action: OPERATIONS.filter((operation) => operation !== "offer" && operation !== "take"),
+    },
+  },
+  {
+    name: "owner-fds",
+    effect: "allow",
+    where: BUILT_IN,
+    criteria: { uid: ["owner"], action: ["offer", "take"], fd: RELAYED_FDS },
+  },
 ];
 
 function standards<S extends SectionName>(section: S): ShmlinkConfig[S] {

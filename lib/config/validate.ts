@@ -1,6 +1,6 @@
 /** A parsed document → typed values. Reports every problem with its place in the document; throws nothing. */
-import { parseRules } from "../policy/parse.ts";
-import type { Problem, Rule } from "../policy/types.ts";
+import { EFFECTS, type Effect, type ParsedRule, parseRules, type UserLookup } from "../policy/parse.ts";
+import type { Problem } from "../policy/types.ts";
 import { suggest } from "../util/suggest.ts";
 import { type Field, SCHEMA, type SectionName, type ShmlinkConfig } from "./schema.ts";
 
@@ -8,32 +8,39 @@ type Table = Readonly<Record<string, unknown>>;
 /** What one file says; a key that it leaves out is not there. */
 export type PartialConfig = {
   readonly sections: { readonly [S in SectionName]?: Partial<ShmlinkConfig[S]> };
-  readonly rules: readonly Rule[];
+  readonly rules: readonly ParsedRule[];
 };
 
 export type Validated = { readonly values: PartialConfig; readonly problems: readonly Problem[] };
 
 const SECTIONS = Object.keys(SCHEMA);
 
-/** @param onlyRules  for policy.d, where nothing but [[rule]] may stand */
-export function validate(document: Table, onlyRules = false): Validated {
+/** @param onlyRules  for policy.d, where nothing but [[allow]] and [[deny]] may stand */
+export function validate(document: Table, lookup: UserLookup, onlyRules = false): Validated {
   const problems: Problem[] = [];
   const sections: Record<string, Table> = {};
-  let rules: readonly Rule[] = [];
+  const rules: ParsedRule[] = [];
   for (const [key, value] of Object.entries(document)) {
-    if (key === "rule") {
-      const parsed = parseRules(value);
+    if (isEffect(key)) {
+      const parsed = parseRules(key, value, lookup);
       problems.push(...parsed.problems);
-      rules = parsed.rules;
+      rules.push(...parsed.rules);
     } else if (!SECTIONS.includes(key)) {
-      problems.push({ path: [key], message: `Unknown key "${key}"${suggest(key, [...SECTIONS, "rule"])}` });
+      problems.push({ path: [key], message: `Unknown key "${key}"${suggest(key, [...SECTIONS, ...EFFECTS])}` });
     } else if (onlyRules) {
-      problems.push({ path: [key], message: `Key "${key}" does not belong here: only [[rule]] may stand in policy.d` });
+      problems.push({
+        path: [key],
+        message: `Key "${key}" does not belong here: only [[allow]] and [[deny]] may stand in policy.d`,
+      });
     } else {
       sections[key] = validateSection(key as SectionName, value, problems); // it is one of SCHEMA's keys
     }
   }
   return { values: { sections, rules }, problems };
+}
+
+function isEffect(key: string): key is Effect {
+  return EFFECTS.some((effect) => effect === key);
 }
 
 function validateSection(section: SectionName, value: unknown, problems: Problem[]): Table {

@@ -1,31 +1,62 @@
-/** (rules, peer, request) → decision. Total: the first rule that speaks of all three decides, and none means no. */
-import { matchGlob } from "./glob.ts";
-import type { Decision, Peer, Request, Rule, Subject } from "./types.ts";
+/**
+ * (rules, peer, request) → decision. Total, and independent of the order of the rules: a [[deny]] that fits refuses,
+ * else an [[allow]] that fits allows, and none means no.
+ */
+import { CRITERIA, type CriterionName, type Verdict } from "./match.ts";
+import type { Decision, Peer, Request, Rule } from "./types.ts";
 
 /** The name under which a refusal for want of a rule is reported. No rule can have it. */
 export const DEFAULT_DENY = "default";
+export const BUILT_IN = "built in";
 
 export function decide(rules: readonly Rule[], peer: Peer, request: Request): Decision {
-  const rule = rules.find((candidate) => matches(candidate, peer, request));
-  if (rule === undefined) {
-    return { kind: "deny", rule: DEFAULT_DENY, reason: `no rule allows user ${peer.uid} to ${describe(request)}` };
+  const fits = (rule: Rule): boolean => firstMismatch(rule, peer, request) === undefined;
+  const denied = rules.find((rule) => rule.effect === "deny" && fits(rule));
+  if (denied !== undefined) {
+    const reason = `${describePeer(peer)} may not ${describe(request)}`;
+    return { kind: "deny", rule: denied.name, where: denied.where, reason };
   }
-  if (rule.action === "allow") return { kind: "allow", rule: rule.name };
-  return { kind: "deny", rule: rule.name, reason: `user ${peer.uid} may not ${describe(request)}` };
+  const allowed = rules.find((rule) => rule.effect === "allow" && fits(rule));
+  if (allowed !== undefined) return { kind: "allow", rule: allowed.name, where: allowed.where };
+  const reason = `no rule allows ${describePeer(peer)} to ${describe(request)}`;
+  return { kind: "deny", rule: DEFAULT_DENY, where: BUILT_IN, reason };
 }
 
-function matches(rule: Rule, peer: Peer, { what, service }: Request): boolean {
-  return (
-    rule.what.includes(what) && rule.who.some((subject) => isMeant(subject, peer)) && matchGlob(rule.service, service)
-  );
+/** What each rule has to say, in the order in which they are asked: undefined for one that fits, else why it does not. */
+export function explain(rules: readonly Rule[], peer: Peer, request: Request): readonly Explanation[] {
+  const ordered = [
+    ...rules.filter(({ effect }) => effect === "deny"),
+    ...rules.filter(({ effect }) => effect === "allow"),
+  ];
+  return ordered.map((rule) => ({ rule, mismatch: firstMismatch(rule, peer, request) }));
 }
 
-function isMeant(subject: Subject, { uid, brokerUid }: Peer): boolean {
-  if (subject === "any") return true;
-  if (subject === "owner") return uid === brokerUid || uid === 0;
-  return uid === subject;
+export type Explanation = { readonly rule: Rule; readonly mismatch: CriterionName | "context" | undefined };
+
+/** The first criterion of `rule` that the request does not meet. What the kernel would not tell counts against the peer. */
+function firstMismatch(rule: Rule, peer: Peer, request: Request): CriterionName | "context" | undefined {
+  // Who is in a context is let in by rules that name contexts, and by no other.
+  if (rule.effect === "allow" && peer.context !== undefined && !namesContext(rule)) return "context";
+  for (const [name, matches] of CRITERIA) {
+    const verdict: Verdict = matches(rule, peer, request);
+    if (verdict === "no" || (verdict === "unknown" && rule.effect === "allow")) return name;
+  }
+  return undefined;
 }
 
-function describe({ what, service }: Request): string {
-  return service === "" ? what : `${what} it`;
+function namesContext({ criteria: { engine, app, instance } }: Rule): boolean {
+  return engine !== undefined || app !== undefined || instance !== undefined;
+}
+
+export function describePeer({ uid, context }: Peer): string {
+  if (context === undefined) return `user ${uid}`;
+  const { engine, app, instance } = context;
+  return `context ${engine}/${app}/${instance} (user ${uid})`;
+}
+
+function describe({ what, service, fds }: Request): string {
+  const object = service === "" ? "" : " it";
+  return fds === undefined || fds.length === 0
+    ? `${what}${object}`
+    : `${what}${object} as ${[...new Set(fds)].join(", ")}`;
 }

@@ -1,58 +1,143 @@
-/** The `[[rule]]` tables of a configuration file → rules. Reports every problem, each with its place; throws nothing. */
+/** The `[[allow]]` and `[[deny]]` tables of a configuration file → rules. Reports every problem, each with its place;
+ *  throws nothing. */
 import { suggest } from "../util/suggest.ts";
 import { DEFAULT_DENY } from "./decide.ts";
-import { OPERATIONS, type Operation, type Problem, type Rule, type Subject } from "./types.ts";
+import { type Criteria, OPERATIONS, type Operation, type Problem, type Rule, type Subject } from "./types.ts";
 
-const KEYS = ["name", "action", "who", "what", "service"] as const;
-const MAX_UID = 0xfffffffe; // (uid_t) -1 means nobody
+const WHO = ["uid", "gid", "user", "exe", "unit", "cgroup", "engine", "app", "instance"] as const;
+const KEYS = ["name", ...WHO, "action", "service", "fd"] as const;
+const GLOBS = ["exe", "unit", "cgroup", "engine", "app", "instance", "service", "fd"] as const;
+const MAX_ID = 0xfffffffe; // (uid_t) -1 means nobody
+const MAX_GLOB = 256;
 const RULE_NAME = /^[A-Za-z0-9._-]{1,64}$/;
 
-export type ParsedRules = { readonly rules: readonly Rule[]; readonly problems: readonly Problem[] };
+export const EFFECTS = ["allow", "deny"] as const;
+export type Effect = (typeof EFFECTS)[number];
 
-/** @param value  what the document has under "rule" */
-export function parseRules(value: unknown): ParsedRules {
+/** A rule whose `where` is still empty: who reads the file knows the line of `path`. */
+export type ParsedRule = { readonly rule: Rule; readonly path: Problem["path"] };
+export type ParsedRules = { readonly rules: readonly ParsedRule[]; readonly problems: readonly Problem[] };
+
+/** The uid of a user name, undefined when there is no such user. */
+export type UserLookup = (name: string) => number | undefined;
+
+/** @param value  what the document has under `effect` */
+export function parseRules(effect: Effect, value: unknown, lookup: UserLookup): ParsedRules {
   if (!Array.isArray(value)) {
-    return { rules: [], problems: [{ path: ["rule"], message: "rule is not a list of tables: write [[rule]]" }] };
+    const message = `${effect} is not a list of tables: write [[${effect}]]`;
+    return { rules: [], problems: [{ path: [effect], message }] };
   }
   const problems: Problem[] = [];
-  const rules: Rule[] = [];
+  const rules: ParsedRule[] = [];
   for (const [index, table] of value.entries()) {
-    const rule = parseRule(table, index, problems);
+    const rule = new RuleParser(effect, index, lookup, problems).parse(table);
     if (rule === undefined) continue;
-    if (rules.some(({ name }) => name === rule.name)) {
-      problems.push({ path: ["rule", index, "name"], message: `rule "${rule.name}": another rule has this name` });
+    if (rules.some((other) => other.rule.name === rule.name)) {
+      problems.push({ path: [effect, index, "name"], message: `rule "${rule.name}": another rule has this name` });
     }
-    rules.push(rule);
+    rules.push({ rule, path: [effect, index] });
   }
   return { rules, problems };
 }
 
-function parseRule(table: unknown, index: number, problems: Problem[]): Rule | undefined {
-  if (!isTable(table)) {
-    problems.push({ path: ["rule", index], message: `rule ${index + 1} is not a table: write [[rule]]` });
-    return undefined;
+class RuleParser {
+  readonly #effect: Effect;
+  readonly #index: number;
+  readonly #lookup: UserLookup;
+  readonly #problems: Problem[];
+  #label: string;
+
+  constructor(effect: Effect, index: number, lookup: UserLookup, problems: Problem[]) {
+    this.#effect = effect;
+    this.#index = index;
+    this.#lookup = lookup;
+    this.#problems = problems;
+    this.#label = `[[${effect}]] ${index + 1}`;
   }
-  const before = problems.length;
-  const label = typeof table["name"] === "string" ? `rule "${table["name"]}"` : `rule ${index + 1}`;
-  const report = (key: string, message: string): void => {
-    problems.push({ path: ["rule", index, key], message: `${label}: ${message}` });
-  };
-  for (const key of Object.keys(table)) {
-    if (!KEYS.some((known) => known === key)) report(key, `unknown key "${key}"${suggest(key, KEYS)}`);
+
+  parse(table: unknown): Rule | undefined {
+    if (!isTable(table)) {
+      this.#problems.push({ path: [this.#effect, this.#index], message: `${this.#label} is not a table` });
+      return undefined;
+    }
+    const before = this.#problems.length;
+    if (typeof table["name"] === "string") this.#label = `rule "${table["name"]}"`;
+    for (const key of Object.keys(table)) {
+      if (!KEYS.some((known) => known === key)) this.#report(key, `unknown key "${key}"${suggest(key, KEYS)}`);
+    }
+    const rule: Rule = {
+      name: this.#name(table["name"]),
+      effect: this.#effect,
+      where: "",
+      criteria: this.#criteria(table),
+    };
+    this.#checkWhole(table);
+    return this.#problems.length === before ? rule : undefined;
   }
-  const rule: Rule = {
-    name: parseName(table["name"], report),
-    action: parseAction(table["action"], report),
-    who: parseWho(table["who"], report),
-    what: parseWhat(table["what"], report),
-    service: parseService(table["service"], report),
-  };
-  return problems.length === before ? rule : undefined;
+
+  #report(key: string, message: string): undefined {
+    this.#problems.push({ path: [this.#effect, this.#index, key], message: `${this.#label}: ${message}` });
+  }
+
+  /** What opens a door says for whom and to what; a [[deny]] without either is for everybody and everything. */
+  #checkWhole(table: Table): void {
+    if (this.#effect === "deny") return;
+    if (!WHO.some((key) => key in table)) {
+      this.#report("uid", `nobody is named: uid = "any" is everybody; ${WHO.slice(1).join(", ")} say more`);
+    }
+    if (!("action" in table)) this.#report("action", `action is missing: a list of ${wanted()} is wanted`);
+  }
+
+  #name(value: unknown): string {
+    if (value === undefined) return `${this.#effect}#${this.#index + 1}`; // no name that is written can have a #
+    if (typeof value === "string" && RULE_NAME.test(value) && value !== DEFAULT_DENY) return value;
+    const why =
+      value === DEFAULT_DENY ? "it stands for the refusal without a rule" : "1 to 64 of A-Z a-z 0-9 . _ - are wanted";
+    this.#report("name", `name is ${show(value)}: ${why}`);
+    return "";
+  }
+
+  #criteria(table: Table): Criteria {
+    const uid = [...(this.#list(table, "uid", isSubject, SUBJECTS) ?? []), ...this.#users(table)];
+    const gid = this.#list(table, "gid", isId, "a group id or a list of these");
+    const action = this.#list(table, "action", isOperation, `a list of ${wanted()}`);
+    const globs = GLOBS.flatMap((key) => {
+      const list = this.#list(table, key, isGlob, `a glob of 1 to ${MAX_GLOB} characters or a list of these`);
+      return list === undefined ? [] : [[key, list] as const];
+    });
+    return {
+      ...(uid.length > 0 ? { uid } : {}),
+      ...(gid === undefined ? {} : { gid }),
+      ...(action === undefined ? {} : { action }),
+      ...Object.fromEntries(globs),
+    };
+  }
+
+  #users(table: Table): number[] {
+    const names = this.#list(table, "user", isGlob, "a user name or a list of these") ?? [];
+    return names.flatMap((name) => this.#lookup(name) ?? this.#report("user", `user "${name}" does not exist`) ?? []);
+  }
+
+  #list<T>(table: Table, key: string, isGood: (item: unknown) => item is T, what: string): readonly T[] | undefined {
+    if (!Object.hasOwn(table, key)) return undefined;
+    const value = table[key];
+    const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+    if (list.length > 0 && list.every(isGood)) return list;
+    const wrong = list.find((item) => !isGood(item));
+    const hint = key === "action" && typeof wrong === "string" ? suggest(wrong, OPERATIONS) : "";
+    return this.#report(key, `${key} is ${show(value)}: ${what} is wanted${hint}`);
+  }
 }
 
-type Report = (key: string, message: string) => void;
+type Table = Readonly<Record<string, unknown>>;
 
-function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
+const SUBJECTS = '"owner", "same", "any", a user id or a list of these';
+
+function wanted(): string {
+  return `"${OPERATIONS.join('", "')}"`;
+}
+
+function isTable(value: unknown): value is Table {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
@@ -62,47 +147,18 @@ function show(value: unknown): string {
     : (JSON.stringify(value, (_, part) => (typeof part === "bigint" ? String(part) : part)) ?? "?");
 }
 
-function parseName(value: unknown, report: Report): string {
-  if (typeof value === "string" && RULE_NAME.test(value) && value !== DEFAULT_DENY) return value;
-  const why =
-    value === DEFAULT_DENY ? "it stands for the refusal without a rule" : "1 to 64 of A-Z a-z 0-9 . _ - are wanted";
-  report("name", `name is ${show(value)}: ${why}`);
-  return "";
-}
-
-function parseAction(value: unknown, report: Report): Rule["action"] {
-  if (value === "allow" || value === "deny") return value;
-  report("action", `action is ${show(value)}: "allow" or "deny" is wanted`);
-  return "deny";
-}
-
-function parseWho(value: unknown, report: Report): readonly Subject[] {
-  const list = Array.isArray(value) ? value : [value];
-  if (list.length > 0 && list.every(isSubject)) return list;
-  report("who", `who is ${show(value)}: "owner", "any", a user id or a list of these is wanted`);
-  return [];
+function isId(value: unknown): value is number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= MAX_ID;
 }
 
 function isSubject(value: unknown): value is Subject {
-  if (value === "owner" || value === "any") return true;
-  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= MAX_UID;
-}
-
-function parseWhat(value: unknown, report: Report): readonly Operation[] {
-  if (Array.isArray(value) && value.length > 0 && value.every(isOperation)) return value;
-  const wrong = Array.isArray(value) ? value.find((item) => !isOperation(item)) : undefined;
-  const hint = typeof wrong === "string" ? suggest(wrong, OPERATIONS) : "";
-  report("what", `what is ${show(value)}: a list of "${OPERATIONS.join('", "')}" is wanted${hint}`);
-  return [];
+  return value === "owner" || value === "same" || value === "any" || isId(value);
 }
 
 function isOperation(value: unknown): value is Operation {
   return OPERATIONS.some((operation) => operation === value);
 }
 
-function parseService(value: unknown, report: Report): string {
-  if (value === undefined) return "*";
-  if (typeof value === "string" && value.length >= 1 && value.length <= 128) return value;
-  report("service", `service is ${show(value)}: a glob of 1 to 128 characters is wanted`);
-  return "";
+function isGlob(value: unknown): value is string {
+  return typeof value === "string" && value.length >= 1 && value.length <= MAX_GLOB;
 }

@@ -1,29 +1,77 @@
 /** Who may do what. Values only; decide.ts judges, whoever asked acts. */
 
-export const OPERATIONS = ["connect", "listen", "dial", "register", "resolve", "list"] as const;
+export const OPERATIONS = [
+  "connect",
+  "listen",
+  "dial",
+  "register",
+  "resolve",
+  "list",
+  "offer",
+  "take",
+  "delegate",
+  "context",
+] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
-/** "owner" is the user the broker runs as, and root; "any" is everybody; a number is a uid. */
-export type Subject = "owner" | "any" | number;
+/** "owner" is the user the broker runs as, and root, outside of contexts; "same" is the user who offers what is asked
+ *  for; "any" is everybody; a number is a uid. */
+export type Subject = "owner" | "same" | "any" | number;
+
+/** What a rule speaks of, keyed as in the file. A key that is missing is no condition; the values of one are
+ *  alternatives; texts are globs (* any characters, ? one). */
+export type Criteria = {
+  readonly uid?: readonly Subject[];
+  readonly gid?: readonly number[];
+  readonly exe?: readonly string[];
+  readonly unit?: readonly string[];
+  readonly cgroup?: readonly string[];
+  readonly engine?: readonly string[];
+  readonly app?: readonly string[];
+  readonly instance?: readonly string[];
+  readonly action?: readonly Operation[];
+  readonly service?: readonly string[];
+  readonly fd?: readonly string[];
+};
 
 export type Rule = {
   readonly name: string;
-  readonly action: "allow" | "deny";
-  readonly who: readonly Subject[];
-  readonly what: readonly Operation[];
-  /** Glob over the name of the service or listener: * any characters, ? one. connect and list name none: "". */
-  readonly service: string;
+  readonly effect: "allow" | "deny";
+  /** "file:line", or "built in". */
+  readonly where: string;
+  readonly criteria: Criteria;
 };
 
-/** The asking process, as the kernel knows it. */
-export type Peer = { readonly uid: number; readonly brokerUid: number };
+/** The identity of a context: what made it, for what, and which one of several. */
+export type ContextIdentity = { readonly engine: string; readonly app: string; readonly instance: string };
 
-export type Request = { readonly what: Operation; readonly service: string };
+/** The asking process, as the kernel knows it; "" is what it would not tell. */
+export type Peer = {
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups. */
+  readonly groups: readonly number[];
+  readonly exe: string;
+  readonly cgroup: string;
+  /** Undefined for who came through the broker's own socket. */
+  readonly context: ContextIdentity | undefined;
+  readonly brokerUid: number;
+};
+
+export type Request = {
+  readonly what: Operation;
+  /** "" where none is named. */
+  readonly service: string;
+  /** Types of the descriptors that are to change hands. */
+  readonly fds?: readonly string[];
+  /** Who offers what is asked for. */
+  readonly target?: { readonly uid: number; readonly context: ContextIdentity | undefined };
+};
 
 /** `reason` reads on from "Cannot …: ". */
 export type Decision =
-  | { readonly kind: "allow"; readonly rule: string }
-  | { readonly kind: "deny"; readonly rule: string; readonly reason: string };
+  | { readonly kind: "allow"; readonly rule: string; readonly where: string }
+  | { readonly kind: "deny"; readonly rule: string; readonly where: string; readonly reason: string };
 
 /** What is wrong with a value, and where in its document. */
 export type Problem = { readonly path: readonly (string | number)[]; readonly message: string };

@@ -26,6 +26,11 @@ export class Notifier {
     return this.send({ STATUS: status });
   }
 
+  /** To be followed by ready(). */
+  reloading(): boolean {
+    return this.send({ RELOADING: "1" });
+  }
+
   stopping(): boolean {
     return this.send({ STOPPING: "1" });
   }

@@ -1,15 +1,25 @@
 /** Who is at the other end of a Unix socket, as the kernel knows it. Nothing here is what the peer says of itself. */
 import { readFileSync, readlinkSync } from "node:fs";
-import { type BorrowedFd, constants, type OwnedFd, peerCredentials, peerPidfd, poll } from "../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  constants,
+  type OwnedFd,
+  peerCredentials,
+  peerGroups,
+  peerPidfd,
+  poll,
+} from "../../ffi/mod.ts";
 
 export type PeerIdentity = {
   /** 0 for a process outside our pid namespace. */
   readonly pid: number;
   readonly uid: number;
   readonly gid: number;
+  /** Supplementary groups. */
+  readonly groups: readonly number[];
   /** Readable when the process ends; the caller's to close. Null before Linux 6.5, or when the process is gone. */
   readonly pidfd: OwnedFd | null;
-  /** Path of its executable, "" when we may not see it (another user's) or it is gone. For people, not for policy. */
+  /** Path of its executable, "" when we may not see it (another user's) or it is gone. */
   readonly exe: string;
   /** Its cgroup (v2), such as "/user.slice/…"; "" when unknown. */
   readonly cgroup: string;
@@ -23,7 +33,8 @@ export function peerIdentity(fd: BorrowedFd): PeerIdentity {
   const cgroup = readCgroup(pid);
   // The number may have been reused while we read: what /proc said then is somebody else's.
   const isKnown = pidfd === null || isAlive(pidfd);
-  return { pid, uid, gid, pidfd, exe: isKnown ? exe : "", cgroup: isKnown ? cgroup : "" };
+  const groups = peerGroups(fd);
+  return { pid, uid, gid, groups, pidfd, exe: isKnown ? exe : "", cgroup: isKnown ? cgroup : "" };
 }
 
 function isAlive(pidfd: BorrowedFd): boolean {
@@ -45,5 +56,21 @@ function readCgroup(pid: number): string {
     return lines.find((line) => line.startsWith("0::"))?.slice(3) ?? "";
   } catch {
     return "";
+  }
+}
+
+/** A process as it is now, for questions about it; undefined when there is none that we may see. Never for decisions:
+ *  the number may be another process's by the time they are made. */
+export function processIdentity(pid: number): Omit<PeerIdentity, "pidfd"> | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    const numbers = (key: string): number[] => {
+      const line = status.split("\n").find((each) => each.startsWith(`${key}:`)) ?? "";
+      return (line.split(":")[1] ?? "").trim().split(/\s+/).filter(Boolean).map(Number);
+    };
+    const [uid, gid] = [numbers("Uid")[1] ?? 0, numbers("Gid")[1] ?? 0]; // effective ones, as SO_PEERCRED tells
+    return { pid, uid, gid, groups: numbers("Groups"), exe: executableOf(pid), cgroup: readCgroup(pid) };
+  } catch {
+    return undefined;
   }
 }

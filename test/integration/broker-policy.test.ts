@@ -51,13 +51,13 @@ const cases: readonly (readonly [name: string, config: string, expected: RegExp]
   ["is refused by default", "", /no rule allows user 65534 to connect/],
   [
     "gets as far as the rules allow, and hears which rule stopped it",
-    '[[rule]]\nname = "guests"\naction = "allow"\nwho = [65534]\nwhat = ["connect", "list"]\n',
+    '[[allow]]\nname = "guests"\nuid = [65534]\naction = ["connect", "list"]\n',
     /Cannot dial "guarded": no rule allows user 65534 to dial it/,
   ],
   [
-    "is stopped by the first rule that matches",
-    '[[rule]]\nname = "secret"\naction = "deny"\nwho = ["any"]\nwhat = ["dial"]\nservice = "guard*"\n\n[[rule]]\nname = "all"\naction = "allow"\nwho = ["any"]\nwhat = ["connect", "dial"]\n',
-    /rule "secret"/,
+    "is stopped by a [[deny]], which is named with its file and line",
+    '[[allow]]\nname = "all"\nuid = "any"\naction = ["connect", "dial"]\n\n[[deny]]\nname = "secret"\naction = ["dial"]\nservice = "guard*"\n',
+    /Cannot dial "guarded": user 65534 may not dial it \(rule "secret" at .*shmlink\.toml:6\)/,
   ],
 ];
 

@@ -20,7 +20,8 @@ export const command: Command = makeCommand({
 configuration. Normally nobody has to: every other command starts one, and systemd does after "shmlink
 install". Sockets named "shmlink" that a service manager passes on (LISTEN_FDS) are taken; otherwise
 the socket is $SHMLINK_SOCKET, else $XDG_RUNTIME_DIR/shmlink/broker.sock, else /run/shmlink/broker.sock
-for root or /tmp/shmlink-UID/broker.sock. READY, STOPPING and WATCHDOG are told to $NOTIFY_SOCKET.`,
+for root or /tmp/shmlink-UID/broker.sock. READY, STOPPING and WATCHDOG are told to $NOTIFY_SOCKET.
+SIGHUP reads the configuration again; nobody is disconnected, and a broken file changes nothing.`,
   args: {
     socket: { type: "string", valueHint: "PATH", description: "make this socket; not with inherited ones" },
     "idle-ms": { type: "string", valueHint: "MS", description: "end after so long without a connection; 0 for never" },
@@ -35,7 +36,8 @@ for root or /tmp/shmlink-UID/broker.sock. READY, STOPPING and WATCHDOG are told 
   ],
   run: ({ socket, "idle-ms": idleMs, config: configPath }, { verbose }) => {
     const env = process.env;
-    const { config, sources } = loadConfig({ env, ...(configPath === undefined ? {} : { path: configPath }) });
+    const where = { env, ...(configPath === undefined ? {} : { path: configPath }) };
+    const { config, sources } = loadConfig(where);
     const effective = withIdleMs(config, idleMs);
     const isTerminal = process.stderr.isTTY === true;
     const logger = createLogger({ level: verbose ? "debug" : effective.broker.logLevel, env, isTerminal });
@@ -43,7 +45,8 @@ for root or /tmp/shmlink-UID/broker.sock. READY, STOPPING and WATCHDOG are told 
     const { listeners, paths, inherited } = takeSockets(socket);
     logger.debug(sources.length === 0 ? "Configuration: built in" : `Configuration: ${sources.join(", ")}`);
     logger.info(`Serving ${paths.join(", ")}`);
-    const signal = runBroker({ listeners, config: effective, logger, env });
+    const reload = (): ShmlinkConfig => withIdleMs(loadConfig(where).config, idleMs);
+    const signal = runBroker({ listeners, config: effective, reload, logger, env });
     // A service manager keeps its sockets, and asking them whether they live would start us again.
     if (!inherited || !notified) for (const path of paths) removeSocket(path);
     logger.info(signal === undefined ? "Stopped: nobody was connected" : `Stopped by signal ${signal}`);

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { checkConfig, loadConfig } from "../../../lib/config/load.ts";
-import { builtInConfig, SCHEMA } from "../../../lib/config/schema.ts";
+import { builtInConfig, SCHEMA, type ShmlinkConfig } from "../../../lib/config/schema.ts";
 import { ConfigError } from "../../../lib/errors.ts";
 
 const root = mkdtempSync(join(tmpdir(), "shmlink-config-"));
@@ -31,7 +31,12 @@ const REPOSITORY = join(import.meta.dir, "../../..");
 test("the file that is delivered says exactly what is built in, key by key", () => {
   const path = join(REPOSITORY, "config/shmlink.toml");
   const { config, sources } = loadConfig({ env: {}, path });
-  expect(config).toEqual(builtInConfig);
+  const rules = config.rules.map((rule) => ({ ...rule, where: "built in" }));
+  expect<ShmlinkConfig>({ ...config, rules }).toEqual(builtInConfig);
+  expect(config.rules.map(({ where }) => where.replace(REPOSITORY, ""))).toEqual([
+    "/config/policy.d/00-default.toml:5",
+    "/config/policy.d/00-default.toml:12",
+  ]);
   expect(sources).toEqual([path, join(REPOSITORY, "config/policy.d/00-default.toml")]);
   const document = Bun.TOML.parse(readFileSync(path, "utf8")) as Record<string, object>;
   for (const [section, fields] of Object.entries(SCHEMA)) {
@@ -124,13 +129,17 @@ test("a choice, a section that is no table, and names of Object.prototype are re
 
 test("problems in rules have the line of their key, in the right one of several", () => {
   const rule = (name: string, action: string): string =>
-    `[[rule]]\nname = "${name}"\naction = "${action}"\nwho = [\n  "any", # who =\n]\nwhat = ["dial"]\n`;
-  expect(problems(rule("a", "allow") + rule("b", "alow"))).toEqual([
-    '10:1: rule "b": action is "alow": "allow" or "deny" is wanted',
+    `[[allow]]\nname = "${name}"\naction = "${action}"\nuid = [\n  "any", # uid =\n]\nservice = ["x"]\n`;
+  expect(problems(rule("a", "dial") + rule("b", "dail"))).toEqual([
+    expect.stringMatching(/^10:1: rule "b": action is "dail"/),
   ]);
-  expect(problems(rule("a", "allow") + rule("a", "allow"))).toEqual(['9:1: rule "a": another rule has this name']);
-  expect(problems('[[rule]]\nname = "a"\n')).toHaveLength(3);
-  expect(problems('rule = [{ name = "a", action = "no", who = "any", what = ["dial"] }]')[0]).toStartWith("1:1: ");
+  expect(problems(rule("a", "dial") + rule("a", "dial"))).toEqual(['9:1: rule "a": another rule has this name']);
+  expect(problems(`${rule("a", "dial")}[[deny]]\nname = "a"\n`)).toEqual([expect.stringMatching(/^9:1: rule "a": /)]);
+  expect(problems('[[allow]]\nname = "a"\n')).toHaveLength(2);
+  expect(problems('allow = [{ name = "a", action = "no", uid = "any" }]')[0]).toStartWith("1:1: ");
+  expect(problems('[[allow]]\nuser = "nobody-of-this-name"\naction = "dial"\n')).toEqual([
+    '2:1: [[allow]] 1: user "nobody-of-this-name" does not exist',
+  ]);
 });
 
 test("a default capacity above the largest is reported at the key that the file has", () => {
@@ -139,8 +148,8 @@ test("a default capacity above the largest is reported at the key that the file 
   ]);
 });
 
-test("policy.d is read in the order of names, and the built-in rule comes last", () => {
-  const rule = (name: string): string => `[[rule]]\nname = "${name}"\naction = "deny"\nwho = 5\nwhat = ["dial"]\n`;
+test("policy.d is read in the order of names, and the built-in rules come last", () => {
+  const rule = (name: string): string => `[[deny]]\nname = "${name}"\nuid = 5\naction = "dial"\n`;
   const directory = write({
     "shmlink.toml": rule("first"),
     "policy.d/20-c.toml": rule("third"),
@@ -149,21 +158,21 @@ test("policy.d is read in the order of names, and the built-in rule comes last",
     "policy.d/.hidden.toml": "not toml =",
   });
   const { config, sources } = loadConfig({ env: {}, path: join(directory, "shmlink.toml") });
-  expect(config.rules.map(({ name }) => name)).toEqual(["first", "second", "third", "owner"]);
+  expect(config.rules.map(({ name }) => name)).toEqual(["first", "second", "third", "owner", "owner-fds"]);
   expect(sources).toHaveLength(3);
 });
 
 test("a rule named owner replaces the built-in one; policy.d may hold nothing but rules, and no name twice", () => {
-  const rule = (name: string): string => `[[rule]]\nname = "${name}"\naction = "deny"\nwho = "any"\nwhat = ["dial"]\n`;
+  const rule = (name: string): string => `[[deny]]\nname = "${name}"\nuid = "any"\naction = ["dial"]\n`;
   const directory = write({
     "shmlink.toml": rule("owner"),
     "policy.d/a.toml": `[broker]\nidleMs = 1\n`,
     "policy.d/b.toml": rule("owner"),
   });
   const checked = checkConfig({ env: {}, path: join(directory, "shmlink.toml") });
-  expect(checked.config.rules.every(({ action }) => action === "deny")).toBe(true);
+  expect(checked.config.rules.every(({ effect, name }) => effect === "deny" || name === "owner-fds")).toBe(true);
   expect(checked.problems.map(({ message }) => message)).toEqual([
-    `${directory}/policy.d/a.toml:1:1: Key "broker" does not belong here: only [[rule]] may stand in policy.d`,
+    `${directory}/policy.d/a.toml:1:1: Key "broker" does not belong here: only [[allow]] and [[deny]] may stand in policy.d`,
     `${directory}/policy.d/b.toml:2:1: rule "owner": "${directory}/shmlink.toml" has one of this name`,
   ]);
 });

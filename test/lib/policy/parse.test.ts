@@ -1,42 +1,66 @@
 import { expect, test } from "bun:test";
 import { parseRules } from "../../../lib/policy/parse.ts";
 
-const GOOD = { name: "r", action: "allow", who: ["owner", 1000], what: ["dial"], service: "a*" };
+const GOOD = { name: "r", uid: ["owner", 1000], action: ["dial"], service: "a*" };
+const USERS: Readonly<Record<string, number>> = { alice: 1000 };
 
-function complaints(table: object): string[] {
-  return parseRules([table]).problems.map(({ path, message }) => `${path.join(".")}: ${message}`);
+function parse(...tables: unknown[]) {
+  return parseRules("allow", tables, (name) => USERS[name]);
 }
 
-test("a whole rule is taken as it is, without a service it is for all", () => {
-  expect(parseRules([GOOD])).toEqual({ rules: [GOOD as never], problems: [] });
-  const { service: _, ...rest } = GOOD;
-  expect(parseRules([{ ...rest, who: "any" }]).rules[0]).toMatchObject({ service: "*", who: ["any"] });
+function complaints(table: object): string[] {
+  return parse(table).problems.map(({ path, message }) => `${path.join(".")}: ${message}`);
+}
+
+test("a whole rule is taken as it is; one value stands for a list of one", () => {
+  const [parsed] = parse(GOOD).rules;
+  expect(parsed?.rule).toEqual({
+    name: "r",
+    effect: "allow",
+    where: "",
+    criteria: { uid: ["owner", 1000], action: ["dial"], service: ["a*"] },
+  });
+  expect(parsed?.path).toEqual(["allow", 0]);
+  const all = { user: "alice", gid: 5, exe: "/usr/*", unit: "a.service", cgroup: "/x/*", engine: "podman", app: "*" };
+  expect(parse({ ...all, instance: ["1", "2"], action: "offer", fd: "tcp" }).rules[0]?.rule.criteria).toEqual({
+    uid: [1000],
+    gid: [5],
+    exe: ["/usr/*"],
+    unit: ["a.service"],
+    cgroup: ["/x/*"],
+    engine: ["podman"],
+    app: ["*"],
+    instance: ["1", "2"],
+    action: ["offer"],
+    fd: ["tcp"],
+  });
 });
 
 test("a wrong value is reported with the rule and the key", () => {
-  expect(complaints({ ...GOOD, action: "alow" })).toEqual([
-    'rule.0.action: rule "r": action is "alow": "allow" or "deny" is wanted',
-  ]);
-  expect(complaints({ ...GOOD, who: ["owners"] })[0]).toContain('rule.0.who: rule "r": who is ["owners"]');
-  expect(complaints({ ...GOOD, who: [] })[0]).toContain("who is []");
-  expect(complaints({ ...GOOD, who: -1 })[0]).toContain("who is -1");
-  expect(complaints({ ...GOOD, what: ["dail"] })[0]).toEndWith('is wanted: did you mean "dial"?');
-  expect(complaints({ ...GOOD, what: "dial" })[0]).toContain('what is "dial": a list of');
+  expect(complaints({ ...GOOD, action: ["dail"] })[0]).toEndWith('is wanted: did you mean "dial"?');
+  expect(complaints({ ...GOOD, uid: ["owners"] })[0]).toContain('allow.0.uid: rule "r": uid is ["owners"]');
+  expect(complaints({ ...GOOD, uid: [] })[0]).toContain("uid is []");
+  expect(complaints({ ...GOOD, uid: -1 })[0]).toContain("uid is -1");
+  expect(complaints({ ...GOOD, gid: "wheel" })[0]).toContain('gid is "wheel"');
+  expect(complaints({ ...GOOD, user: "bob" })[0]).toContain('user "bob" does not exist');
   expect(complaints({ ...GOOD, service: 3 })[0]).toContain("service is 3");
   expect(complaints({ ...GOOD, srevice: "x" })).toEqual([
-    'rule.0.srevice: rule "r": unknown key "srevice": did you mean "service"?',
+    'allow.0.srevice: rule "r": unknown key "srevice": did you mean "service"?',
   ]);
 });
 
-test("a rule without a name is reported by its number, with everything that it lacks", () => {
-  const messages = complaints({});
-  expect(messages.length).toBe(4);
-  expect(messages[0]).toBe("rule.0.name: rule 1: name is missing: 1 to 64 of A-Z a-z 0-9 . _ - are wanted");
+test("an [[allow]] says for whom and to what; a [[deny]] without either is for all", () => {
+  expect(complaints({}).map((text) => text.split(":")[0])).toEqual(["allow.0.uid", "allow.0.action"]);
+  expect(parseRules("deny", [{}], () => undefined)).toEqual({
+    rules: [{ rule: { name: "deny#1", effect: "deny", where: "", criteria: {} }, path: ["deny", 0] }],
+    problems: [],
+  });
 });
 
 test("two rules of one name, the reserved name, and what is no list of tables are refused", () => {
-  expect(parseRules([GOOD, GOOD]).problems[0]?.path).toEqual(["rule", 1, "name"]);
+  expect(parse(GOOD, GOOD).problems[0]?.path).toEqual(["allow", 1, "name"]);
   expect(complaints({ ...GOOD, name: "default" })[0]).toContain("stands for the refusal");
-  expect(parseRules("x").problems[0]?.message).toContain("[[rule]]");
-  expect(parseRules([3]).problems[0]?.message).toContain("rule 1 is not a table");
+  expect(complaints({ ...GOOD, name: "a b" })[0]).toContain('name is "a b"');
+  expect(parseRules("deny", "x", () => undefined).problems[0]?.message).toContain("[[deny]]");
+  expect(parse(3).problems[0]?.message).toContain("[[allow]] 1 is not a table");
 });

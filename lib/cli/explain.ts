@@ -1,0 +1,101 @@
+/** What `shmlink config explain` is asked: words of a command line → peer and request, and the answer as text. */
+import type { ShmlinkConfig } from "../config/schema.ts";
+import { findUser } from "../config/users.ts";
+import { decide, type Explanation, explain } from "../policy/decide.ts";
+import { type ContextIdentity, OPERATIONS, type Operation, type Peer, type Request } from "../policy/types.ts";
+import { processIdentity } from "../transport/peer.ts";
+import { suggest } from "../util/suggest.ts";
+import { UsageError } from "./usage-error.ts";
+
+const PEER_KEYS = ["pid", "uid", "user", "gid", "exe", "unit", "cgroup", "engine", "app", "instance"] as const;
+
+export type Question = {
+  readonly peer: string | undefined;
+  readonly action: string | undefined;
+  readonly service: string | undefined;
+  readonly fd: string | undefined;
+  readonly owner: string | undefined;
+};
+
+export type Answer = {
+  readonly decision: ReturnType<typeof decide>;
+  readonly peer: Peer;
+  readonly request: Request;
+  readonly considered: readonly {
+    readonly rule: string;
+    readonly effect: string;
+    readonly where: string;
+    readonly mismatch: string | null;
+  }[];
+};
+
+/** @throws UsageError */
+export function answer(config: ShmlinkConfig, question: Question, brokerUid: number): Answer {
+  const peer = parsePeer(question.peer ?? "", brokerUid);
+  const request: Request = {
+    what: parseAction(question.action),
+    service: question.service ?? "",
+    ...(question.fd === undefined ? {} : { fds: question.fd.split(",") }),
+    target: { uid: question.owner === undefined ? brokerUid : parseId(question.owner, "--owner"), context: undefined },
+  };
+  const considered = explain(config.rules, peer, request).map(({ rule, mismatch }: Explanation) => {
+    const { name, effect, where } = rule;
+    return { rule: name, effect, where, mismatch: mismatch ?? null };
+  });
+  return { decision: decide(config.rules, peer, request), peer, request, considered };
+}
+
+export function renderAnswer({ decision, considered }: Answer): string {
+  const verdict = decision.kind === "allow" ? "allowed" : `refused: ${decision.reason}`;
+  const lines = considered.map(({ rule, effect, where, mismatch }) => {
+    const why = mismatch === null ? "fits" : `does not fit: ${mismatch}`;
+    return `  ${effect} "${rule}" (${where}): ${why}`;
+  });
+  return `${verdict} (rule "${decision.rule}", ${decision.where})\n${lines.join("\n")}\n`;
+}
+
+function parseAction(text: string | undefined): Operation {
+  const found = OPERATIONS.find((operation) => operation === text);
+  if (found !== undefined) return found;
+  const hint = text === undefined ? "" : suggest(text, OPERATIONS);
+  throw new UsageError(`Invalid --action "${text ?? ""}": one of ${OPERATIONS.join(", ")} is wanted${hint}`);
+}
+
+/** "uid=1001,exe=/usr/bin/x", "pid=1234" for a process that runs; what is left out is unknown, the uid the broker's. */
+function parsePeer(text: string, brokerUid: number): Peer {
+  const fields = new Map(text === "" ? [] : text.split(",").map(parseField));
+  const pid = fields.get("pid");
+  const base = pid === undefined ? undefined : processIdentity(parseId(pid, "pid"));
+  if (pid !== undefined && base === undefined)
+    throw new UsageError(`Invalid --peer "${text}": no process ${pid} that we may see`);
+  const user = fields.get("user");
+  const uid = user === undefined ? fields.get("uid") : String(findUser(user) ?? "");
+  if (uid === "") throw new UsageError(`Invalid --peer "${text}": user "${user}" does not exist`);
+  const unit = fields.get("unit");
+  return {
+    uid: uid === undefined ? (base?.uid ?? brokerUid) : parseId(uid, "uid"),
+    gid: parseId(fields.get("gid") ?? String(base?.gid ?? 0), "gid"),
+    groups: base?.groups ?? [],
+    exe: fields.get("exe") ?? base?.exe ?? "",
+    cgroup: fields.get("cgroup") ?? (unit === undefined ? (base?.cgroup ?? "") : `/${unit}`),
+    context: parseContext(fields),
+    brokerUid,
+  };
+}
+
+function parseContext(fields: ReadonlyMap<string, string>): ContextIdentity | undefined {
+  const [engine, app, instance] = ["engine", "app", "instance"].map((key) => fields.get(key));
+  if (engine === undefined && app === undefined && instance === undefined) return undefined;
+  return { engine: engine ?? "", app: app ?? "", instance: instance ?? "" };
+}
+
+function parseField(field: string): [string, string] {
+  const [key = "", ...rest] = field.split("=");
+  if (rest.length > 0 && PEER_KEYS.some((known) => known === key)) return [key, rest.join("=")];
+  throw new UsageError(`Invalid --peer field "${field}": KEY=VALUE is wanted, KEY one of ${PEER_KEYS.join(", ")}`);
+}
+
+function parseId(text: string, what: string): number {
+  if (/^\d{1,10}$/.test(text)) return Number(text);
+  throw new UsageError(`Invalid ${what} "${text}": a number is wanted`);
+}
