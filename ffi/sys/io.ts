@@ -1,6 +1,19 @@
 /** read(2), write(2) and what else works on any descriptor. */
 import { calls } from "../calls.ts";
-import { AT_EMPTY_PATH, AT_FDCWD, F_GETFL, F_SETFL, O_CLOEXEC, O_NONBLOCK, STATX_BASIC_STATS } from "../constants.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  F_GETFL,
+  F_GETOWN_EX,
+  F_GETSIG,
+  F_SETFL,
+  F_SETOWN_EX,
+  F_SETSIG,
+  O_ASYNC,
+  O_CLOEXEC,
+  O_NONBLOCK,
+  STATX_BASIC_STATS,
+} from "../constants.ts";
 import { check, EAGAIN, retry, SyscallError } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever, cString } from "../memory.ts";
@@ -54,6 +67,17 @@ export function setNonBlocking(fd: BorrowedFd, on: boolean): void {
 /** fcntl(2) with a plain number, for the commands that have no function of their own. @returns its result */
 export function fcntl(fd: BorrowedFd, command: number, arg = 0): number {
   return check(calls.fcntl(fd.number, command, arg), "fcntl", `fd ${fd.number}`);
+}
+
+const OWNER = allocateForever(8); // struct f_owner_ex
+
+/** Whom `from` sends SIGIO and SIGURG, and which signal, for `to` as well (fcntl(2), F_SETOWN_EX and F_SETSIG). */
+export function copySignalOwner(from: BorrowedFd, to: BorrowedFd): void {
+  check(calls.fcntl(from.number, F_GETOWN_EX, OWNER.address), "fcntl F_GETOWN_EX");
+  if (OWNER.data.getInt32(4, true) !== 0) calls.fcntl(to.number, F_SETOWN_EX, OWNER.address); // EPERM, ESRCH: nobody
+  const signal = check(calls.fcntl(from.number, F_GETSIG, 0), "fcntl F_GETSIG");
+  if (signal !== 0) check(calls.fcntl(to.number, F_SETSIG, signal), "fcntl F_SETSIG");
+  if ((getStatusFlags(from) & O_ASYNC) !== 0) fcntl(to, F_SETFL, getStatusFlags(to) | O_ASYNC);
 }
 
 export function fchmod(fd: BorrowedFd, mode: number): void {

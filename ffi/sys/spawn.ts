@@ -52,7 +52,8 @@ function actionMemory(handler: number): NativeMemory {
   return memory;
 }
 
-type Step = { readonly call: SymbolName; readonly args: readonly number[] };
+/** One record of the table. */
+export type Step = { readonly call: SymbolName; readonly args: readonly number[] };
 
 export type SpawnOptions = {
   /** The executable file; PATH is not searched. */
@@ -172,6 +173,27 @@ function buildSteps(options: SpawnOptions, program: NativeMemory): Step[] {
   const args = [pathMemory.address, stringVector(options.argv), stringVector(options.env)];
   steps.push({ call: "execve", args });
   return steps;
+}
+
+const WALL = 0x40000000; // __WALL of waitid(2): a child whose end is no SIGCHLD
+const EXITED = 4; // WEXITED
+
+/**
+ * Runs system calls in a child that shares our memory and has a copy of our descriptors; returns when it has ended.
+ * @returns the first call that failed; undefined when none did
+ */
+export function runInCopiedTable(
+  steps: readonly Step[],
+): { readonly index: number; readonly errno: number } | undefined {
+  const all: Step[] = [...steps, { call: "exitGroup", args: [0] }];
+  writeTable(all);
+  check(calls.rtSigprocmask(SIG_BLOCK, fullMask.address, savedMask.address, 8), "rt_sigprocmask");
+  const pid = spawnTable()(table.address, all.length, CLONE_VM | CLONE_VFORK);
+  check(calls.rtSigprocmask(SIG_SETMASK, savedMask.address, 0, 8), "rt_sigprocmask");
+  check(pid, "clone");
+  calls.waitid(1, pid, 0, EXITED | WALL, 0); // P_PID
+  const index = steps.findIndex((_, at) => stepResult(at) < 0);
+  return index < 0 ? undefined : { index, errno: -stepResult(index) };
 }
 
 /**

@@ -23,7 +23,12 @@ const ENOSYS: Instruction = { op: "return", value: SECCOMP_RET_ERRNO | errno.ENO
 /** Options at SOL_SOCKET that a Unix socket answers differently from a TCP one. */
 const SOCKET_OPTIONS = [constants.SO_REUSEPORT, constants.SO_PROTOCOL, constants.SO_DOMAIN, constants.SO_ZEROCOPY];
 
-export function filterInstructions(machine: Machine): Instruction[] {
+export type FilterOptions = {
+  /** "allow": rings that only move data are fast; connections that a ring makes or accepts are not handed off. */
+  readonly ioUring: "refuse" | "allow";
+};
+
+export function filterInstructions(machine: Machine, { ioUring }: FilterOptions): Instruction[] {
   const { numbers } = machine;
   return [
     { op: "load", offset: ARCH },
@@ -39,7 +44,7 @@ export function filterInstructions(machine: Machine): Instruction[] {
     { op: "equal", value: numbers.setsockopt, yes: "option" },
     { op: "equal", value: numbers.getsockopt, yes: "option" },
     { op: "equal", value: numbers.sendto, yes: "sendto" },
-    { op: "equal", value: numbers.io_uring_setup, yes: "enosys" }, // a ring would accept and connect behind our back
+    ...refuseRings(machine, ioUring),
     ALLOW,
 
     { op: "label", name: "sendto" },
@@ -61,7 +66,7 @@ export function filterInstructions(machine: Machine): Instruction[] {
     { op: "label", name: "compat" },
     { op: "equal", value: machine.compat.auditArch, no: "enosys" }, // A is still the architecture
     { op: "load", offset: NR },
-    { op: "equal", value: numbers.io_uring_setup, yes: "enosys" }, // the same number on every machine
+    ...refuseRings(machine, ioUring), // the same number on every machine
     ...machine.compat.socketCalls.flatMap(([first, last], index) => askBetween(first, last, `after${index}`)),
     ALLOW,
 
@@ -70,6 +75,11 @@ export function filterInstructions(machine: Machine): Instruction[] {
     { op: "label", name: "enosys" },
     ENOSYS,
   ];
+}
+
+/** A ring would accept and connect behind our back. */
+function refuseRings({ numbers }: Machine, ioUring: FilterOptions["ioUring"]): Instruction[] {
+  return ioUring === "allow" ? [] : [{ op: "equal", value: numbers.io_uring_setup, yes: "enosys" }];
 }
 
 function refuseX32(bit: number): Instruction[] {
@@ -85,6 +95,6 @@ function askBetween(first: number, last: number, after: string): Instruction[] {
 }
 
 /** What spawn() installs. */
-export function filterProgram(machine: Machine): Uint8Array<ArrayBuffer> {
-  return assemble(filterInstructions(machine));
+export function filterProgram(machine: Machine, options: FilterOptions): Uint8Array<ArrayBuffer> {
+  return assemble(filterInstructions(machine, options));
 }

@@ -7,6 +7,7 @@ import {
   constants,
   errno,
   fchmod,
+  fstat,
   listen,
   type OwnedFd,
   SyscallError,
@@ -16,6 +17,7 @@ import {
 } from "../../ffi/mod.ts";
 import type { Logger } from "../log.ts";
 import type { Reactor, Registration as Watching } from "../transport/reactor.ts";
+import { borrowSocket, type Holder } from "./borrow.ts";
 import { Counters } from "./counters.ts";
 import { formatHost } from "./host.ts";
 import { WrappedListener } from "./listener.ts";
@@ -57,7 +59,16 @@ export type NewListener = {
   readonly pid: number;
 };
 
-type Entry = { readonly registration: Registration; readonly inode: bigint; watching: Watching | undefined };
+type Entry = {
+  readonly registration: Registration;
+  /** Of the socket file. */
+  readonly inode: bigint;
+  /** Of the socket itself, as in /proc/PID/fd. */
+  readonly socket: bigint;
+  watching: Watching | undefined;
+  /** Where it was put last. */
+  holder: Holder | undefined;
+};
 
 export class Listeners implements Disposable {
   readonly #options: ListenersOptions;
@@ -94,7 +105,13 @@ export class Listeners implements Disposable {
     stack.move();
     const { name, tcp, options } = request;
     const listener = new WrappedListener({ name, path, tcp, counters, options, token: this.#token });
-    this.#serve(listener, unix, { registration, inode, watching: undefined });
+    this.#serve(listener, unix, {
+      registration,
+      inode,
+      socket: fstat(unix).ino,
+      watching: undefined,
+      holder: undefined,
+    });
     return { listener, unix };
   }
 
@@ -160,6 +177,27 @@ export class Listeners implements Disposable {
     listener[Symbol.dispose]();
     this.#options.onClosed(listener);
     this.#options.logger.info(`Closed ${listener.label}`);
+  }
+
+  rememberHolder(listener: WrappedListener, process: number, number: number): void {
+    const entry = this.#entries.get(listener);
+    if (entry !== undefined) entry.holder = { process, number };
+  }
+
+  /** The Unix listener, from whoever has it. @returns undefined when nobody is found; the caller closes it soon */
+  borrowUnix(listener: WrappedListener): OwnedFd | undefined {
+    const entry = this.#entries.get(listener);
+    return entry && borrowSocket(entry.socket, entry.holder);
+  }
+
+  /** The listener of exactly that address, of this tree. */
+  findNamed({ domain, local }: ListenerName): WrappedListener | undefined {
+    const wanted = `${domain} ${formatHost(local.host)} ${local.port}`;
+    for (const listener of this.#entries.keys()) {
+      const { domain: known, local: at } = listener.name;
+      if (`${known} ${formatHost(at.host)} ${at.port}` === wanted) return listener;
+    }
+    return undefined;
   }
 
   /** The listener with that path, of this tree. */

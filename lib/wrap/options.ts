@@ -38,6 +38,7 @@ const TCP_ONLY: readonly Option[] = [
   ...[16, 23, 25, 26, 67].map((name): Option => [IPPROTO_IPV6, name]),
   [SOL_SOCKET, constants.SO_REUSEPORT],
   [SOL_SOCKET, constants.SO_ZEROCOPY],
+  [SOL_SOCKET, constants.SO_PROTOCOL], // multipath TCP
 ];
 
 /** What a Unix socket may have in flight. Its default of 208 KiB holds 278 one-byte writes, so that a program which

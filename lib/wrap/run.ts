@@ -17,7 +17,7 @@ import { FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Reactor } from "../transport/reactor.ts";
 import { type StartedProgram, startCommand } from "./command.ts";
-import { filterProgram } from "./filter.ts";
+import { type FilterOptions, filterProgram } from "./filter.ts";
 import { Program } from "./program.ts";
 import type { Registry } from "./registry.ts";
 import { forwardSignal, WATCHED_SIGNALS } from "./signals.ts";
@@ -38,6 +38,8 @@ export type WrapOptions = {
   /** Whether plain TCP clients still reach the program's ports. */
   readonly exposeTcp: boolean;
   readonly logger: Logger;
+  /** Whether programs may use io_uring; they find it missing otherwise. */
+  readonly ioUring?: FilterOptions["ioUring"] | undefined;
   /** RLIMIT_NOFILE for the program, where the runtime has changed its own. */
   readonly fileLimit?: FileLimit | undefined;
   /** Signals that the program is to find ignored, as under nohup(1). */
@@ -84,8 +86,9 @@ function sweep({ directory, logger }: WrapOptions): void {
   if (count > 0) logger.info(`Removed ${count} sockets of supervisors that were killed`);
 }
 
-function start({ argv, env, ignoredSignals, inheritedFds, fileLimit }: WrapOptions, machine: Machine): StartedProgram {
-  const program = filterProgram(machine);
+function start(options: WrapOptions, machine: Machine): StartedProgram {
+  const { argv, env, ignoredSignals, inheritedFds, fileLimit, ioUring = "refuse" } = options;
+  const program = filterProgram(machine, { ioUring });
   const strings = Array.isArray(env) ? env : Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const started = startCommand({
     argv,

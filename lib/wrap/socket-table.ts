@@ -15,6 +15,11 @@ export function optionKey(level: number, name: number): number {
   return level * 0x10000 + name;
 }
 
+/** What optionKey() was made of. */
+export function keyOption(key: number): readonly [level: number, name: number] {
+  return [Math.floor(key / 0x10000), key % 0x10000];
+}
+
 export type OptionValues = ReadonlyMap<number, Uint8Array>;
 
 export class SocketTable<Listener> {
@@ -51,6 +56,10 @@ export class SocketTable<Listener> {
 
   option(cookie: Cookie, key: number): Uint8Array | undefined {
     return this.#options.get(cookie)?.get(key);
+  }
+
+  options(cookie: Cookie): OptionValues {
+    return this.#options.get(cookie) ?? new Map<number, Uint8Array>();
   }
 
   /** A connection was swapped in and its connect() not yet answered: a signal in between makes the program ask again. */

@@ -1,5 +1,5 @@
 /**
- * Runs a program under wrap with a registry in files: `wrap-driver.ts FOLDER [--no-tcp] [--log] -- CMD …`.
+ * Runs a program under wrap with a registry in files: `wrap-driver.ts FOLDER [--no-tcp] [--log] [--io-uring] -- CMD …`.
  * FOLDER/sockets holds the sockets, FOLDER/registry the entries.
  */
 import "../../lib/util/disposable-stack.ts";
@@ -28,6 +28,7 @@ try {
     env: environment(),
     registry: new FileRegistry(join(folder, "registry")),
     directory: join(folder, "sockets"),
+    ioUring: flags.includes("--io-uring") ? "allow" : "refuse",
     exposeTcp: !flags.includes("--no-tcp"),
     logger: flags.includes("--log") ? LOUD : SILENT,
   });

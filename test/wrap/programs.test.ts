@@ -1,12 +1,12 @@
 /** Real, unmodified programs: reached by plain TCP and by wrapped clients, with addresses that make sense to both. */
 import { expect } from "bun:test";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { requires } from "../helpers/requires.ts";
+import { findProgram, requires } from "../helpers/requires.ts";
 import { ROOT } from "../helpers/runtimes.ts";
-import { freePort, type Running, Stage } from "../helpers/wrapped.ts";
+import { freePort, type Running, Stage, until } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
 const LIMIT_MS = 60_000;
@@ -86,36 +86,159 @@ requires.test(
   LIMIT_MS,
 );
 
-function nginxConfig(folder: string, port: number): string {
+/** @param servers  server { } and upstream { } blocks */
+function nginxConfig(folder: string, servers: string): string {
   const temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
     (name) => `${name}_temp_path ${folder}/${name};`,
   );
-  return `daemon off; worker_processes 2; pid ${folder}/pid; error_log ${folder}/error.log warn;
+  return `worker_processes 2; pid ${folder}/pid; error_log ${folder}/error.log warn;
 events { worker_connections 64; }
 http { access_log off; ${temp.join(" ")}
-  server { listen 127.0.0.1:${port}; location / { return 200 "$remote_addr $server_addr:$server_port\\n"; } } }
+  ${servers} }
 `;
 }
 
+/** nginx with a folder of its own, and the command that starts it. */
+function prepareNginx(stage: Stage, name: string, servers: string): { argv: string[]; folder: string } {
+  const folder = join(stage.path, name);
+  mkdirSync(folder);
+  writeFileSync(join(folder, "conf"), nginxConfig(folder, servers));
+  return { argv: ["nginx", "-p", folder, "-c", join(folder, "conf"), "-g", "daemon off;"], folder };
+}
+
+const nginx = requires.program("nginx", "nginx-light");
+
+for (const variant of ["", " reuseport"]) {
+  requires.test(
+    [nginx, curl],
+    `nginx with two workers${variant}`,
+    async () => {
+      await using stage = new Stage();
+      const port = freePort();
+      const page = `127.0.0.1 127.0.0.1:${port}\n`;
+      const { argv, folder } = prepareNginx(
+        stage,
+        "nginx",
+        `server { listen 127.0.0.1:${port}${variant}; location / { return 200 "$remote_addr $server_addr:$server_port\\n"; } }`,
+      );
+      const server = stage.wrap(argv);
+      await stage.listener(port);
+      const fetchSome = async (): Promise<string[]> =>
+        (await Promise.all([1, 2, 3, 4].map(() => fetchBoth(stage, `http://127.0.0.1:${port}/`)))).flat();
+      expect(await fetchSome()).toEqual(Array(8).fill(page));
+      const master = Number(readFileSync(join(folder, "pid"), "latin1"));
+      const workers = (): string[] => childrenOf(master);
+      await until("the workers", () => workers().length === 2);
+
+      const [victim = ""] = workers();
+      process.kill(Number(victim), "SIGKILL");
+      await until("another worker", () => workers().length === 2 && !workers().includes(victim));
+      expect(await fetchSome()).toEqual(Array(8).fill(page));
+
+      const before = workers();
+      process.kill(master, "SIGHUP");
+      await until("new workers", () => workers().length === 2 && !workers().some((pid) => before.includes(pid)));
+      expect(await fetchSome()).toEqual(Array(8).fill(page));
+
+      const log = readFileSync(join(folder, "error.log"), "utf8").split("\n");
+      expect(log.filter((line) => line !== "" && !line.includes("exited on signal 9"))).toEqual([]);
+      await expectNoFallback(stage, server, "SIGTERM");
+    },
+    LIMIT_MS,
+  );
+}
+
+/** "" while it is not there. */
+function contentOf(path: string): string {
+  try {
+    return readFileSync(path, "latin1").trim();
+  } catch {
+    return "";
+  }
+}
+
+function childrenOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim().split(" ").filter(Boolean);
+  } catch {
+    return [];
+  }
+}
+
 requires.test(
-  [requires.program("nginx", "nginx-light"), curl],
-  "nginx with two workers",
+  [nginx, curl],
+  "nginx upgraded to a new binary (USR2) passes its listener on",
   async () => {
     await using stage = new Stage();
     const port = freePort();
-    const folder = join(stage.path, "nginx");
-    mkdirSync(folder);
-    writeFileSync(join(folder, "conf"), nginxConfig(folder, port));
-    const server = stage.wrap(["nginx", "-p", folder, "-c", join(folder, "conf")]);
-    await stage.listener(port);
-    const page = `127.0.0.1 127.0.0.1:${port}\n`;
-    const all = await Promise.all([1, 2, 3, 4].map(() => fetchBoth(stage, `http://127.0.0.1:${port}/`)));
-    expect(all.flat()).toEqual(Array(8).fill(page));
-    expect(readFileSync(join(folder, "error.log"), "utf8")).toBe("");
-    await expectNoFallback(stage, server, "SIGTERM");
+    const { argv, folder } = prepareNginx(
+      stage,
+      "nginx",
+      `server { listen 127.0.0.1:${port}; location / { return 200 "$pid\\n"; } }`,
+    );
+    const server = stage.wrap([findProgram("nginx") ?? "", ...argv.slice(1, -1), "daemon on;"]); // in front it ignores USR2
+    const { path } = await stage.listener(port);
+    const old = await until("the pid", () => contentOf(join(folder, "pid")) || undefined);
+    await until("the daemon", () => childrenOf(Number(old)).length === 2);
+    process.kill(Number(old), "SIGUSR2");
+    const fresh = await until("the new master", () => {
+      const pid = contentOf(join(folder, "pid"));
+      return pid !== "" && pid !== old && childrenOf(Number(pid)).length === 2 && pid;
+    });
+    process.kill(Number(old), "SIGQUIT");
+    await until("the end of the old master", () => !existsSync(`/proc/${old}/exe`));
+    const workers = childrenOf(Number(fresh));
+    for (const text of await fetchBoth(stage, `http://127.0.0.1:${port}/`)) expect(workers).toContain(text.trim());
+    expect((await stage.listener(port)).path).toBe(path);
+    expect(stage.registry.fallbacks()).toEqual([]);
+    process.kill(Number(fresh), "SIGTERM");
+    await server.exit;
   },
   LIMIT_MS,
 );
+
+for (const keepalive of [true, false]) {
+  requires.test(
+    [nginx, python, curl],
+    `nginx as reverse proxy to a wrapped upstream, ${keepalive ? "kept alive" : "connected anew"}, which ends and comes back`,
+    async () => {
+      await using stage = new Stage();
+      const [front, back] = [freePort(), freePort()];
+      const { argv } = prepareNginx(
+        stage,
+        "front",
+        `upstream back { server 127.0.0.1:${back} max_fails=0; ${keepalive ? "keepalive 4;" : ""} }
+         server { listen 127.0.0.1:${front};
+           location / { proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ""; } }`,
+      );
+      const upstream = (name: string): { argv: string[] } =>
+        prepareNginx(
+          stage,
+          name,
+          `server { listen 127.0.0.1:${back}; location / { return 200 "from $remote_addr\\n"; } }`,
+        );
+      let server = stage.wrap(upstream("back").argv);
+      await stage.listener(back);
+      const proxy = stage.wrap(argv);
+      await stage.listener(front);
+      const url = `http://127.0.0.1:${front}/`;
+      for (let round = 0; round < 3; round++) {
+        expect(await fetchBoth(stage, url)).toEqual(["from 127.0.0.1\n", "from 127.0.0.1\n"]);
+      }
+      server.child.kill();
+      await server.exit;
+      const code = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", url];
+      expect(await output(stage.plain(code))).toBe("502");
+      server = stage.wrap(upstream("again").argv);
+      await stage.listener(back);
+      expect(await fetchBoth(stage, url)).toEqual(["from 127.0.0.1\n", "from 127.0.0.1\n"]);
+      await expectNoFallback(stage, proxy);
+      server.child.kill();
+      await server.exit;
+    },
+    LIMIT_MS,
+  );
+}
 
 requires.test(
   [requires.program("redis-server", "redis-server"), requires.program("redis-cli", "redis-tools")],
@@ -170,32 +293,4 @@ requires.test(
     expect(stage.registry.fallbacks()).toEqual([]);
   },
   180_000,
-);
-
-const EPOLL_FIRST = `
-import select, socket, sys
-s = socket.socket(); s.setblocking(False)
-e = select.epoll(); e.register(s, select.EPOLLOUT)
-s.connect_ex(("127.0.0.1", int(sys.argv[1])))
-while not any(events & select.EPOLLOUT and not events & select.EPOLLHUP for _, events in e.poll(5)): pass
-s.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n"); s.setblocking(True)
-print(s.recv(12).decode())
-`;
-
-requires.test(
-  [python],
-  "a socket that is in an epoll set before it connects goes over TCP, with the reason",
-  async () => {
-    await using stage = new Stage();
-    const port = freePort();
-    const server = stage.wrap(["python3", "-m", "http.server", String(port), "--bind", "127.0.0.1"]);
-    await stage.listener(port);
-    expect(await output(stage.wrap(["python3", "-c", EPOLL_FIRST, String(port)]))).toBe("HTTP/1.0 200\n");
-    expect(stage.registry.fallbacks()).toEqual([
-      `127.0.0.1 ${port} the socket was in an epoll set before it was connected`,
-    ]);
-    server.child.kill();
-    await server.exit;
-  },
-  LIMIT_MS,
 );

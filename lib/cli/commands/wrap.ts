@@ -24,6 +24,11 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
   takesProgram: true,
   args: {
     tcp: { type: "boolean", default: true, description: "do not serve the TCP port itself, only wrapped clients" },
+    "io-uring": {
+      type: "string",
+      valueHint: "refuse|allow",
+      description: "whether programs may use io_uring, whose connections wrap does not see (default: refuse)",
+    },
     name: {
       type: "string",
       valueHint: "NAME",
@@ -34,7 +39,7 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
     ["shmlink wrap -- python3 -m http.server 8123", 'a server; "shmlink ls" shows its Unix socket'],
     ["shmlink wrap -- curl http://127.0.0.1:8123/", "a client that reaches it over that socket"],
   ],
-  run: ({ tcp, name }, { program, verbose, launcher }) => {
+  run: ({ tcp, name, "io-uring": ioUring }, { program, verbose, launcher }) => {
     const [first] = program;
     if (first === undefined) throw new UsageError('Missing program: write "shmlink wrap -- PROGRAM [ARGUMENTS]"');
     const env = process.env;
@@ -47,6 +52,7 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
       directory: join(dirname(brokerSocketPath(env, process.geteuid?.() ?? 0)), "tcp"),
       exposeTcp: tcp !== false && config.wrap.exposeTcp,
       // Not at "info": the terminal is the program's.
+      ioUring: choice("--io-uring", ["refuse", "allow"], ioUring),
       logger: createLogger({ level: verbose ? "debug" : "warn", env, isTerminal: process.stderr.isTTY === true }),
       fileLimit: originalLimit(launcher),
       ignoredSignals: launcher.ignoredSignals,
@@ -57,6 +63,13 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
 
 function definedVariables(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   return Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+}
+
+/** @throws UsageError */
+function choice<T extends string>(option: string, choices: readonly T[], given: string | undefined): T | undefined {
+  const found = choices.find((each) => each === given);
+  if (given === undefined || found !== undefined) return found;
+  throw new UsageError(`Cannot use "${given}" for ${option}: one of "${choices.join('", "')}" is wanted`);
 }
 
 function originalLimit({ fileLimit }: LauncherState): FileLimit | undefined {

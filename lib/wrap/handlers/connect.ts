@@ -3,7 +3,7 @@
  * Whatever stands in the way, the untouched socket goes on over TCP, and the reason is recorded.
  */
 import {
-  addFd,
+  addressFamily,
   bind,
   connect,
   constants,
@@ -18,24 +18,28 @@ import {
 } from "../../../ffi/mod.ts";
 import { type Answer, CONTINUE, DONE, failure, LATER, value } from "../answer.ts";
 import type { Call, Context } from "../context.ts";
-import { isWatchedByEpoll } from "../epoll-scan.ts";
 import { type Endpoint, formatHost, isUnspecified, loopbackFor, unmapHost } from "../host.ts";
 import { connectionName, type Domain } from "../names.ts";
 import { dressUnixSocket } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
 import { cookieOf, inspectSocket, isFresh, localEndpoint, tcpDomain } from "../socket.ts";
+import { swapSocket } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
+import { disconnect } from "./disconnect.ts";
 
-const { AF_UNIX, O_CLOEXEC, O_NONBLOCK, SOCK_NONBLOCK, SOCK_STREAM } = constants;
+const { AF_UNIX, AF_UNSPEC, O_NONBLOCK, SOCK_NONBLOCK, SOCK_STREAM } = constants;
 const { EADDRINUSE, EAGAIN, EISCONN } = errno;
 
 const MAX_ADDRESS_BYTES = 128; // struct sockaddr_storage
 
 export function handleConnect(context: Context, call: Call): Answer {
-  const destination = readDestination(call);
-  const fd = destination && call.tracee.descriptor(call.args[0]);
-  if (destination === undefined || fd === undefined) return CONTINUE; // EBADF and so on from the kernel
+  const bytes = readSocketAddress(call);
+  const fd = bytes && call.tracee.descriptor(call.args[0]);
+  if (bytes === undefined || fd === undefined) return CONTINUE; // EBADF and so on from the kernel
   try {
+    if (addressFamily(bytes) === AF_UNSPEC) return disconnect(context, call, fd);
+    const destination = readInetAddress(bytes);
+    if (destination === undefined) return CONTINUE;
     const domain = tcpDomain(fd);
     if (domain === undefined) return connectAgain(context, fd);
     const plan = makePlan(context, fd, domain, destination);
@@ -46,11 +50,10 @@ export function handleConnect(context: Context, call: Call): Answer {
   }
 }
 
-function readDestination({ tracee, args }: Call): InetAddress | undefined {
+function readSocketAddress({ tracee, args }: Call): Uint8Array | undefined {
   const length = args[2];
-  if (length < 16 || length > MAX_ADDRESS_BYTES) return undefined; // EINVAL from the kernel
-  const bytes = tracee.read(args[1], length);
-  return bytes === undefined ? undefined : readInetAddress(bytes);
+  if (length < 2 || length > MAX_ADDRESS_BYTES) return undefined; // EINVAL from the kernel
+  return tracee.read(args[1], length);
 }
 
 /** On a socket that was swapped in: the same call once more after a signal came between swap and answer, or a second one. */
@@ -142,9 +145,6 @@ class Attempt {
     this.#flags = tracee.descriptorFlags(args[0]);
     const isNonBlocking = (this.#flags & O_NONBLOCK) !== 0;
     if (isNonBlocking) this.#leftMs = PATIENCE_NON_BLOCKING_MS;
-    if (isNonBlocking && isWatchedByEpoll(tracee.thread, args[0])) {
-      throw new Fallback("the socket was in an epoll set before it was connected");
-    }
     dressUnixSocket(this.#unix, this.#context.template(this.#plan.domain).commonOptions(this.#tcp));
     this.#bindName();
   }
@@ -194,14 +194,12 @@ class Attempt {
   }
 
   #swap(): Answer {
-    const { table, notify } = this.#context;
+    const { table } = this.#context;
     const cookie = cookieOf(this.#unix);
     table.setOptions(cookie, this.#context.template(this.#plan.domain).tcpOptions(this.#tcp));
     setNonBlocking(this.#unix, (this.#flags & O_NONBLOCK) !== 0);
-    const number = this.#call.args[0] | 0;
     table.expectAcknowledgement(cookie);
-    const target = { kind: "replace", number } as const;
-    if (addFd(notify, this.#call.id, this.#unix, target, this.#flags & O_CLOEXEC) === undefined) throw new CallGone();
+    if (!swapSocket(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
     // Answered here, since only whether the answer arrived tells if the program will ask again.
     if (this.#context.answer(this.#call, value(0))) table.acknowledge(cookie);
     return DONE;

@@ -70,7 +70,7 @@ const NUMBERS = {
 
 for (const arch of ["x64", "arm64"] as const) {
   const machine = machineFor(arch);
-  const program = filterProgram(machine);
+  const program = filterProgram(machine, { ioUring: "refuse" });
   const nr = NUMBERS[arch];
   const decide = (number: number, ...args: number[]): number => run(program, number, machine.auditArch, args);
 

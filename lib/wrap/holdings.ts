@@ -1,0 +1,64 @@
+/**
+ * Where a process holds a socket: under which numbers, and in which epoll sets. Both mean the open file, not the
+ * number of the call that is trapped, so all of them have to be exchanged when another socket takes its place.
+ */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+export type EpollEntry = {
+  /** Of the epoll instance in that process. */
+  readonly epoll: number;
+  /** Under which the socket was registered. */
+  readonly number: number;
+  readonly events: number;
+  readonly data: bigint;
+};
+
+export type Holdings = { readonly numbers: readonly number[]; readonly registrations: readonly EpollEntry[] };
+
+const EPOLL = "anon_inode:[eventpoll]";
+const ENTRY = /^tfd:\s*(\d+)\s+events:\s*([0-9a-f]+)\s+data:\s*([0-9a-f]+)\s+pos:\S+\s+ino:([0-9a-f]+)/gm;
+
+/** As far as /proc shows it. @param number  one that is known @param inode  of the socket */
+export function findHoldings(thread: number, number: number, inode: bigint): Holdings {
+  const numbers = new Set([number]);
+  const epolls: number[] = [];
+  for (const fd of descriptorsOf(thread)) {
+    const link = linkOf(thread, fd);
+    if (link === `socket:[${inode}]`) numbers.add(Number(fd));
+    else if (link === EPOLL) epolls.push(Number(fd));
+  }
+  const registrations = epolls.flatMap((epoll) => registrationsIn(fdinfo(thread, epoll), epoll, inode));
+  return { numbers: [...numbers], registrations: registrations.filter((entry) => numbers.has(entry.number)) };
+}
+
+/** Reads what proc(5) says of an epoll instance. */
+export function registrationsIn(info: string, epoll: number, inode: bigint): EpollEntry[] {
+  return [...info.matchAll(ENTRY)].flatMap(([, number, events, data, ino]) => {
+    if (BigInt(`0x${ino}`) !== inode) return [];
+    return [{ epoll, number: Number(number), events: Number.parseInt(events ?? "", 16), data: BigInt(`0x${data}`) }];
+  });
+}
+
+function descriptorsOf(thread: number): string[] {
+  try {
+    return readdirSync(`/proc/${thread}/fd`);
+  } catch {
+    return [];
+  }
+}
+
+function linkOf(thread: number, fd: string): string {
+  try {
+    return readlinkSync(`/proc/${thread}/fd/${fd}`);
+  } catch {
+    return "";
+  }
+}
+
+function fdinfo(thread: number, fd: number): string {
+  try {
+    return readFileSync(`/proc/${thread}/fdinfo/${fd}`, "latin1");
+  } catch {
+    return "";
+  }
+}
