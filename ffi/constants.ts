@@ -4,6 +4,7 @@
 export const O_RDONLY = 0;
 export const O_WRONLY = 1;
 export const O_RDWR = 2;
+export const O_PATH = 0o10000000;
 export const O_CREAT = 0o100;
 export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
@@ -40,6 +41,9 @@ export const S_IFMT = 0o170000;
 export const S_IFSOCK = 0o140000;
 export const S_IFREG = 0o100000;
 export const S_IFIFO = 0o010000;
+export const S_IFDIR = 0o040000;
+export const S_IFCHR = 0o020000;
+export const S_IFBLK = 0o060000;
 
 // linux/memfd.h
 export const MFD_CLOEXEC = 0x1;
@@ -93,6 +97,7 @@ export const SO_PEERGROUPS = 59;
 export const SCM_RIGHTS = 1;
 export const IPPROTO_IP = 0;
 export const IPPROTO_TCP = 6;
+export const IPPROTO_UDP = 17;
 export const IPPROTO_IPV6 = 41;
 export const IPPROTO_MPTCP = 262;
 export const IPV6_V6ONLY = 26;

@@ -9,8 +9,16 @@ import "./util/disposable-stack.ts";
 import { BrokerLink, type ConnectOptions } from "./client/broker-link.ts";
 
 export { Channel, ChannelSetup } from "./channel/channel.ts";
-export { BrokerLink, type ConnectOptions, type DialOptions, type Entry } from "./client/broker-link.ts";
+export {
+  BrokerLink,
+  type ConnectOptions,
+  type DialOptions,
+  type Entry,
+  type TakeOptions,
+} from "./client/broker-link.ts";
+export { Delivery, type Item } from "./client/delivery.ts";
 export type { EntryKind } from "./client/entry.ts";
+export { Offer, type PublishOptions, type Taken } from "./client/offer.ts";
 export { Service } from "./client/service.ts";
 export { ClosedError, ConfigError, type FailureCode, FailureError, ProtocolError, ShmlinkError } from "./errors.ts";
 export { VERSION } from "./version.ts";

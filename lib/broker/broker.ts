@@ -10,6 +10,7 @@ import { Reactor, type Registration } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import { VERSION } from "../version.ts";
 import { authorize, type BrokerCore, chargeQuota } from "./core.ts";
+import { OwnSockets } from "./own-sockets.ts";
 import { Quota } from "./quota.ts";
 import { Registry } from "./registry.ts";
 import { Session } from "./session.ts";
@@ -47,6 +48,7 @@ export class Broker implements Disposable {
       config: options.config,
       registry: new Registry(),
       quota: new Quota(options.config.limits),
+      ownSockets: new OwnSockets(),
       logger: options.logger,
       version: VERSION,
       uid: process.geteuid?.() ?? 0,
@@ -55,7 +57,10 @@ export class Broker implements Disposable {
       sessionCount: () => this.#sessions.size,
       handleCore: (session, message) => this.#handleCore(session, message),
     };
-    for (const listener of options.listeners) this.#watch(listener);
+    for (const listener of options.listeners) {
+      this.#core.ownSockets.addListener(listener);
+      this.#watch(listener);
+    }
   }
 
   /** Serves until SIGTERM, SIGINT, or the idle time is over. */
@@ -143,15 +148,15 @@ export class Broker implements Disposable {
   #admit(fd: OwnedFd): void {
     const { maxQueuedBytes } = this.#core.config.limits;
     const connection = new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
-    let charged: number | undefined;
+    let charged: Session["owner"] | undefined;
     try {
       const identity = peerIdentity(fd);
       identity.pidfd?.close();
       const { pidfd: _, ...known } = identity;
       const owner = { ...known, context: undefined };
       authorize(this.#core, owner, "connect", "");
-      chargeQuota(this.#core, owner.uid, { sessions: 1 });
-      charged = owner.uid;
+      chargeQuota(this.#core, owner, { sessions: 1 });
+      charged = owner;
       this.#start(connection, owner, fd);
     } catch (error) {
       if (charged !== undefined) this.#core.quota.release(charged, { sessions: 1 });
@@ -164,7 +169,7 @@ export class Broker implements Disposable {
   #start(connection: ServerConnection, owner: Session["owner"], fd: BorrowedFd): void {
     const onEnd = (ended: Session): void => {
       this.#sessions.delete(ended);
-      this.#core.quota.release(owner.uid, { sessions: 1 });
+      this.#core.quota.release(owner, { sessions: 1 });
       this.#armIdle();
     };
     this.#sessions.add(new Session(this.#core, connection, owner, { reactor: this.#reactor, fd, onEnd }));

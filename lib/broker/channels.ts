@@ -48,8 +48,8 @@ export function openChannel(
   using charges = new DisposableStack();
   for (const { session, capacity } of [dialler, service]) {
     const charge = { channels: 1, sharedBytes: ringFileBytes(capacity) };
-    chargeQuota(core, session.owner.uid, charge);
-    charges.defer(() => core.quota.release(session.owner.uid, charge));
+    chargeQuota(core, session.owner, charge);
+    charges.defer(() => core.quota.release(session.owner, charge));
   }
   try {
     setUp(core, dialler, service, rule);
@@ -147,6 +147,6 @@ export function dropSide(core: BrokerCore, channel: ChannelRecord, index: 0 | 1)
   if (channel.sides.every(({ sealed }) => sealed)) core.registry.remember(endedChannelEntry(channel));
   for (const side of channel.sides) {
     discardSide(side);
-    core.quota.release(side.owner.uid, sharedBytes(side));
+    core.quota.release(side.owner, sharedBytes(side));
   }
 }

@@ -7,6 +7,7 @@ import { BUILT_IN, decide } from "../policy/decide.ts";
 import type { Request } from "../policy/types.ts";
 import type { AnyRequest } from "../protocol/connection.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
+import type { OwnSockets } from "./own-sockets.ts";
 import type { Quota } from "./quota.ts";
 import type { Owner } from "./records.ts";
 import type { Registry } from "./registry.ts";
@@ -17,6 +18,7 @@ export type BrokerCore = {
   config: ShmlinkConfig;
   readonly registry: Registry;
   readonly quota: Quota;
+  readonly ownSockets: OwnSockets;
   readonly logger: Logger;
   readonly version: string;
   /** The user the broker runs as. */
@@ -59,7 +61,7 @@ export function authorize(
 }
 
 /** Charges the quota. @throws FailureError "quota" with the limit's name */
-export function chargeQuota(core: BrokerCore, uid: number, charge: Parameters<Quota["charge"]>[1]): void {
-  const refusal = core.quota.charge(uid, charge);
+export function chargeQuota(core: BrokerCore, who: Owner, charge: Parameters<Quota["charge"]>[1]): void {
+  const refusal = core.quota.charge(who, charge);
   if (refusal !== undefined) throw new FailureError("quota", `Cannot grant this: ${refusal}; raise it in shmlink.toml`);
 }

@@ -2,12 +2,13 @@
 import { directionStats } from "../channel/memfd.ts";
 import { type Events, SHMLINK_MANAGER_V1_KIND } from "../protocol/shmlink-v1.gen.ts";
 import { plainText } from "./plain-text.ts";
-import type { AnyRecord, ChannelRecord, ListenerRecord, Owner, ServiceRecord } from "./records.ts";
+import type { AnyRecord, ChannelRecord, ListenerRecord, OfferRecord, Owner, ServiceRecord } from "./records.ts";
 import { listenerName } from "./registry.ts";
 
 export type ListingEntry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
 /** Of a path in a listing: an entry has to fit in one message of 4096 bytes, however its JSON is escaped. */
 const MAX_EXE_BYTES = 400;
+const MAX_EXPORTER_BYTES = 16;
 
 type Kind = keyof typeof SHMLINK_MANAGER_V1_KIND;
 
@@ -38,6 +39,8 @@ export function recordEntry(record: AnyRecord): ListingEntry {
         record.owner,
         listenerDetails(record),
       );
+    case "relayed":
+      return makeEntry("relayed", record.id, record.name, record.session.owner, offerDetails(record));
   }
 }
 
@@ -64,6 +67,16 @@ function channelDetails(record: ChannelRecord): object {
     toService: directionStats(stats[0], stats[1]),
     toDialler: directionStats(stats[1], stats[0]),
   };
+}
+
+/** The descriptors of what would be taken next; the entry has to fit in a message whatever they are. */
+function offerDetails({ bundles, session, published, taken }: OfferRecord): object {
+  const [next] = bundles;
+  const fds = next?.about.map(({ holdsOthers: _, exporter, ...known }) =>
+    exporter === undefined ? known : { ...known, exporter: plainText(exporter, MAX_EXPORTER_BYTES) },
+  );
+  const kept = next?.keep === true;
+  return { program: session.name, kept, waiting: bundles.length, published, taken, fds: fds ?? [] };
 }
 
 function listenerDetails(record: ListenerRecord): object {

@@ -34,6 +34,7 @@ export function startListing(session: Session, object: ObjectId, selector: strin
 function isAlive(core: BrokerCore, record: Parameters<typeof recordEntry>[0]): boolean {
   if (record.kind === "service") return core.registry.services.get(record.name) === record;
   if (record.kind === "channel") return core.registry.channels.has(record.id);
+  if (record.kind === "relayed") return core.registry.offers.get(record.name) === record;
   return core.registry.listeners.has(record.id);
 }
 
@@ -48,6 +49,7 @@ function brokerEntry(core: BrokerCore): ReturnType<typeof makeEntry> {
     services: registry.services.size,
     channels: registry.channels.size,
     listeners: registry.listeners.size,
+    relayed: registry.offers.size,
     idleMs: core.config.broker.idleMs,
   });
 }

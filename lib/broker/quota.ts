@@ -1,4 +1,12 @@
-/** What each user holds, against the limits of the configuration. Pure counting; a charge is all or nothing. */
+/**
+ * What each user, and each context of a user, holds, against the limits of the configuration. Pure counting; a charge is
+ * all or nothing.
+ *
+ * Two limits stand in the way of a charge. The one of the configuration is per user or context. The other is the share:
+ * of what the broker has in all (three times what one may hold), a charge may take no more than half of what is left, so
+ * however many users come and fill up, something remains for the next one.
+ */
+import type { ContextIdentity } from "../policy/types.ts";
 
 export type Limits = {
   readonly maxSessionsPerUser: number;
@@ -6,57 +14,90 @@ export type Limits = {
   readonly maxChannelsPerUser: number;
   readonly maxListenersPerUser: number;
   readonly maxSharedBytesPerUser: number;
+  readonly maxFdsPerUser: number;
 };
 
-export type Charge = {
-  readonly sessions?: number;
-  readonly services?: number;
-  readonly channels?: number;
-  readonly listeners?: number;
-  readonly sharedBytes?: number;
-};
+export type Charge = { readonly [R in Resource]?: number };
 
-type Resource = keyof Charge;
+export type Resource = "sessions" | "services" | "channels" | "listeners" | "sharedBytes" | "fds";
 type Usage = Record<Resource, number>;
 
-const RESOURCES: readonly Resource[] = ["sessions", "services", "channels", "listeners", "sharedBytes"];
-const LIMIT_OF: Record<Resource, keyof Limits> = {
+/** Who is charged. */
+export type Account = { readonly uid: number; readonly context: ContextIdentity | undefined };
+
+const LIMIT_OF: Readonly<Record<Resource, keyof Limits>> = {
   sessions: "maxSessionsPerUser",
   services: "maxServicesPerUser",
   channels: "maxChannelsPerUser",
   listeners: "maxListenersPerUser",
   sharedBytes: "maxSharedBytesPerUser",
+  fds: "maxFdsPerUser",
 };
+const RESOURCES = Object.keys(LIMIT_OF) as readonly Resource[]; // the keys of a Record<Resource, …>
+/** How many users can fill their limits before the share rule begins to matter. */
+const FULL_USERS = 3;
+
+function nothing(): Usage {
+  return { sessions: 0, services: 0, channels: 0, listeners: 0, sharedBytes: 0, fds: 0 };
+}
 
 export class Quota {
   /** May change while things are held: what is above a lower limit stays, and nothing comes on top of it. */
   limits: Limits;
-  readonly #usage: Map<number, Usage> = new Map();
+  readonly #usage: Map<string, Usage> = new Map();
+  readonly #total: Usage = nothing();
 
   constructor(limits: Limits) {
     this.limits = limits;
   }
 
-  /** Charges `uid`. @returns undefined, or the sentence that says which limit stands in the way */
-  charge(uid: number, charge: Charge): string | undefined {
-    const usage = this.#usage.get(uid) ?? { sessions: 0, services: 0, channels: 0, listeners: 0, sharedBytes: 0 };
+  /** @returns undefined, or the sentence that says which limit stands in the way */
+  charge(who: Account, charge: Charge): string | undefined {
+    const key = accountKey(who);
+    const usage = this.#usage.get(key) ?? nothing();
     for (const resource of RESOURCES) {
-      const limit = this.limits[LIMIT_OF[resource]];
-      const wanted = usage[resource] + (charge[resource] ?? 0);
-      if ((charge[resource] ?? 0) > 0 && wanted > limit) {
-        return `user ${uid} would have ${wanted} ${resource}, limits.${LIMIT_OF[resource]} is ${limit}`;
-      }
+      const refusal = this.#refusal(who, resource, usage[resource], charge[resource] ?? 0);
+      if (refusal !== undefined) return refusal;
     }
-    for (const resource of RESOURCES) usage[resource] += charge[resource] ?? 0;
-    this.#usage.set(uid, usage);
+    this.#add(usage, charge, 1);
+    this.#usage.set(key, usage);
     return undefined;
   }
 
-  /** Gives back what charge() took. */
-  release(uid: number, charge: Charge): void {
-    const usage = this.#usage.get(uid);
-    if (usage === undefined) throw new Error(`Cannot release quota of user ${uid}: nothing was charged`);
-    for (const resource of RESOURCES) usage[resource] -= charge[resource] ?? 0;
-    if (RESOURCES.every((resource) => usage[resource] === 0)) this.#usage.delete(uid);
+  #refusal(who: Account, resource: Resource, held: number, more: number): string | undefined {
+    if (more === 0) return undefined;
+    const key = LIMIT_OF[resource];
+    const limit = this.limits[key];
+    const wanted = held + more;
+    if (wanted > limit) return `${describe(who)} would have ${wanted} ${resource}, limits.${key} is ${limit}`;
+    const others = this.#total[resource] - held;
+    const share = Math.max(Math.ceil((limit * FULL_USERS - others) / 2), 1);
+    if (wanted <= share) return undefined;
+    return `${describe(who)} would have ${wanted} ${resource}, ${share} is its share while others hold ${others}`;
   }
+
+  /** Gives back what charge() took. */
+  release(who: Account, charge: Charge): void {
+    const key = accountKey(who);
+    const usage = this.#usage.get(key);
+    if (usage === undefined) throw new Error(`Cannot release quota of ${describe(who)}: nothing was charged`);
+    this.#add(usage, charge, -1);
+    if (RESOURCES.every((resource) => usage[resource] === 0)) this.#usage.delete(key);
+  }
+
+  #add(usage: Usage, charge: Charge, sign: 1 | -1): void {
+    for (const resource of RESOURCES) {
+      const amount = sign * (charge[resource] ?? 0);
+      usage[resource] += amount;
+      this.#total[resource] += amount;
+    }
+  }
+}
+
+function accountKey({ uid, context }: Account): string {
+  return context === undefined ? String(uid) : JSON.stringify([uid, context.engine, context.app, context.instance]);
+}
+
+function describe({ uid, context }: Account): string {
+  return context === undefined ? `user ${uid}` : `context ${context.engine}/${context.app}/${context.instance}`;
 }

@@ -1,8 +1,10 @@
 /** What the broker knows of the things that peers made. Plain records; registry.ts keeps them. */
 import type { Mapping, OwnedFd } from "../../ffi/mod.ts";
 import type { RingStats } from "../channel/memfd.ts";
+import type { FailureError } from "../errors.ts";
 import type { ContextIdentity } from "../policy/types.ts";
 import type { ObjectId } from "../util/brand.ts";
+import type { Classified } from "./classify.ts";
 import type { Session } from "./session.ts";
 
 export type ServiceRecord = {
@@ -55,7 +57,41 @@ export type ListenerRecord = {
   readonly fallbacks: Map<string, number>;
 };
 
-export type AnyRecord = ServiceRecord | ChannelRecord | ListenerRecord;
+/** Descriptors that go together. */
+export type Bundle = {
+  /** Counted from 1 in each offer. */
+  readonly number: number;
+  readonly fds: OwnedFd[];
+  /** What each of them is. */
+  readonly about: readonly Classified[];
+  /** Everyone who asks gets a copy. */
+  readonly keep: boolean;
+};
+
+export type OfferRecord = {
+  readonly kind: "relayed";
+  readonly id: number;
+  readonly name: string;
+  readonly session: Session;
+  readonly object: ObjectId;
+  /** Added, not published yet. */
+  readonly staged: OwnedFd[];
+  /** Why the bundle that is being put together cannot be published. */
+  refusal?: FailureError | undefined;
+  readonly bundles: Bundle[];
+  published: number;
+  taken: number;
+};
+
+/** Somebody who waits for a bundle. */
+export type TakeRecord = {
+  readonly kind: "take";
+  readonly name: string;
+  readonly session: Session;
+  readonly object: ObjectId;
+};
+
+export type AnyRecord = ServiceRecord | ChannelRecord | ListenerRecord | OfferRecord;
 
 /** The process a record belongs to. */
 export type Owner = {

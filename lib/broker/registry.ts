@@ -1,6 +1,6 @@
 /** Names and ids to records. Knows nothing of connections; ids are never used twice. */
 import type { ListingEntry } from "./listing.ts";
-import type { AnyRecord, ChannelRecord, ListenerRecord, ServiceRecord } from "./records.ts";
+import type { AnyRecord, ChannelRecord, ListenerRecord, OfferRecord, ServiceRecord, TakeRecord } from "./records.ts";
 
 const LOOPBACK_V4 = /^127\./;
 const MAX_ENDED = 32;
@@ -11,6 +11,9 @@ export class Registry {
   readonly services: Map<string, ServiceRecord> = new Map();
   readonly channels: Map<number, ChannelRecord> = new Map();
   readonly listeners: Map<number, ListenerRecord> = new Map();
+  readonly offers: Map<string, OfferRecord> = new Map();
+  /** Who waits for something under a name, longest first. */
+  readonly takers: Map<string, Set<TakeRecord>> = new Map();
   /** port → listeners on it, so that resolve does not grow with their number. */
   readonly #byPort: Map<number, Set<ListenerRecord>> = new Map();
 
@@ -34,7 +37,18 @@ export class Registry {
   }
 
   get isEmpty(): boolean {
-    return this.services.size === 0 && this.channels.size === 0 && this.listeners.size === 0;
+    return this.services.size === 0 && this.channels.size === 0 && this.listeners.size === 0 && this.offers.size === 0;
+  }
+
+  addTaker(record: TakeRecord): void {
+    const waiting = this.takers.get(record.name) ?? new Set();
+    this.takers.set(record.name, waiting.add(record));
+  }
+
+  removeTaker(record: TakeRecord): void {
+    const waiting = this.takers.get(record.name);
+    waiting?.delete(record);
+    if (waiting?.size === 0) this.takers.delete(record.name);
   }
 
   addListener(record: ListenerRecord): void {
@@ -77,6 +91,7 @@ export class Registry {
     yield* this.services.values();
     yield* this.channels.values();
     yield* this.listeners.values();
+    yield* this.offers.values();
   }
 }
 

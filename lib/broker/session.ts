@@ -23,8 +23,9 @@ import type { BrokerCore } from "./core.ts";
 import { handleChannel } from "./handlers/channel.ts";
 import { removeListener } from "./handlers/listener.ts";
 import { handleManager } from "./handlers/manager.ts";
+import { handleOffer, removeOffer } from "./handlers/offer.ts";
 import { removeService } from "./handlers/service.ts";
-import type { ChannelRecord, ListenerRecord, Owner, ServiceRecord } from "./records.ts";
+import type { ChannelRecord, ListenerRecord, OfferRecord, Owner, ServiceRecord, TakeRecord } from "./records.ts";
 
 const RING = new Uint8Array([1]);
 /** A listing pauses above this much unsent output, so that a slow reader costs no memory. */
@@ -36,6 +37,8 @@ const STARVED_MS = 10;
 export type Handle =
   | ServiceRecord
   | ListenerRecord
+  | OfferRecord
+  | TakeRecord
   | { readonly kind: "side"; readonly channel: ChannelRecord; readonly side: 0 | 1 };
 
 /** Sends some of its entries; false when there are none left. */
@@ -53,6 +56,8 @@ export class Session {
   readonly #registration: Registration;
   readonly #onEnd: (session: Session) => void;
   #doorbell: OwnedFd | undefined;
+  /** What core.ownSockets knows of us. */
+  readonly #ownSockets: bigint[] = [];
   readonly #listings: Listing[] = [];
   #dirty = false;
   #blocked = false;
@@ -69,6 +74,7 @@ export class Session {
     this.#connection = connection;
     this.#onEnd = wiring.onEnd;
     this.#reactor = wiring.reactor;
+    this.#ownSockets.push(core.ownSockets.add(wiring.fd));
     this.#registration = wiring.reactor.add(borrowFd(wiring.fd.number), constants.EPOLLIN, (events) =>
       this.#ready(events),
     );
@@ -105,8 +111,18 @@ export class Session {
   adoptDoorbell(fd: OwnedFd): void {
     const isSocket = (fstat(fd).mode & constants.S_IFMT) === constants.S_IFSOCK;
     if (isSocket && getIntOption(fd, constants.SOL_SOCKET, constants.SO_TYPE) === constants.SOCK_STREAM)
-      this.#doorbell = fd;
+      this.#keepDoorbell(fd);
     else fd.close();
+  }
+
+  #keepDoorbell(fd: OwnedFd): void {
+    this.#doorbell = fd;
+    this.#ownSockets.push(this.core.ownSockets.add(fd));
+  }
+
+  /** Descriptors that wait until the peer reads. */
+  get queuedFds(): number {
+    return this.#connection.queuedFds;
   }
 
   get waitingListings(): number {
@@ -184,8 +200,11 @@ export class Session {
         return handleManager(this, message.object, message.request);
       case "shmlink_channel_v1":
         return handleChannel(this, message.object, message.request);
+      case "shmlink_offer_v1":
+        return handleOffer(this, message.object, message.request);
       case "shmlink_service_v1":
       case "shmlink_listener_v1":
+      case "shmlink_delivery_v1":
         return this.release(message.object); // destroy is all they have
       case "wl_display":
       case "wl_registry":
@@ -206,6 +225,8 @@ export class Session {
     if (handle === undefined) return;
     if (handle.kind === "service") removeService(this.core, handle);
     else if (handle.kind === "listener") removeListener(this.core, handle);
+    else if (handle.kind === "relayed") removeOffer(this.core, handle);
+    else if (handle.kind === "take") this.core.registry.removeTaker(handle);
     else dropSide(this.core, handle.channel, handle.side);
   }
 
@@ -240,6 +261,7 @@ export class Session {
     this.#registration.remove();
     for (const object of [...this.handles.keys()]) this.release(object);
     this.#listings.length = 0;
+    for (const ino of this.#ownSockets) this.core.ownSockets.remove(ino);
     this.#dropDoorbell();
     this.#connection[Symbol.dispose]();
     this.core.touched.delete(this);

@@ -11,7 +11,7 @@ export function renderListing(listing: Listing, ownUid: number): string {
     section("Services", listing.services, SERVICE_HEAD, (record) => serviceRow(record, ownUid)),
     section("Channels", listing.channels, CHANNEL_HEAD, (record) => channelRow(record, ownUid)),
     section("Wrapped listeners", listing.listeners, LISTENER_HEAD, (record) => listenerRow(record, ownUid)),
-    section("Relayed descriptors", listing.relayed, PLAIN_HEAD, (record) => plainRow(record, ownUid)),
+    section("Relayed descriptors", listing.relayed, RELAYED_HEAD, (record) => relayedRow(record, ownUid)),
     section("Contexts", listing.contexts, PLAIN_HEAD, (record) => plainRow(record, ownUid)),
   ].filter((text) => text !== "");
   const things = sections.length === 0 ? ["Nothing is offered, connected or wrapped\n"] : sections;
@@ -28,6 +28,7 @@ function section(
 }
 
 const PLAIN_HEAD = ["ID", "NAME", "OWNER"];
+const RELAYED_HEAD = ["ID", "NAME", "OWNER", "WAITING", "TAKEN", "NEXT"];
 const SERVICE_HEAD = ["ID", "NAME", "OWNER", "CALLED", "RING", "ACCEPTED"];
 const CHANNEL_HEAD = ["ID", "NAME", "DIALLER", "SERVICE", "STATE", "TO SERVICE", "FILL", "TO DIALLER", "FILL"];
 const LISTENER_HEAD = ["ID", "NAME", "OWNER", "UNIX", "TCP", "FALLBACK", "PATH"];
@@ -57,6 +58,13 @@ function listenerRow(record: EntryRecord, ownUid: number): string[] {
   const connections = (record["connections"] ?? {}) as Readonly<Record<string, unknown>>;
   const counts = ["unix", "tcp", "fallback"].map((kind) => textOf(connections[kind]));
   return [...plainRow(record, ownUid), ...counts, textOf(record["path"])];
+}
+
+function relayedRow(record: EntryRecord, ownUid: number): string[] {
+  const next = Array.isArray(record["fds"])
+    ? record["fds"].map((fd: { readonly type?: unknown }) => textOf(fd.type))
+    : [];
+  return [...plainRow(record, ownUid), textOf(record["waiting"]), textOf(record["taken"]), next.join(", ") || "-"];
 }
 
 function brokerLine(broker: EntryRecord | null): string {

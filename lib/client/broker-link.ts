@@ -1,11 +1,15 @@
 /** A connection to the broker for who offers and dials services. Channels that are whole do not need it any more. */
-import { constants, type OwnedFd, socketpair } from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, duplicateFd, type OwnedFd, socketpair } from "../../ffi/mod.ts";
 import { AsyncDoorbell } from "../channel/async-doorbell.ts";
 import type { Channel } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
+import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import type { ObjectId } from "../util/brand.ts";
+import { MAX_MESSAGE_FDS } from "../wire/types.ts";
 import { ANSWER_MS, BrokerQuery, brokerGone, type WaitOutcome } from "./broker-query.ts";
 import { type ConnectOptions, connectWith } from "./connect.ts";
+import { Delivery } from "./delivery.ts";
+import { Offer, type OfferLink } from "./offer.ts";
 import { PendingChannel } from "./pending-channel.ts";
 import { Service } from "./service.ts";
 
@@ -14,6 +18,11 @@ export type DialOptions = {
   readonly capacity?: number;
   /** Longest wait for the other side to take its part in the set-up. */
   readonly timeoutMs?: number;
+};
+
+export type TakeOptions = {
+  /** How long to wait for something to be offered, -1 for as long as it takes; without it only what is there counts. */
+  readonly waitMs?: number;
 };
 
 export type { ConnectOptions } from "./connect.ts";
@@ -49,6 +58,66 @@ export class BrokerLink extends BrokerQuery {
       throw service.failure;
     }
     return service;
+  }
+
+  /** Opens a name under which descriptors are passed on; publish() then hands them out.
+   *  @throws FailureError name-in-use, denied, quota */
+  offer(name: string): Offer {
+    const id = this.connection.newObject("shmlink_offer_v1");
+    const offer = new Offer(this.#offerLink, id, name);
+    this.sinks.set(id, (message) => offer.handle(message));
+    this.request({ kind: "offer", id, name });
+    this.answer(() => offer.settled, `the broker to offer "${name}"`);
+    if (offer.failure === undefined) return offer;
+    this.forget(id, "shmlink_offer_v1");
+    throw offer.failure;
+  }
+
+  readonly #offerLink: OfferLink = {
+    publish: (object, fds, keep) => this.#publish(object, fds, keep),
+    answer: (until, what) => this.answer(until, what),
+    forget: (object, name) => this.forget(object, name),
+  };
+
+  #publish(object: ObjectId, fds: readonly BorrowedFd[], keep: boolean): void {
+    if (fds.length < 1 || fds.length > MAX_MESSAGE_FDS)
+      throw new RangeError(`Cannot offer ${fds.length} descriptors at a time: 1 to ${MAX_MESSAGE_FDS} is wanted`);
+    const copies = fds.map((fd) => duplicateFd(fd));
+    for (const fd of copies) this.connection.request(object, "shmlink_offer_v1", { kind: "add", fd });
+    const flags = keep ? SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep : 0;
+    this.connection.request(object, "shmlink_offer_v1", { kind: "publish", flags });
+  }
+
+  /** Takes what is offered under a name. @throws FailureError unknown-name, denied, quota, timeout */
+  take(name: string, options: TakeOptions = {}): Delivery {
+    const { delivery, id } = this.#startTake(name, options);
+    const outcome = this.wait(() => delivery.settled, options.waitMs ?? ANSWER_MS);
+    return this.#finishTake(name, id, delivery, outcome);
+  }
+
+  /** take() for an event loop; needs `wake: true` at connect. */
+  async takeAsync(name: string, options: TakeOptions = {}): Promise<Delivery> {
+    const { delivery, id } = this.#startTake(name, options);
+    const outcome = await this.waitAsync(() => delivery.settled, options.waitMs ?? ANSWER_MS);
+    return this.#finishTake(name, id, delivery, outcome);
+  }
+
+  #startTake(name: string, { waitMs }: TakeOptions): { readonly delivery: Delivery; readonly id: ObjectId } {
+    const id = this.connection.newObject("shmlink_delivery_v1");
+    const delivery = new Delivery();
+    this.sinks.set(id, (message) => delivery.handle(message));
+    const flags = waitMs === undefined ? 0 : SHMLINK_MANAGER_V1_TAKE_FLAGS.wait;
+    this.request({ kind: "take", id, name, flags });
+    return { delivery, id };
+  }
+
+  #finishTake(name: string, id: ObjectId, delivery: Delivery, outcome: WaitOutcome): Delivery {
+    this.forget(id, "shmlink_delivery_v1");
+    if (outcome === "done" && delivery.failure === undefined) return delivery;
+    delivery[Symbol.dispose]();
+    if (delivery.failure !== undefined) throw delivery.failure;
+    if (outcome === "ended") throw brokerGone(`take "${name}"`);
+    throw new FailureError("timeout", `Cannot take "${name}": nobody offered anything in time`);
   }
 
   /** Opens a channel to a service and waits until it is whole.

@@ -17,6 +17,14 @@ const DISPLAY = 1 as ObjectId;
 /** Longest wait for an answer of the broker to a request that it answers at once. */
 export const ANSWER_MS = 10_000;
 
+/** Objects that a client lets go of. */
+export type Destroyable =
+  | "shmlink_service_v1"
+  | "shmlink_channel_v1"
+  | "shmlink_listener_v1"
+  | "shmlink_offer_v1"
+  | "shmlink_delivery_v1";
+
 /** Takes the events of one object. */
 export type EventSink = (event: AnyEvent<OwnedFd>) => void;
 
@@ -142,7 +150,7 @@ export class BrokerQuery implements Disposable {
   }
 
   /** Destroys an object; events that are still on their way are dropped. */
-  forget(id: ObjectId, name: "shmlink_service_v1" | "shmlink_channel_v1" | "shmlink_listener_v1"): void {
+  forget(id: ObjectId, name: Destroyable): void {
     this.sinks.delete(id);
     if (this.#ended) return;
     try {

@@ -21,6 +21,8 @@ export type LimitsConfig = {
   readonly maxListenersPerUser: number;
   /** Rings of channels that the user is a side of. */
   readonly maxSharedBytesPerUser: number;
+  /** Descriptors that are offered and not yet taken. */
+  readonly maxFdsPerUser: number;
   /** Largest ring that can be asked for; a power of two. */
   readonly maxCapacityBytes: number;
   /** Ring of who asks for none in particular; a power of two. */
@@ -73,6 +75,7 @@ export const SCHEMA: Schema = {
     maxChannelsPerUser: count(32_768),
     maxListenersPerUser: count(4096),
     maxSharedBytesPerUser: { kind: "integer", standard: 8 * 1024 * MIB, min: 0, max: TIB },
+    maxFdsPerUser: count(1024),
     maxCapacityBytes: { kind: "power-of-two", standard: 256 * MIB, min: MIN_CAPACITY, max: MAX_CAPACITY },
     defaultCapacityBytes: { kind: "power-of-two", standard: MIB, min: MIN_CAPACITY, max: MAX_CAPACITY },
     maxQueuedBytes: { kind: "integer", standard: MIB, min: 65_536, max: 1024 * MIB },

@@ -30,7 +30,7 @@ export const CRITERIA: readonly (readonly [CriterionName, Criterion])[] = [
   ["engine", ({ criteria: { engine } }, { context }) => yesNo(matchesContext(engine, context?.engine))],
   ["app", ({ criteria: { app } }, { context }) => yesNo(matchesContext(app, context?.app))],
   ["instance", ({ criteria: { instance } }, { context }) => yesNo(matchesContext(instance, context?.instance))],
-  ["fd", (rule, _, { fds }) => yesNo(matchesFds(rule, fds ?? []))],
+  ["fd", (rule, _, request) => yesNo(matchesFds(rule, request))],
 ];
 
 function yesNo(value: boolean): Verdict {
@@ -62,10 +62,11 @@ function isSameContext(one: Peer["context"], other: Peer["context"]): boolean {
   return one.engine === other.engine && one.app === other.app && one.instance === other.instance;
 }
 
-/** Allowed when each of them is named, refused when one of them is. */
-function matchesFds({ effect, criteria: { fd } }: Rule, fds: readonly string[]): boolean {
+/** Allowed when each of them is named, refused when one of them is. Before the descriptors are known, who may relay
+ *  something under a name may open it, and is asked again when they come. */
+function matchesFds({ effect, criteria: { fd } }: Rule, { what, fds }: Request): boolean {
   if (fd === undefined) return true;
-  if (fds.length === 0) return false;
+  if (fds === undefined) return effect === "allow" && (what === "offer" || what === "take");
   return effect === "allow" ? fds.every((type) => matchesAny(fd, type)) : fds.some((type) => matchesAny(fd, type));
 }
 

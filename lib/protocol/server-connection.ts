@@ -31,6 +31,11 @@ export class ServerConnection implements Disposable {
     return this.#core.transport.queuedBytes;
   }
 
+  /** Descriptors that flush() has still to send. */
+  get queuedFds(): number {
+    return this.#core.transport.queuedFds;
+  }
+
   /** See Transport.starved. */
   get starved(): boolean {
     return this.#core.transport.starved;

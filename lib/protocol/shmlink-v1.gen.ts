@@ -2,7 +2,7 @@
 import type { ObjectId } from "../util/brand.ts";
 import type { InterfaceDescription } from "../protocol/description.ts";
 
-export type InterfaceName = "wl_display" | "wl_registry" | "wl_callback" | "shmlink_manager_v1" | "shmlink_service_v1" | "shmlink_channel_v1" | "shmlink_listener_v1" | "shmlink_resolution_v1" | "shmlink_listing_v1";
+export type InterfaceName = "wl_display" | "wl_registry" | "wl_callback" | "shmlink_manager_v1" | "shmlink_service_v1" | "shmlink_channel_v1" | "shmlink_listener_v1" | "shmlink_resolution_v1" | "shmlink_offer_v1" | "shmlink_delivery_v1" | "shmlink_listing_v1";
 
 /** What a client sends, by interface. Descriptors in it are owned by whoever gets the message. */
 export type Requests<Fd> = {
@@ -134,6 +134,31 @@ export type Requests<Fd> = {
         readonly id: ObjectId;
         /** a name or an id; empty for all */
         readonly selector: string;
+      }
+    /**
+     * opens a name under which descriptors are passed on
+     *
+     * The broker answers with offer.registered or offer.failed. Names of offers and of services are apart.
+     */
+    | {
+        readonly kind: "offer";
+        readonly id: ObjectId;
+        /** 1 to 128 bytes of A-Z a-z 0-9 . _ : / @ - */
+        readonly name: string;
+      }
+    /**
+     * asks for the descriptors that are offered under a name
+     *
+     * The broker answers with delivery.fd, once for each descriptor in the order in which they were added, and then
+     * delivery.done; or with delivery.failed. Without the flag wait a name that is not offered, or under which there
+     * is nothing at the moment, is the failure unknown_name.
+     */
+    | {
+        readonly kind: "take";
+        readonly id: ObjectId;
+        readonly name: string;
+        /** enum take_flags */
+        readonly flags: number;
       };
   /** a name under which this client accepts channels */
   readonly shmlink_service_v1:
@@ -166,6 +191,46 @@ export type Requests<Fd> = {
    * One event, which also destroys the object.
    */
   readonly shmlink_resolution_v1: never;
+  /**
+   * a name under which this client passes descriptors on
+   *
+   * A bundle is put together with add and handed out with publish. Each bundle goes to one taker, in the order in
+   * which they were published, or, with the flag keep, a copy to everyone who asks.
+   *
+   * The broker looks at each descriptor (its type, the family of a socket, access mode, size, seals, the exporter of a
+   * dma-buf) and asks the policy, which may speak of the type. Never passed on: the broker's own sockets and
+   * connections to it, which would be authority that nobody granted; and epoll, io_uring and O_PATH descriptors, which
+   * hold others.
+   */
+  readonly shmlink_offer_v1:
+    /** withdraws the name and what nobody has taken */
+    | { readonly kind: "destroy" }
+    /**
+     * puts a descriptor into the bundle
+     *
+     * The 29th of a bundle is the error invalid_argument of the manager.
+     */
+    | {
+        readonly kind: "add";
+        readonly fd: Fd;
+      }
+    /**
+     * hands the bundle out
+     *
+     * The broker answers with published or refused; either way the next add begins a new bundle.
+     */
+    | {
+        readonly kind: "publish";
+        /** enum publish_flags */
+        readonly flags: number;
+      };
+  /**
+   * the answer to take
+   *
+   * done and failed end it; the client then destroys the object, or earlier to give up waiting.
+   */
+  readonly shmlink_delivery_v1:
+    | { readonly kind: "destroy" };
   /** the answer to list: entries, then done, which destroys the object */
   readonly shmlink_listing_v1: never;
 };
@@ -316,6 +381,75 @@ export type Events<Fd> = {
         readonly listenerId: number;
       }
     | { readonly kind: "none" };
+  /**
+   * a name under which this client passes descriptors on
+   *
+   * A bundle is put together with add and handed out with publish. Each bundle goes to one taker, in the order in
+   * which they were published, or, with the flag keep, a copy to everyone who asks.
+   *
+   * The broker looks at each descriptor (its type, the family of a socket, access mode, size, seals, the exporter of a
+   * dma-buf) and asks the policy, which may speak of the type. Never passed on: the broker's own sockets and
+   * connections to it, which would be authority that nobody granted; and epoll, io_uring and O_PATH descriptors, which
+   * hold others.
+   */
+  readonly shmlink_offer_v1:
+    | {
+        readonly kind: "registered";
+        /** as in listings */
+        readonly offerId: number;
+      }
+    /** the name could not be had */
+    | {
+        readonly kind: "failed";
+        /** enum shmlink_manager_v1.failure */
+        readonly code: number;
+        readonly message: string;
+      }
+    | {
+        readonly kind: "published";
+        /** counted from 1 in each offer */
+        readonly bundle: number;
+      }
+    /** the bundle is not handed out; its descriptors are closed */
+    | {
+        readonly kind: "refused";
+        /** enum shmlink_manager_v1.failure */
+        readonly code: number;
+        readonly message: string;
+      }
+    | {
+        readonly kind: "taken";
+        readonly bundle: number;
+        /** process that has it now */
+        readonly pid: number;
+        readonly uid: number;
+      };
+  /**
+   * the answer to take
+   *
+   * done and failed end it; the client then destroys the object, or earlier to give up waiting.
+   */
+  readonly shmlink_delivery_v1:
+    | {
+        readonly kind: "fd";
+        readonly fd: Fd;
+        /** what the broker takes it for: tcp, unix-stream, memfd, pipe and so on */
+        readonly type: string;
+      }
+    | {
+        readonly kind: "done";
+        /** of descriptors */
+        readonly count: number;
+        /** process that offered them */
+        readonly pid: number;
+        readonly uid: number;
+      }
+    | {
+        readonly kind: "failed";
+        /** enum shmlink_manager_v1.failure */
+        readonly code: number;
+        readonly message: string;
+      };
   /** the answer to list: entries, then done, which destroys the object */
   readonly shmlink_listing_v1:
     | {
@@ -391,6 +525,16 @@ export const SHMLINK_MANAGER_V1_LISTENER_FLAGS = {
   no_tcp: 2,
 } as const;
 
+export const SHMLINK_MANAGER_V1_TAKE_FLAGS = {
+  /** wait until there is something, also for a name that nobody offers yet */
+  wait: 1,
+} as const;
+
+export const SHMLINK_OFFER_V1_PUBLISH_FLAGS = {
+  /** everyone who asks gets a copy, until a later bundle is published or the name withdrawn */
+  keep: 1,
+} as const;
+
 /** How each interface looks on the wire; a message's index is its opcode. */
 export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription } = {
   wl_display: {
@@ -435,6 +579,8 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
       { name: "resolve", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_resolution_v1" }, { name: "address", kind: "string" }, { name: "port", kind: "uint" }] },
       { name: "report_fallback", destructor: false, since: 1, args: [{ name: "address", kind: "string" }, { name: "port", kind: "uint" }, { name: "reason", kind: "string" }] },
       { name: "list", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_listing_v1" }, { name: "selector", kind: "string" }] },
+      { name: "offer", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_offer_v1" }, { name: "name", kind: "string" }] },
+      { name: "take", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_delivery_v1" }, { name: "name", kind: "string" }, { name: "flags", kind: "uint" }] },
     ],
     events: [
       { name: "welcome", destructor: false, since: 1, args: [{ name: "version", kind: "string" }, { name: "uid", kind: "uint" }, { name: "maxCapacity", kind: "uint" }] },
@@ -483,6 +629,34 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
     events: [
       { name: "found", destructor: true, since: 1, args: [{ name: "path", kind: "string" }, { name: "listenerId", kind: "uint" }] },
       { name: "none", destructor: true, since: 1, args: [] },
+    ],
+  },
+  shmlink_offer_v1: {
+    name: "shmlink_offer_v1",
+    version: 1,
+    requests: [
+      { name: "destroy", destructor: true, since: 1, args: [] },
+      { name: "add", destructor: false, since: 1, args: [{ name: "fd", kind: "fd" }] },
+      { name: "publish", destructor: false, since: 1, args: [{ name: "flags", kind: "uint" }] },
+    ],
+    events: [
+      { name: "registered", destructor: false, since: 1, args: [{ name: "offerId", kind: "uint" }] },
+      { name: "failed", destructor: false, since: 1, args: [{ name: "code", kind: "uint" }, { name: "message", kind: "string" }] },
+      { name: "published", destructor: false, since: 1, args: [{ name: "bundle", kind: "uint" }] },
+      { name: "refused", destructor: false, since: 1, args: [{ name: "code", kind: "uint" }, { name: "message", kind: "string" }] },
+      { name: "taken", destructor: false, since: 1, args: [{ name: "bundle", kind: "uint" }, { name: "pid", kind: "uint" }, { name: "uid", kind: "uint" }] },
+    ],
+  },
+  shmlink_delivery_v1: {
+    name: "shmlink_delivery_v1",
+    version: 1,
+    requests: [
+      { name: "destroy", destructor: true, since: 1, args: [] },
+    ],
+    events: [
+      { name: "fd", destructor: false, since: 1, args: [{ name: "fd", kind: "fd" }, { name: "type", kind: "string" }] },
+      { name: "done", destructor: false, since: 1, args: [{ name: "count", kind: "uint" }, { name: "pid", kind: "uint" }, { name: "uid", kind: "uint" }] },
+      { name: "failed", destructor: false, since: 1, args: [{ name: "code", kind: "uint" }, { name: "message", kind: "string" }] },
     ],
   },
   shmlink_listing_v1: {

@@ -49,6 +49,10 @@ export class MemoryTransport implements Transport {
     throw new Error("A memory transport has no descriptor to watch");
   }
 
+  get queuedFds(): number {
+    return this.#output.fdCount;
+  }
+
   get queuedBytes(): number {
     return this.#output.length;
   }

@@ -14,6 +14,7 @@ export class OutputQueue {
   #attachments: Attachment[] = [];
   /** Stream position of the first byte in the queue. */
   #position = 0;
+  #fdCount = 0;
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
@@ -23,10 +24,15 @@ export class OutputQueue {
     return this.#bytes.length;
   }
 
+  get fdCount(): number {
+    return this.#fdCount;
+  }
+
   /** Takes `fds`. @throws OverflowError, RangeError, with `fds` closed */
   push(bytes: Uint8Array, fds: readonly OwnedFd[]): void {
     checkQueued(this.length, bytes, fds, this.#limitBytes);
     if (fds.length > 0) this.#attachments.push({ position: this.#position + this.length, fds });
+    this.#fdCount += fds.length;
     this.#bytes.push(bytes);
   }
 
@@ -45,12 +51,15 @@ export class OutputQueue {
     const isAtFront = this.#attachments[0]?.position === this.#position;
     this.#bytes.drop(count);
     this.#position += count;
-    return isAtFront ? (this.#attachments.shift()?.fds ?? []) : [];
+    const fds = isAtFront ? (this.#attachments.shift()?.fds ?? []) : [];
+    this.#fdCount -= fds.length;
+    return fds;
   }
 
   clear(): void {
     for (const { fds } of this.#attachments) closeAll(fds);
     this.#attachments = [];
+    this.#fdCount = 0;
     this.#position += this.length;
     this.#bytes.clear();
   }

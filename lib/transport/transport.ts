@@ -18,6 +18,8 @@ export interface Transport extends Disposable {
   readonly fd: BorrowedFd;
   /** Bytes that flush() has still to send. */
   readonly queuedBytes: number;
+  /** Descriptors among them. */
+  readonly queuedFds: number;
   /** Why the last flush() was blocked: false for a full socket, which EPOLLOUT ends; true for too many descriptors in
    *  flight (ETOOMANYREFS), during which the socket is writable all the time: try again later, not on EPOLLOUT. */
   readonly starved: boolean;

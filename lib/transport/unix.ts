@@ -32,6 +32,10 @@ export class UnixTransport implements Transport {
     return this.#output.length;
   }
 
+  get queuedFds(): number {
+    return this.#output.fdCount;
+  }
+
   get starved(): boolean {
     return this.#starved;
   }

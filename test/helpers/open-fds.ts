@@ -5,18 +5,18 @@
 import { readdirSync, readlinkSync } from "node:fs";
 import { ROOT } from "./runtimes.ts";
 
-/** "number → what it is" of every open descriptor that a test can have opened. */
-export function openFds(): string[] {
-  return readdirSync("/proc/self/fd").flatMap((number) => {
-    const target = targetOf(number);
+/** "number → what it is" of every open descriptor that a test can have opened. @param pid  another process */
+export function openFds(pid: number | "self" = "self"): string[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((number) => {
+    const target = targetOf(pid, number);
     return target === undefined || isRuntimeOwn(target) ? [] : [`${number} → ${target}`];
   });
 }
 
 /** undefined for the descriptor of the listing itself, which is closed by now. */
-function targetOf(number: string): string | undefined {
+function targetOf(pid: number | "self", number: string): string | undefined {
   try {
-    return readlinkSync(`/proc/self/fd/${number}`);
+    return readlinkSync(`/proc/${pid}/fd/${number}`);
   } catch {
     return undefined;
   }

@@ -49,7 +49,7 @@ export function registerListener(session: Session, request: Register): void {
     throw new FailureError("name-in-use", `Cannot register ${name}: process ${holder.owner.pid} has it`);
   const counters = mapCounters(fd);
   try {
-    chargeQuota(core, owner.uid, { listeners: 1 });
+    chargeQuota(core, owner, { listeners: 1 });
   } catch (error) {
     counters.close();
     throw error;
@@ -77,7 +77,7 @@ export function registerListener(session: Session, request: Register): void {
 export function removeListener(core: BrokerCore, record: ListenerRecord): void {
   core.registry.removeListener(record);
   record.counters.close();
-  core.quota.release(record.session.owner.uid, { listeners: 1 });
+  core.quota.release(record.session.owner, { listeners: 1 });
 }
 
 function isLocalAddress(address: string): boolean {

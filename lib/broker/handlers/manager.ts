@@ -12,6 +12,7 @@ import type { Session } from "../session.ts";
 import { dial } from "./channel.ts";
 import { invalidArgument } from "./checks.ts";
 import { registerListener, reportFallback, resolve } from "./listener.ts";
+import { openOffer, take } from "./offer.ts";
 import { listen } from "./service.ts";
 
 type Request = Requests<OwnedFd>["shmlink_manager_v1"];
@@ -43,6 +44,10 @@ export function handleManager(session: Session, object: ObjectId, request: Reque
       return orFailed(session, request.id, "shmlink_listing_v1", () =>
         startListing(session, request.id, request.selector),
       );
+    case "offer":
+      return orFailed(session, request.id, "shmlink_offer_v1", () => openOffer(session, request));
+    case "take":
+      return orFailed(session, request.id, "shmlink_delivery_v1", () => take(session, request));
     default:
       return assertNever(request);
   }
@@ -63,7 +68,13 @@ function hello(session: Session, object: ObjectId, request: Hello): void {
   session.send(object, "shmlink_manager_v1", { kind: "welcome", version: core.version, uid: core.uid, maxCapacity });
 }
 
-type Fallible = "shmlink_service_v1" | "shmlink_channel_v1" | "shmlink_listener_v1" | "shmlink_listing_v1";
+type Fallible =
+  | "shmlink_service_v1"
+  | "shmlink_channel_v1"
+  | "shmlink_listener_v1"
+  | "shmlink_offer_v1"
+  | "shmlink_delivery_v1"
+  | "shmlink_listing_v1";
 
 function orFailed(session: Session, id: ObjectId, name: Fallible, act: () => void): void {
   try {

@@ -23,7 +23,7 @@ export function listen(session: Session, request: Listen): void {
       `Cannot offer "${request.name}": process ${pid} (${exe || "?"}) offers it already`,
     );
   }
-  chargeQuota(core, owner.uid, { services: 1 });
+  chargeQuota(core, owner, { services: 1 });
   const id = core.registry.nextId();
   const record: ServiceRecord = {
     kind: "service",
@@ -42,5 +42,5 @@ export function listen(session: Session, request: Listen): void {
 export function removeService(core: BrokerCore, record: ServiceRecord): void {
   if (core.registry.services.get(record.name) !== record) return;
   core.registry.services.delete(record.name);
-  core.quota.release(record.session.owner.uid, { services: 1 });
+  core.quota.release(record.session.owner, { services: 1 });
 }

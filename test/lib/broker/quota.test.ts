@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { Quota } from "../../../lib/broker/quota.ts";
+import { type Account, Quota } from "../../../lib/broker/quota.ts";
 
 const limits = {
   maxSessionsPerUser: 1,
@@ -7,28 +7,63 @@ const limits = {
   maxChannelsPerUser: 2,
   maxListenersPerUser: 1,
   maxSharedBytesPerUser: 100,
+  maxFdsPerUser: 8,
 };
+
+function user(uid: number): Account {
+  return { uid, context: undefined };
+}
 
 test("charge() takes all or nothing", () => {
   const quota = new Quota(limits);
-  expect(quota.charge(7, { channels: 1, sharedBytes: 101 })).toContain("limits.maxSharedBytesPerUser is 100");
-  expect(quota.charge(7, { channels: 2, sharedBytes: 100 })).toBeUndefined();
+  expect(quota.charge(user(7), { channels: 1, sharedBytes: 101 })).toContain("limits.maxSharedBytesPerUser is 100");
+  expect(quota.charge(user(7), { channels: 2, sharedBytes: 100 })).toBeUndefined();
 });
 
 test("charge() counts each user alone", () => {
   const quota = new Quota(limits);
-  expect(quota.charge(7, { sessions: 1 })).toBeUndefined();
-  expect(quota.charge(7, { sessions: 1 })).toContain("user 7 would have 2 sessions");
-  expect(quota.charge(8, { sessions: 1 })).toBeUndefined();
+  expect(quota.charge(user(7), { sessions: 1 })).toBeUndefined();
+  expect(quota.charge(user(7), { sessions: 1 })).toContain("user 7 would have 2 sessions");
+  expect(quota.charge(user(8), { sessions: 1 })).toBeUndefined();
 });
 
 test("release() makes room again", () => {
   const quota = new Quota(limits);
-  quota.charge(7, { services: 2 });
-  quota.release(7, { services: 1 });
-  expect(quota.charge(7, { services: 1 })).toBeUndefined();
+  quota.charge(user(7), { services: 2 });
+  quota.release(user(7), { services: 1 });
+  expect(quota.charge(user(7), { services: 1 })).toBeUndefined();
 });
 
 test("release() of what was never charged is our bug", () => {
-  expect(() => new Quota(limits).release(7, { services: 1 })).toThrow("nothing was charged");
+  expect(() => new Quota(limits).release(user(7), { services: 1 })).toThrow("nothing was charged");
+});
+
+test("a context is an account of its own, apart from its user and from other instances", () => {
+  const quota = new Quota(limits);
+  const shop = { uid: 7, context: { engine: "podman", app: "shop", instance: "1" } };
+  for (const who of [user(7), shop]) expect(quota.charge(who, { sessions: 1 })).toBeUndefined();
+  expect(quota.charge(shop, { sessions: 1 })).toContain("context podman/shop/1 would have 2 sessions");
+  expect(quota.charge({ uid: 7, context: { ...shop.context, instance: "2" } }, { sessions: 1 })).toBeUndefined();
+});
+
+test("however many users fill up, the next one gets something", () => {
+  const quota = new Quota({ ...limits, maxFdsPerUser: 1000 });
+  const granted: number[] = [];
+  for (let uid = 0; uid < 40; uid++) {
+    let held = 0;
+    while (quota.charge(user(uid), { fds: 1 }) === undefined) held += 1;
+    granted.push(held);
+  }
+  expect(granted.slice(0, 4)).toEqual([1000, 1000, 500, 250]);
+  expect(Math.min(...granted)).toBeGreaterThan(0);
+  expect(quota.charge(user(40), { fds: 2 })).toMatch(/its share while others hold \d+/);
+});
+
+test("a limit that is lowered leaves what is held, and refuses what would come on top", () => {
+  const quota = new Quota(limits);
+  quota.charge(user(7), { fds: 8 });
+  quota.limits = { ...limits, maxFdsPerUser: 4 };
+  expect(quota.charge(user(7), { fds: 1 })).toContain("limits.maxFdsPerUser is 4");
+  quota.release(user(7), { fds: 5 });
+  expect(quota.charge(user(7), { fds: 1 })).toBeUndefined();
 });

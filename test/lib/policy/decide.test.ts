@@ -85,6 +85,7 @@ const TABLE: readonly (readonly [
   ["fd types, all named", { fd: ["tcp", "unix-*"] }, {}, { what: "offer", fds: ["tcp", "unix-stream"] }, true, true],
   ["fd types, one named", { fd: ["tcp"] }, {}, { what: "offer", fds: ["tcp", "directory"] }, false, true],
   ["fd types, none named", { fd: ["pipe"] }, {}, { what: "offer", fds: ["tcp"] }, false, false],
+  ["fd types that are not known yet", { fd: ["tcp"] }, {}, { what: "take" }, true, false],
   ["fd types where there are none", { fd: ["*"] }, {}, {}, false, false],
   ["all of several criteria", { uid: [1001], exe: ["/usr/bin/d"] }, {}, {}, false, false],
 ];

@@ -1,0 +1,143 @@
+/** What a descriptor is, from what the kernel says of it, so that policy and listings can speak of it. Reads nothing from
+ *  it and changes nothing about it. The strings of /proc are the kernel's; a name in a file system cannot pass for one. */
+import { readFileSync, readlinkSync } from "node:fs";
+import {
+  type BorrowedFd,
+  constants,
+  fstat,
+  getIntOption,
+  getSeals,
+  getStatusFlags,
+  SyscallError,
+} from "../../ffi/mod.ts";
+
+export type FdType =
+  | "unix-stream"
+  | "unix-dgram"
+  | "unix-seqpacket"
+  | "unix-listener"
+  | "tcp"
+  | "tcp-listener"
+  | "udp"
+  | "socket"
+  | "pipe"
+  | "memfd"
+  | "file"
+  | "eventfd"
+  | "pidfd"
+  | "dma-buf"
+  | "directory"
+  | "device"
+  | "other";
+
+export type Access = "read" | "write" | "read-write" | "none";
+
+export type Classified = {
+  readonly type: FdType;
+  readonly access: Access;
+  /** Of memfds, files and dma-bufs. */
+  readonly sizeBytes?: number;
+  /** Of memfds: "shrink", "grow" and so on. */
+  readonly seals?: readonly string[];
+  /** Of dma-bufs: the driver that made it. */
+  readonly exporter?: string;
+  /** Holds or makes other descriptors, so nothing is known of what it gives access to. */
+  readonly holdsOthers?: true;
+};
+
+const { S_IFMT, S_IFSOCK, S_IFREG, S_IFIFO, S_IFDIR, S_IFCHR, S_IFBLK, O_PATH } = constants;
+const SEALS: readonly (readonly [number, string])[] = [
+  [constants.F_SEAL_SEAL, "seal"],
+  [constants.F_SEAL_SHRINK, "shrink"],
+  [constants.F_SEAL_GROW, "grow"],
+  [constants.F_SEAL_WRITE, "write"],
+  [constants.F_SEAL_FUTURE_WRITE, "future-write"],
+];
+
+/** @throws SyscallError for a descriptor that is not open */
+export function classifyFd(fd: BorrowedFd): Classified {
+  const flags = getStatusFlags(fd);
+  if ((flags & O_PATH) !== 0) return { type: "other", access: "none", holdsOthers: true };
+  const access = ACCESS[flags & 3] ?? "none";
+  const { mode, sizeBytes } = fstat(fd);
+  switch (mode & S_IFMT) {
+    case S_IFSOCK:
+      return { type: socketType(fd), access };
+    case S_IFIFO:
+      return { type: "pipe", access };
+    case S_IFDIR:
+      return { type: "directory", access };
+    case S_IFCHR:
+    case S_IFBLK:
+      return { type: "device", access };
+    default:
+      return classifyFile(fd, access, (mode & S_IFMT) === S_IFREG, sizeBytes);
+  }
+}
+
+const ACCESS: readonly Access[] = ["read", "write", "read-write", "none"];
+
+function socketType(fd: BorrowedFd): FdType {
+  const option = (name: number): number => getIntOption(fd, constants.SOL_SOCKET, name);
+  const domain = option(constants.SO_DOMAIN);
+  const type = option(constants.SO_TYPE);
+  const listens = option(constants.SO_ACCEPTCONN) === 1;
+  if (domain === constants.AF_UNIX) {
+    if (listens) return "unix-listener";
+    return type === constants.SOCK_STREAM
+      ? "unix-stream"
+      : type === constants.SOCK_DGRAM
+        ? "unix-dgram"
+        : "unix-seqpacket";
+  }
+  if (domain !== constants.AF_INET && domain !== constants.AF_INET6) return "socket";
+  const protocol = option(constants.SO_PROTOCOL);
+  if (protocol === constants.IPPROTO_TCP) return listens ? "tcp-listener" : "tcp";
+  return type === constants.SOCK_DGRAM && protocol === constants.IPPROTO_UDP ? "udp" : "socket";
+}
+
+function classifyFile(fd: BorrowedFd, access: Access, isRegular: boolean, sizeBytes: number): Classified {
+  const target = linkOf(fd);
+  if (target.startsWith("anon_inode:")) return classifyAnonymous(target.slice("anon_inode:".length), access);
+  if (target.startsWith("pidfd:")) return { type: "pidfd", access }; // pidfs, Linux 6.9
+  const exporter = exporterOf(fd);
+  if (exporter !== undefined) return { type: "dma-buf", access, sizeBytes, exporter };
+  if (!isRegular) return { type: "other", access };
+  // Files of tmpfs have seals as well; a name that begins so can be made by root only, in the root directory.
+  const seals = target.startsWith("/memfd:") ? sealsOf(fd) : undefined;
+  return seals === undefined ? { type: "file", access, sizeBytes } : { type: "memfd", access, sizeBytes, seals };
+}
+
+function classifyAnonymous(name: string, access: Access): Classified {
+  if (name === "[eventfd]") return { type: "eventfd", access };
+  if (name === "[pidfd]") return { type: "pidfd", access };
+  const holds = name === "[eventpoll]" || name === "[io_uring]" || name.startsWith("seccomp");
+  return holds ? { type: "other", access, holdsOthers: true } : { type: "other", access };
+}
+
+function linkOf(fd: BorrowedFd): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd.number}`);
+  } catch {
+    return ""; // no /proc: a file is then a file
+  }
+}
+
+function sealsOf(fd: BorrowedFd): string[] | undefined {
+  try {
+    const bits = getSeals(fd);
+    return SEALS.filter(([bit]) => (bits & bit) !== 0).map(([, name]) => name);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined; // EINVAL: no memfd
+    throw error;
+  }
+}
+
+/** dma-bufs name their exporter in fdinfo, and nothing else does. */
+function exporterOf(fd: BorrowedFd): string | undefined {
+  try {
+    return /^exp_name:\s*(.+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd.number}`, "utf8"))?.[1];
+  } catch {
+    return undefined;
+  }
+}

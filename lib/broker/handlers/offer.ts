@@ -1,0 +1,136 @@
+/** shmlink_offer_v1 and shmlink_delivery_v1: descriptors that are passed on. */
+import type { OwnedFd } from "../../../ffi/mod.ts";
+import { FailureError } from "../../errors.ts";
+import {
+  type Requests,
+  SHMLINK_MANAGER_V1_TAKE_FLAGS,
+  SHMLINK_OFFER_V1_PUBLISH_FLAGS,
+} from "../../protocol/shmlink-v1.gen.ts";
+import { assertNever } from "../../util/assert-never.ts";
+import type { ObjectId } from "../../util/brand.ts";
+import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
+import { type Classified, classifyFd } from "../classify.ts";
+import { authorize, type BrokerCore, chargeQuota, failureNumber } from "../core.ts";
+import { dropBundles, dropFds, matchUp, typesOf } from "../offers.ts";
+import type { OfferRecord, TakeRecord } from "../records.ts";
+import type { Session } from "../session.ts";
+import { checkName, invalidArgument } from "./checks.ts";
+
+type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
+
+/** @throws FailureError name-in-use, denied, quota; ProtocolError for a name that can never be valid */
+export function openOffer(session: Session, request: Extract<Manager, { kind: "offer" }>): void {
+  const { core, owner } = session;
+  const { id: object, name } = request;
+  checkName(name);
+  authorize(core, owner, "offer", name);
+  const holder = core.registry.offers.get(name);
+  if (holder !== undefined) {
+    const { pid, exe } = holder.session.owner;
+    throw new FailureError("name-in-use", `Cannot offer "${name}": process ${pid} (${exe || "?"}) offers it already`);
+  }
+  chargeQuota(core, owner, { services: 1 });
+  const id = core.registry.nextId();
+  const counters = { staged: [], bundles: [], published: 0, taken: 0 };
+  const record: OfferRecord = { kind: "relayed", id, name, session, object, ...counters };
+  core.registry.offers.set(name, record);
+  session.handles.set(object, record);
+  session.send(object, "shmlink_offer_v1", { kind: "registered", offerId: id });
+}
+
+export function handleOffer(session: Session, object: ObjectId, request: Requests<OwnedFd>["shmlink_offer_v1"]): void {
+  const handle = session.handles.get(object);
+  const offer = handle?.kind === "relayed" ? handle : undefined;
+  switch (request.kind) {
+    case "destroy":
+      return session.release(object);
+    case "add":
+      return offer === undefined ? request.fd.close() : add(session.core, offer, request.fd); // one that failed is late, not wrong
+    case "publish":
+      return offer === undefined ? undefined : publish(session.core, offer, request.flags);
+    default:
+      return assertNever(request);
+  }
+}
+
+/** A descriptor above the quota spoils the bundle, and publish then says so. */
+function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
+  if (offer.staged.length >= MAX_MESSAGE_FDS)
+    throw invalidArgument(`Too many descriptors in a bundle: ${MAX_MESSAGE_FDS} is the most`);
+  if (offer.refusal !== undefined) return fd.close();
+  try {
+    chargeQuota(core, offer.session.owner, { fds: 1 });
+    offer.staged.push(fd);
+  } catch (error) {
+    if (!(error instanceof FailureError)) throw error;
+    fd.close();
+    dropFds(core, offer, offer.staged.splice(0));
+    offer.refusal = error;
+  }
+}
+
+function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
+  const { session, object, name } = offer;
+  const fds = offer.staged.splice(0);
+  const spoilt = offer.refusal;
+  offer.refusal = undefined;
+  try {
+    if (spoilt !== undefined) throw spoilt;
+    const about = fds.map((fd) => examine(core, fd, name));
+    if (fds.length === 0)
+      throw new FailureError("invalid", `Cannot offer "${name}": there is no descriptor to pass on`);
+    authorize(core, session.owner, "offer", name, { fds: typesOf(about) });
+    const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
+    offer.published += 1;
+    // What is handed out to everyone is replaced by what comes after it.
+    if (offer.bundles[0]?.keep === true) dropBundles(core, offer, offer.bundles.splice(0));
+    offer.bundles.push({ number: offer.published, fds, about, keep });
+  } catch (error) {
+    dropFds(core, offer, fds);
+    if (!(error instanceof FailureError)) throw error;
+    const { code, message } = error;
+    return session.send(object, "shmlink_offer_v1", { kind: "refused", code: failureNumber(code), message });
+  }
+  session.send(object, "shmlink_offer_v1", { kind: "published", bundle: offer.published });
+  matchUp(core, name);
+}
+
+/** @throws FailureError "denied" for what no policy can allow */
+function examine(core: BrokerCore, fd: OwnedFd, name: string): Classified {
+  const about = classifyFd(fd);
+  const why =
+    about.holdsOthers === true
+      ? "it holds other descriptors, of which nothing is known"
+      : core.ownSockets.has(fd)
+        ? "it is a socket of the broker"
+        : undefined;
+  if (why !== undefined) throw new FailureError("denied", `Cannot offer a descriptor as "${name}": ${why}`);
+  return about;
+}
+
+/** @throws FailureError unknown-name, denied, quota */
+export function take(session: Session, request: Extract<Manager, { kind: "take" }>): void {
+  const { core, owner } = session;
+  const { id: object, name } = request;
+  checkName(name);
+  const offer = core.registry.offers.get(name);
+  authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.session.owner });
+  const isEmpty = offer === undefined || offer.bundles.length === 0;
+  if (isEmpty && (request.flags & SHMLINK_MANAGER_V1_TAKE_FLAGS.wait) === 0) {
+    const what = offer === undefined ? "nobody offers this name" : "there is nothing to take at the moment";
+    throw new FailureError("unknown-name", `Cannot take "${name}": ${what}`);
+  }
+  const record: TakeRecord = { kind: "take", name, session, object };
+  session.handles.set(object, record);
+  core.registry.addTaker(record);
+  matchUp(core, name);
+}
+
+/** Withdraws the name and closes what nobody has taken. */
+export function removeOffer(core: BrokerCore, offer: OfferRecord): void {
+  if (core.registry.offers.get(offer.name) !== offer) return;
+  core.registry.offers.delete(offer.name);
+  dropFds(core, offer, offer.staged.splice(0));
+  dropBundles(core, offer, offer.bundles.splice(0));
+  core.quota.release(offer.session.owner, { services: 1 });
+}

@@ -1,0 +1,86 @@
+/** Descriptors on their way from who offers to who takes: bundles in the order in which they came, takers likewise. */
+import type { OwnedFd } from "../../ffi/mod.ts";
+import { FailureError } from "../errors.ts";
+import type { Classified } from "./classify.ts";
+import { authorize, type BrokerCore, failureNumber } from "./core.ts";
+import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
+
+/** Descriptors that may wait for a taker who asks and does not read. */
+const MAX_UNREAD_FDS = 256;
+
+export function typesOf(about: readonly Classified[]): string[] {
+  return about.map(({ type }) => type);
+}
+
+/** Hands out what there is to who waits for it, as long as there are both. */
+export function matchUp(core: BrokerCore, name: string): void {
+  const offer = core.registry.offers.get(name);
+  const waiting = core.registry.takers.get(name);
+  if (offer === undefined || waiting === undefined) return;
+  for (const take of waiting) {
+    const bundle = offer.bundles[0];
+    if (bundle === undefined) return;
+    core.registry.removeTaker(take);
+    deliver(core, offer, bundle, take);
+  }
+}
+
+/** One bundle to one taker; a taker that may not have it is told so, and the bundle stays. */
+function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: TakeRecord): void {
+  const { session, object } = take;
+  session.handles.delete(object);
+  let fds: OwnedFd[];
+  try {
+    const subject = { fds: typesOf(bundle.about), target: offer.session.owner };
+    authorize(core, session.owner, "take", offer.name, subject);
+    if (session.queuedFds + bundle.fds.length > MAX_UNREAD_FDS)
+      throw new FailureError("quota", `Cannot take "${offer.name}": ${session.queuedFds} descriptors wait to be read`);
+    fds = bundle.keep ? duplicateAll(bundle.fds, offer.name) : bundle.fds;
+  } catch (error) {
+    if (!(error instanceof FailureError)) throw error;
+    return failTake(take, error);
+  }
+  const { pid, uid } = offer.session.owner;
+  for (const [index, fd] of fds.entries())
+    session.send(object, "shmlink_delivery_v1", { kind: "fd", fd, type: bundle.about[index]?.type ?? "other" });
+  session.send(object, "shmlink_delivery_v1", { kind: "done", count: fds.length, pid, uid });
+  offer.taken += 1;
+  if (!bundle.keep) {
+    offer.bundles.shift();
+    core.quota.release(offer.session.owner, { fds: fds.length });
+  }
+  const taker = { pid: session.owner.pid, uid: session.owner.uid };
+  core.logger.info(`Passed ${fds.length} descriptor(s) of "${offer.name}"`, {
+    from: pid,
+    to: taker.pid,
+    uid: taker.uid,
+  });
+  offer.session.send(offer.object, "shmlink_offer_v1", { kind: "taken", bundle: bundle.number, ...taker });
+}
+
+export function failTake({ session, object }: TakeRecord, { code, message }: FailureError): void {
+  session.send(object, "shmlink_delivery_v1", { kind: "failed", code: failureNumber(code), message });
+}
+
+/** @throws FailureError "exhausted", with none of them left open */
+function duplicateAll(fds: readonly OwnedFd[], name: string): OwnedFd[] {
+  const copies = new DisposableStack();
+  try {
+    const made = fds.map((fd) => copies.use(fd.dup()));
+    copies.move();
+    return made;
+  } catch (error) {
+    copies.dispose();
+    throw new FailureError("exhausted", `Cannot take "${name}": ${String(error)}`, { cause: error });
+  }
+}
+
+/** Forgets bundles and gives back what they cost. */
+export function dropBundles(core: BrokerCore, offer: OfferRecord, bundles: readonly Bundle[]): void {
+  for (const { fds } of bundles) dropFds(core, offer, fds);
+}
+
+export function dropFds(core: BrokerCore, offer: OfferRecord, fds: readonly OwnedFd[]): void {
+  for (const fd of fds) fd.close();
+  if (fds.length > 0) core.quota.release(offer.session.owner, { fds: fds.length });
+}

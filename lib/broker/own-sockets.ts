@@ -1,0 +1,49 @@
+/** Which sockets are the broker's own: its listeners, its connections at either end, doorbells. They are never relayed:
+ *  who had one would speak with somebody else's authority, and a connection that waits in itself would never end. */
+import { type BorrowedFd, fstat, getpeername, getsockname, readUnixAddress, SyscallError } from "../../ffi/mod.ts";
+
+export class OwnSockets {
+  readonly #inodes: Set<bigint> = new Set();
+  /** Addresses of listeners: an accepted socket has its listener's, and the client's end has it as its peer's. */
+  readonly #paths: Map<string, number> = new Map();
+
+  addListener(fd: BorrowedFd): void {
+    const path = pathOf(getsockname, fd);
+    if (path !== "") this.#paths.set(path, (this.#paths.get(path) ?? 0) + 1);
+    this.#inodes.add(fstat(fd).ino);
+  }
+
+  removeListener(fd: BorrowedFd): void {
+    const path = pathOf(getsockname, fd);
+    const left = (this.#paths.get(path) ?? 1) - 1;
+    if (left === 0) this.#paths.delete(path);
+    else this.#paths.set(path, left);
+    this.#inodes.delete(fstat(fd).ino);
+  }
+
+  /** @returns what remove() takes */
+  add(fd: BorrowedFd): bigint {
+    const { ino } = fstat(fd);
+    this.#inodes.add(ino);
+    return ino;
+  }
+
+  remove(ino: bigint): void {
+    this.#inodes.delete(ino);
+  }
+
+  /** @param fd  any descriptor */
+  has(fd: BorrowedFd): boolean {
+    if (this.#inodes.has(fstat(fd).ino)) return true;
+    return this.#paths.has(pathOf(getsockname, fd)) || this.#paths.has(pathOf(getpeername, fd));
+  }
+}
+
+function pathOf(ask: (fd: BorrowedFd) => Uint8Array, fd: BorrowedFd): string {
+  try {
+    return readUnixAddress(ask(fd)) ?? "";
+  } catch (error) {
+    if (error instanceof SyscallError) return ""; // no socket, or not connected
+    throw error;
+  }
+}

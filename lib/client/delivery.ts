@@ -1,0 +1,44 @@
+/** Descriptors that somebody offered, and now they are ours. */
+import type { OwnedFd } from "../../ffi/mod.ts";
+import type { FailureError } from "../errors.ts";
+import type { AnyEvent } from "../protocol/messages.ts";
+import { failureOf } from "./failure.ts";
+
+/** One descriptor, and what the broker takes it for: "tcp", "unix-stream", "memfd" and so on. */
+export type Item = { readonly fd: OwnedFd; readonly type: string };
+
+/** A bundle, in the order of who offered it. Its descriptors are the receiver's to close; dispose() closes those left. */
+export class Delivery implements Disposable {
+  readonly items: Item[] = [];
+  /** Who offered it. */
+  pid = 0;
+  uid = 0;
+  failure: FailureError | undefined;
+  #done = false;
+
+  /** Whether it is whole, or will never be. */
+  get settled(): boolean {
+    return this.#done || this.failure !== undefined;
+  }
+
+  get fds(): OwnedFd[] {
+    return this.items.map(({ fd }) => fd);
+  }
+
+  handle(message: AnyEvent<OwnedFd>): void {
+    if (message.interface !== "shmlink_delivery_v1") return;
+    const { event } = message;
+    if (event.kind === "fd") this.items.push({ fd: event.fd, type: event.type });
+    else if (event.kind === "failed") this.failure = failureOf(event.code, event.message);
+    else {
+      this.#done = true;
+      this.pid = event.pid;
+      this.uid = event.uid;
+    }
+  }
+
+  /** Closes what nobody has taken over. Safe to call twice. */
+  [Symbol.dispose](): void {
+    for (const { fd } of this.items) fd.close();
+  }
+}

@@ -1,0 +1,270 @@
+/** Descriptors passed from one process to another: order, copies, waiting, what is refused, and what is left over. */
+import { expect, test } from "bun:test";
+import {
+  type BorrowedFd,
+  borrowFd,
+  constants,
+  epollCreate,
+  fstat,
+  memfdCreate,
+  type OwnedFd,
+  open,
+  pipe,
+  read,
+  socketpair,
+  write,
+} from "../../ffi/mod.ts";
+import { FailureError } from "../../lib/errors.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { openFds } from "../helpers/open-fds.ts";
+import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+
+expectNoFdLeaks();
+
+function memfdWith(content: string): OwnedFd {
+  const fd = memfdCreate("relay-test");
+  write(fd, new TextEncoder().encode(content));
+  return fd;
+}
+
+function inodeOf(fd: BorrowedFd): bigint {
+  return fstat(fd).ino;
+}
+
+function failure(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof FailureError) return `${error.code}: ${error.message}`;
+    throw error;
+  }
+  throw new Error("It was not refused");
+}
+
+test("28 descriptors arrive in their order, are the same open files, and are gone from the broker", async () => {
+  await using broker = new TestBroker();
+  using giver = broker.connect();
+  using taker = broker.connect();
+  const before = openFds(broker.pid).length;
+  using offer = giver.offer("many");
+  const sent = Array.from({ length: 28 }, (_, index) => memfdWith(`number ${index}`));
+  expect(offer.publish(sent)).toBe(1);
+  const inodes = sent.map(inodeOf);
+  for (const fd of sent) fd.close();
+  using delivery = taker.take("many");
+  expect(delivery.fds.map(inodeOf)).toEqual(inodes);
+  expect(delivery.items.every(({ type }) => type === "memfd")).toBe(true);
+  expect(delivery.pid).toBe(process.pid);
+  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have given all of them away");
+  giver.list();
+  expect(offer.taken).toEqual([{ bundle: 1, pid: process.pid, uid: process.geteuid?.() ?? 0 }]);
+});
+
+test("bundles go to one taker each, first come first served, on both sides", async () => {
+  await using broker = new TestBroker();
+  using giver = broker.connect();
+  using offer = giver.offer("queue");
+  using early = broker.connect({ wake: true });
+  const waiting = early.takeAsync("queue", { waitMs: -1 });
+  using first = memfdWith("1");
+  using second = memfdWith("2");
+  using third = memfdWith("3");
+  for (const fd of [first, second, third]) offer.publish([fd]);
+  using got = await waiting;
+  using later = giver.take("queue");
+  using last = giver.take("queue");
+  expect([got, later, last].map(({ fds }) => fds.map(inodeOf))).toEqual(
+    [first, second, third].map((fd) => [inodeOf(fd)]),
+  );
+  expect(failure(() => giver.take("queue"))).toBe(
+    'unknown-name: Cannot take "queue": there is nothing to take at the moment',
+  );
+});
+
+test("with keep everyone gets a copy, until something else is published", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  using offer = link.offer("kept");
+  using old = memfdWith("old");
+  using fresh = memfdWith("fresh");
+  offer.publish([old], { keep: true });
+  for (let turn = 0; turn < 3; turn++) {
+    using delivery = link.take("kept");
+    expect(delivery.fds.map(inodeOf)).toEqual([inodeOf(old)]);
+  }
+  offer.publish([fresh], { keep: true });
+  using delivery = link.take("kept");
+  expect(delivery.fds.map(inodeOf)).toEqual([inodeOf(fresh)]);
+});
+
+test("who waits for a name that nobody offers yet is served when it comes, and may give up", async () => {
+  await using broker = new TestBroker();
+  using taker = broker.connect({ wake: true });
+  using giver = broker.connect();
+  expect(failure(() => taker.take("later"))).toBe('unknown-name: Cannot take "later": nobody offers this name');
+  expect(failure(() => taker.take("later", { waitMs: 1 }))).toStartWith("timeout: ");
+  const waiting = taker.takeAsync("later", { waitMs: -1 });
+  using offer = giver.offer("later");
+  using fd = memfdWith("x");
+  offer.publish([fd]); // not lost to the one that gave up
+  using delivery = await waiting;
+  expect(delivery.fds.map(inodeOf)).toEqual([inodeOf(fd)]);
+});
+
+test("what is relayed still works: a pipe carries what was written before, a socket both ways", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  using offer = link.offer("pair");
+  const [near, far] = socketpair(constants.SOCK_STREAM);
+  const { reader, writer } = pipe();
+  write(writer, new TextEncoder().encode("through the pipe"));
+  offer.publish([far, reader]);
+  for (const fd of [far, reader]) fd.close();
+  using delivery = link.take("pair");
+  const [socket, readEnd] = delivery.fds;
+  const bytes = new Uint8Array(100);
+  const take = (fd: BorrowedFd | undefined): string =>
+    new TextDecoder().decode(bytes.subarray(0, read(fd ?? borrowFd(-1), bytes) ?? 0));
+  expect(take(readEnd)).toBe("through the pipe");
+  write(near, new TextEncoder().encode("there"));
+  expect(take(socket)).toBe("there");
+  write(socket ?? near, new TextEncoder().encode("back"));
+  expect(take(near)).toBe("back");
+  for (const fd of [near, writer]) fd.close();
+});
+
+test("a name is withdrawn with its connection, and what nobody took is closed", async () => {
+  await using broker = new TestBroker();
+  using watcher = broker.connect();
+  const before = openFds(broker.pid).length;
+  const giver = broker.connect();
+  const offer = giver.offer("gone");
+  expect(failure(() => watcher.offer("gone"))).toMatch(/^name-in-use: Cannot offer "gone": process \d+ /);
+  const { reader, writer } = pipe();
+  offer.publish([writer]);
+  writer.close();
+  giver.close();
+  expect(read(reader, new Uint8Array(1))).toBe(0); // end of file: nobody holds the other end
+  reader.close();
+  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have closed everything");
+  watcher.offer("gone").close();
+});
+
+test("ls shows what is relayed, with what the broker makes of it", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ name: "giver" });
+  using offer = link.offer("shown");
+  using ring = memfdWith("abc");
+  using nothing = open("/etc/passwd", constants.O_RDONLY);
+  offer.publish([ring, nothing], { keep: true });
+  const { stdout } = await broker.run(["ls", "--json"]);
+  expect(JSON.parse(stdout).relayed).toEqual([
+    {
+      id: offer.id,
+      name: "shown",
+      owner: { uid: process.geteuid?.(), pid: process.pid, exe: process.execPath },
+      program: "giver",
+      kept: true,
+      waiting: 1,
+      published: 1,
+      taken: 0,
+      fds: [
+        { type: "memfd", access: "read-write", sizeBytes: 3, seals: [] },
+        { type: "file", access: "read", sizeBytes: fstat(nothing).sizeBytes },
+      ],
+    },
+  ]);
+  const { stdout: table } = await broker.run(["ls"]);
+  expect(table).toMatch(/Relayed descriptors\n.*\n.*shown .*memfd, file/);
+});
+
+test("the broker's own sockets are refused at every end, and so is what holds other descriptors", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ wake: true });
+  using offer = link.offer("own");
+  const refused = (fd: BorrowedFd, why: RegExp): void => expect(failure(() => offer.publish([fd]))).toMatch(why);
+  refused(link.fd, /^denied: .*it is a socket of the broker/);
+  using raw = new RawPeer(broker.socketPath);
+  refused(raw.fd, /it is a socket of the broker/);
+  using epoll = epollCreate();
+  refused(epoll, /it holds other descriptors/);
+  using path = open("/etc/passwd", 0o10000000);
+  refused(path, /it holds other descriptors/);
+  using fine = memfdWith("fine");
+  expect(failure(() => offer.publish([fine, link.fd]))).toContain("socket of the broker"); // all or nothing
+  expect(failure(() => link.take("own"))).toContain("there is nothing to take");
+});
+
+test("a doorbell that the broker holds is refused at the broker's end of it", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  using raw = new RawPeer(broker.socketPath);
+  const [near, far] = socketpair(constants.SOCK_STREAM);
+  raw.send(message(1, 1, 2));
+  raw.send(message(2, 0, 1, ...text("shmlink_manager_v1"), 1, 3));
+  raw.send(message(3, 0, ...text("raw")), [far]);
+  using link = broker.connect();
+  using offer = link.offer("bell");
+  await waitUntil(() => raw.next()?.sender === 3, "welcome");
+  expect(failure(() => offer.publish([far]))).toContain("socket of the broker");
+  for (const fd of [near, far]) fd.close();
+});
+
+test("the 29th descriptor of a bundle ends the session, and nothing of it stays open", async () => {
+  await using broker = new TestBroker();
+  using watcher = broker.connect();
+  const before = openFds(broker.pid).length;
+  using raw = new RawPeer(broker.socketPath);
+  using fd = memfdWith("x");
+  raw.greet();
+  raw.send(message(3, 7, 4, ...text("much")));
+  for (let index = 0; index < 29; index++) raw.send(message(4, 1), [fd]);
+  expect(raw.nextError()).toMatchObject({ code: 2, message: "Too many descriptors in a bundle: 28 is the most" });
+  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have closed them");
+  expect(() => watcher.offer("x").publish(Array.from({ length: 29 }, () => fd))).toThrow(RangeError);
+});
+
+test("policy speaks of types: what no rule names is refused to offer, and to take, with the rule's place", async () => {
+  const rules = `[[allow]]
+name = "owner-fds"
+uid = "owner"
+action = ["offer", "take"]
+fd = ["memfd", "pipe", "directory"]
+
+[[deny]]
+name = "no-pipes-out"
+action = "take"
+fd = "pipe"
+`;
+  await using broker = new TestBroker(rules);
+  using link = broker.connect();
+  using offer = link.offer("typed");
+  using directory = open("/", constants.O_RDONLY);
+  using file = open("/etc/passwd", constants.O_RDONLY);
+  using memfd = memfdWith("m");
+  const { reader, writer } = pipe();
+  offer.publish([directory, memfd]);
+  link.take("typed")[Symbol.dispose]();
+  expect(failure(() => offer.publish([memfd, file]))).toMatch(
+    /no rule allows user \d+ to offer it as memfd, file \(rule "default"\)/,
+  );
+  offer.publish([reader]);
+  expect(failure(() => link.take("typed"))).toMatch(
+    /may not take it as pipe \(rule "no-pipes-out" at .*shmlink\.toml:7\)/,
+  );
+  for (const fd of [reader, writer]) fd.close();
+});
+
+test("descriptors count: above the limit a bundle is refused, and room comes back when one is taken", async () => {
+  await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 3\n");
+  using link = broker.connect();
+  using offer = link.offer("counted");
+  using fd = memfdWith("x");
+  offer.publish([fd, fd]);
+  expect(failure(() => offer.publish([fd, fd]))).toMatch(/^quota: .*would have 4 fds, limits\.maxFdsPerUser is 3/);
+  offer.publish([fd]);
+  expect(failure(() => offer.publish([fd]))).toStartWith("quota: ");
+  link.take("counted")[Symbol.dispose]();
+  offer.publish([fd, fd]);
+});

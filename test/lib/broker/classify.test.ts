@@ -1,0 +1,128 @@
+import { expect, test } from "bun:test";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import {
+  accept,
+  addSeals,
+  bind,
+  connect,
+  constants,
+  epollCreate,
+  ftruncate,
+  getsockname,
+  inetAddress,
+  listen,
+  memfdCreate,
+  type OwnedFd,
+  open,
+  pidfdOpen,
+  pipe,
+  poll,
+  recvmsg,
+  socket,
+  socketpair,
+  unixAddress,
+} from "../../../ffi/mod.ts";
+import { classifyFd } from "../../../lib/broker/classify.ts";
+import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
+import { requires } from "../../helpers/requires.ts";
+import { makeRuntimeDir } from "../../helpers/runtime-dir.ts";
+
+expectNoFdLeaks();
+
+const { AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, O_RDONLY, O_RDWR } = constants;
+
+function typeOf(fd: OwnedFd): string {
+  using owned = fd;
+  return classifyFd(owned).type;
+}
+
+function pairEnd(type: number): OwnedFd {
+  const [near, far] = socketpair(type);
+  far.close();
+  return near;
+}
+
+test("classifyFd() tells sockets by family, type and whether they listen", () => {
+  expect(typeOf(pairEnd(SOCK_STREAM))).toBe("unix-stream");
+  expect(typeOf(pairEnd(SOCK_DGRAM))).toBe("unix-dgram");
+  expect(typeOf(pairEnd(SOCK_SEQPACKET))).toBe("unix-seqpacket");
+  const unix = socket(AF_UNIX, SOCK_STREAM);
+  bind(unix, unixAddress("@"), "autobind");
+  listen(unix, 1);
+  expect(typeOf(unix)).toBe("unix-listener");
+  expect(typeOf(socket(AF_INET, SOCK_STREAM))).toBe("tcp");
+  expect(typeOf(socket(AF_INET6, SOCK_DGRAM))).toBe("udp");
+  expect(typeOf(socket(16, SOCK_DGRAM))).toBe("socket"); // AF_NETLINK
+  using listener = socket(AF_INET, SOCK_STREAM);
+  bind(listener, inetAddress({ family: AF_INET, host: new Uint8Array([127, 0, 0, 1]), port: 0 }));
+  listen(listener, 1);
+  expect(classifyFd(listener)).toEqual({ type: "tcp-listener", access: "read-write" });
+  using client = socket(AF_INET, SOCK_STREAM);
+  connect(client, getsockname(listener));
+  using accepted = accept(listener)?.fd;
+  expect(accepted && classifyFd(accepted).type).toBe("tcp");
+});
+
+test("classifyFd() tells memfds with their seals, files and directories with their access", () => {
+  using memfd = memfdCreate("x");
+  ftruncate(memfd, 4096);
+  addSeals(memfd, constants.F_SEAL_SHRINK | constants.F_SEAL_SEAL);
+  expect(classifyFd(memfd)).toEqual({
+    type: "memfd",
+    access: "read-write",
+    sizeBytes: 4096,
+    seals: expect.arrayContaining(["seal", "shrink"]),
+  });
+  using file = open("/etc/passwd", O_RDONLY);
+  expect(classifyFd(file)).toMatchObject({ type: "file", access: "read" });
+  expect(typeOf(open("/dev/null", O_RDWR))).toBe("device");
+  expect(typeOf(open("/", O_RDONLY))).toBe("directory");
+  using path = open("/", constants.O_PATH);
+  expect(classifyFd(path)).toEqual({ type: "other", access: "none", holdsOthers: true });
+});
+
+test("classifyFd() is not misled by a file that is called like something else", () => {
+  using directory = makeRuntimeDir();
+  for (const name of ["memfd:x", "anon_inode:[eventfd]", "pidfd:[1]", "dmabuf:"])
+    expect(typeOf(open(`${directory.path}/${name}`, O_RDWR | constants.O_CREAT, 0o600))).toBe("file");
+});
+
+test("classifyFd() tells pipes, pidfds and what holds other descriptors", () => {
+  const { reader, writer } = pipe();
+  expect(classifyFd(reader)).toEqual({ type: "pipe", access: "read" });
+  expect(classifyFd(writer)).toEqual({ type: "pipe", access: "write" });
+  for (const fd of [reader, writer]) fd.close();
+  expect(typeOf(pidfdOpen(process.pid))).toBe("pidfd");
+  using epoll = epollCreate();
+  expect(classifyFd(epoll)).toMatchObject({ type: "other", holdsOthers: true });
+});
+
+requires.test(
+  [requires.file("/usr/bin/python3", "python3")],
+  "classifyFd() tells eventfds, timerfds and dma-bufs",
+  () => {
+    using directory = makeRuntimeDir();
+    const path = `${directory.path}/s`;
+    using listener = socket(AF_UNIX, SOCK_STREAM);
+    bind(listener, unixAddress(path), path);
+    listen(listener, 1);
+    spawn("/usr/bin/python3", [join(import.meta.dirname, "../../fixtures/programs/special-fds.py"), path], {
+      stdio: "inherit",
+    });
+    poll([{ fd: listener, events: constants.EPOLLIN }], -1);
+    using connection = accept(listener)?.fd;
+    if (connection === undefined) throw new Error("Nobody connected");
+    poll([{ fd: connection, events: constants.EPOLLIN }], -1);
+    const found = recvmsg(connection)?.fds.map((fd) => {
+      using owned = fd;
+      return classifyFd(owned);
+    });
+    expect(found?.slice(0, 2)).toEqual([
+      { type: "eventfd", access: "read-write" },
+      { type: "other", access: "read-write" },
+    ]);
+    for (const dmaBuf of found?.slice(2) ?? [])
+      expect(dmaBuf).toMatchObject({ type: "dma-buf", sizeBytes: 8192, exporter: "udmabuf" });
+  },
+);
