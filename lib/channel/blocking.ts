@@ -7,6 +7,7 @@ import type { Message } from "./message.ts";
 import { PackedWords } from "./packed-words.ts";
 
 const BATCH = 16; // records published together
+const LOOKS = 64; // at the ring before anything else is thought of
 
 export class BlockingChannel extends ChannelEnd {
   readonly #spin: AdaptiveSpin;
@@ -24,8 +25,8 @@ export class BlockingChannel extends ChannelEnd {
   /** Sends one message, waiting for room as long as it takes. @param bytes  copied before this returns
    *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError above MAX_MESSAGE_BYTES */
   send(bytes: Uint8Array, options?: SendOptions): void {
-    if (bytes.length > this.producer.maxPayload) this.#sendFragments(bytes, options?.type ?? 0);
-    else while (!this.trySend(bytes, options)) this.#awaitSpace(bytes.length);
+    if (this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0))) this.sent();
+    else this.#sendWaiting(bytes, options);
   }
 
   /** Sends many messages of one type, making them visible several at a time. */
@@ -60,10 +61,8 @@ export class BlockingChannel extends ChannelEnd {
   /** Waits for a message and copies it to the start of `into`, without making an object of it.
    *  @returns its bytes, or -1 where receive() has nothing  @throws RangeError when it is longer than `into`; it stays then */
   receiveInto(into: Uint8Array, timeoutMs = -1): number {
-    for (;;) {
-      const length = this.tryReceiveInto(into);
-      if (length >= 0 || !this.#awaitData(timeoutMs)) return length;
-    }
+    const length = this.consumer.receive(into);
+    return length >= 0 ? length : this.#receiveWaiting(into, timeoutMs);
   }
 
   /** The same without waiting; -1 when nothing is there. */
@@ -172,6 +171,11 @@ export class BlockingChannel extends ChannelEnd {
     return Math.min(this.producer.maxPayload, Math.max(this.producer.capacity >> 3, 2040), 1 << 18);
   }
 
+  #sendWaiting(bytes: Uint8Array, options?: SendOptions): void {
+    if (bytes.length > this.producer.maxPayload) this.#sendFragments(bytes, options?.type ?? 0);
+    else while (!this.trySend(bytes, options)) this.#awaitSpace(bytes.length);
+  }
+
   #putWaiting(bytes: Uint8Array, type: number): void {
     this.publish();
     while (!this.producer.put(bytes, type)) {
@@ -192,6 +196,17 @@ export class BlockingChannel extends ChannelEnd {
         this.#awaitSpace(part.length);
       }
       this.publish();
+    }
+  }
+
+  #receiveWaiting(into: Uint8Array, timeoutMs: number): number {
+    const consumer = this.consumer;
+    let length = EMPTY;
+    for (let look = 0; look < LOOKS && length === EMPTY; look = (look + 1) | 0) length = consumer.receive(into);
+    if (length >= 0) return length;
+    for (;;) {
+      const length = this.tryReceiveInto(into);
+      if (length >= 0 || !this.#awaitData(timeoutMs)) return length;
     }
   }
 

@@ -45,7 +45,8 @@ export type SendOptions = {
   readonly type?: number;
 };
 
-const CHECK_MASK = 63; // every 64 sends a look at whether the consumer moves
+const CLOCK_MASK = 15; // every 16 sends a look at the clock,
+const CHECK_EVERY_MS = 1; // and so often at whether the consumer moves
 const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
 export class ChannelEnd implements Disposable {
@@ -59,12 +60,6 @@ export class ChannelEnd implements Disposable {
   protected readonly doorbell: SocketDoorbell;
   /** The reason why nothing works any more. */
   protected refusal: Error | undefined;
-  /** end() was called. */
-  protected ending = false;
-  /** Whether an await is under way, which tookDoorbell() has to hear of. */
-  protected awaiting = false;
-  /** Records of an asynchronous send may still have to follow: nothing may come between them. */
-  protected sendingAsync = false;
   readonly #own: Mapping;
   readonly #peer: Mapping;
   readonly #ownBytes: Uint8Array;
@@ -74,7 +69,11 @@ export class ChannelEnd implements Disposable {
   #peerEnded: "finished" | "vanished" | undefined;
   #assembly: Assembly | undefined;
   #peeked: Message | undefined;
+  #ending = false;
+  #sendingAsync = false;
+  #awaiting = false;
   #sends = 0;
+  #nextCheck = 0;
   #headAtCheck = 0;
 
   /** Takes the mappings and the doorbell. */
@@ -91,7 +90,7 @@ export class ChannelEnd implements Disposable {
     const own: RingMemory = ringMemory(parts.own.buffer);
     const peer: RingMemory = ringMemory(parts.peer.buffer);
     this.#ownBytes = own.bytes;
-    const doorbell = new SocketDoorbell(parts.doorbell);
+    const doorbell = new SocketDoorbell(parts.doorbell, () => this.#blockSending());
     this.doorbell = doorbell;
     this.producer = new RingProducer({ own, peer, capacity: parts.ownCapacity, doorbell });
     this.consumer = new RingConsumer({ own, peer, capacity: parts.peerCapacity, doorbell });
@@ -126,13 +125,34 @@ export class ChannelEnd implements Disposable {
     return this.producer.maxPayload;
   }
 
+  /** end() was called. */
+  protected get ending(): boolean {
+    return this.#ending;
+  }
+
+  /** Records of an asynchronous send may still have to follow: nothing may come between them. */
+  protected set sendingAsync(sending: boolean) {
+    this.#sendingAsync = sending;
+    this.#blockSending();
+  }
+
+  /** Whether an await is under way, which tookDoorbell() has to hear of. */
+  protected get awaiting(): boolean {
+    return this.#awaiting;
+  }
+
+  protected set awaiting(awaiting: boolean) {
+    this.#awaiting = awaiting;
+    this.consumer.watched = awaiting;
+  }
+
   // Sending
 
   /** Sends if there is room now. @param bytes  at most maxRecordBytes
    *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError when it is too long for a record */
   trySend(bytes: Uint8Array, options?: SendOptions): boolean {
-    if (this.refusal !== undefined || this.ending || this.sendingAsync) this.refuseToSend();
-    if (!this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0))) return this.noRoom();
+    if (!this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0)))
+      return this.#whyNotSent(bytes.length);
     this.sent();
     return true;
   }
@@ -149,7 +169,7 @@ export class ChannelEnd implements Disposable {
 
   /** Sends what was reserved, or its first `length` bytes. */
   commit(length?: number): void {
-    if (this.refusal !== undefined || this.ending || this.sendingAsync) this.refuseToSend();
+    if (this.refusal !== undefined || this.#ending || this.#sendingAsync) this.refuseToSend();
     this.producer.commit(length);
     this.publish();
   }
@@ -171,7 +191,8 @@ export class ChannelEnd implements Disposable {
   /** Says that nothing more will be sent; the peer reads what is there and then the end. Safe to call twice. */
   end(): void {
     if (this.refusal !== undefined) return;
-    this.ending = true;
+    this.#ending = true;
+    this.#blockSending();
     this.producer.finish();
   }
 
@@ -272,6 +293,8 @@ export class ChannelEnd implements Disposable {
 
   protected shut(reason: Error): void {
     this.refusal = reason;
+    this.#blockSending();
+    this.consumer.watched = true;
     this.doorbell.close();
     this.#own.close();
     this.#peer.close();
@@ -283,7 +306,7 @@ export class ChannelEnd implements Disposable {
   }
 
   protected checkSending(): void {
-    if (this.refusal !== undefined || this.ending || this.sendingAsync) this.refuseToSend();
+    if (this.refusal !== undefined || this.#ending || this.#sendingAsync) this.refuseToSend();
     this.checkPeer();
   }
 
@@ -294,7 +317,7 @@ export class ChannelEnd implements Disposable {
 
   protected refuseToSend(): never {
     this.checkOpen();
-    if (this.sendingAsync && !this.ending) {
+    if (this.#sendingAsync && !this.#ending) {
       throw new Error(`Cannot send on channel "${this.channelId}": an asynchronous send is under way, await it first`);
     }
     throw new ClosedError(`Cannot send on channel "${this.channelId}": it was ended`);
@@ -308,13 +331,13 @@ export class ChannelEnd implements Disposable {
   protected publish(): void {
     this.producer.publish();
     this.sent();
+    if (this.producer.stuck || this.doorbell.hungUp) this.noRoom();
   }
 
   protected sent(): void {
     const sends = (this.#sends + 1) | 0;
     this.#sends = sends;
-    if ((sends & CHECK_MASK) === 0) this.#checkProgress();
-    if (this.producer.stuck || this.doorbell.hungUp) this.noRoom();
+    if ((sends & CLOCK_MASK) === 0) this.#checkProgress();
   }
 
   /** Finds the record to read next. @returns its bytes, or a negative number: nothing there, or nothing will come */
@@ -322,7 +345,7 @@ export class ChannelEnd implements Disposable {
     if (this.refusal !== undefined) throw this.refusal;
     const length = this.consumer.next();
     if (length < 0) return this.#noRecord(length);
-    if (this.awaiting) this.tookDoorbell(); // a record found disarms the wake word: whoever awaits has to arm it again
+    if (this.#awaiting) this.tookDoorbell(); // a record found disarms the wake word: whoever awaits has to arm it again
     return length;
   }
 
@@ -336,12 +359,33 @@ export class ChannelEnd implements Disposable {
     return false;
   }
 
+  #blockSending(): void {
+    this.producer.blocked =
+      this.refusal !== undefined ||
+      this.#ending ||
+      this.#sendingAsync ||
+      this.doorbell.hungUp ||
+      this.producer.peerGone;
+  }
+
+  #whyNotSent(length: number): false {
+    if (this.refusal !== undefined || this.#ending || this.#sendingAsync) this.refuseToSend();
+    if (length > this.maxRecordBytes) {
+      throw new RangeError(`Cannot send "${length}" bytes as one record: it holds at most ${this.maxRecordBytes}`);
+    }
+    return this.noRoom();
+  }
+
   /** A peer that was killed while awake never has its doorbell rung: if it does not move, look whether it is there. */
   #checkProgress(): void {
+    const now = performance.now();
+    if (now < this.#nextCheck) return;
+    this.#nextCheck = now + CHECK_EVERY_MS;
     const head = this.producer.refreshHead();
     if (this.producer.violation !== undefined) this.#break(this.producer.violation);
-    if (head === this.#headAtCheck) this.doorbell.checkHangUp();
+    const moved = head !== this.#headAtCheck;
     this.#headAtCheck = head;
+    if (!moved && this.doorbell.checkHangUp()) this.noRoom();
   }
 
   #noRecord(why: number): number {

@@ -13,11 +13,13 @@ const MAX_READS = 4; // a peer that floods its end costs us so much a wake-up an
 
 export class SocketDoorbell implements Doorbell, Disposable {
   readonly #fd: OwnedFd;
+  readonly #onHangUp: () => void;
   #hungUp = false;
 
-  /** Takes the descriptor. */
-  constructor(fd: OwnedFd) {
+  /** Takes the descriptor. @param onHangUp  called once, when `hungUp` becomes true */
+  constructor(fd: OwnedFd, onHangUp: () => void = () => undefined) {
     this.#fd = fd;
+    this.#onHangUp = onHangUp;
   }
 
   get fd(): BorrowedFd {
@@ -44,7 +46,7 @@ export class SocketDoorbell implements Doorbell, Disposable {
     try {
       for (let reads = 0; reads < MAX_READS && !this.#hungUp; reads++) {
         const count = recv(this.#fd, SINK, MSG_DONTWAIT);
-        if (count === 0) this.#hungUp = true;
+        if (count === 0) this.#hangUp();
         if (count === null || count < SINK.length) break;
       }
     } catch (error) {
@@ -63,7 +65,7 @@ export class SocketDoorbell implements Doorbell, Disposable {
   /** Looks for a hang-up without waiting and without taking bytes. */
   checkHangUp(): boolean {
     const [events = 0] = poll([{ fd: this.#fd, events: EPOLLRDHUP }], 0);
-    if ((events & HANG_UP) !== 0) this.#hungUp = true;
+    if ((events & HANG_UP) !== 0) this.#hangUp();
     return this.#hungUp;
   }
 
@@ -85,6 +87,12 @@ export class SocketDoorbell implements Doorbell, Disposable {
   /** EPIPE and ECONNRESET (closed with our bytes unread) are the peer's end; ENOTCONN is shutdown() after it. */
   #noteHangUp(error: unknown): void {
     if (!(error instanceof SyscallError) || !["EPIPE", "ECONNRESET", "ENOTCONN"].includes(error.code)) throw error;
+    this.#hangUp();
+  }
+
+  #hangUp(): void {
+    if (this.#hungUp) return;
     this.#hungUp = true;
+    this.#onHangUp();
   }
 }

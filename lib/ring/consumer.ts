@@ -5,7 +5,7 @@
  * The position goes back to the producer lazily, out of the way of an answer: every eighth of the ring, and when the
  * ring is found empty.
  */
-import { Copier } from "./copy.ts";
+import { copyOut, copyWords, LastBuffer, LOOP_BYTES } from "./copy.ts";
 import { Counter } from "./counter.ts";
 import type { Doorbell } from "./doorbell.ts";
 import {
@@ -33,6 +33,13 @@ import type { Violation } from "./violation.ts";
 export const EMPTY = -1;
 export const FINISHED = -2;
 export const BROKEN = -3;
+/** What receive() answers when next() has to look: a fragment, a pad record, a long message, a violation. */
+export const UNUSUAL = -4;
+
+/** A record is under the head, checked; its message's earlier fragments were consumed; receive() is switched off. */
+const OPEN = 1;
+const IN_MESSAGE = 2;
+const WATCHED = 4;
 
 export type ConsumerOptions = {
   /** Our own ring, whose control page takes our position. */
@@ -49,7 +56,8 @@ export class RingConsumer {
   readonly #ownWords: Int32Array;
   readonly #words: Int32Array;
   readonly #bytes: Uint8Array;
-  readonly #copier: Copier;
+  readonly #memory: RingMemory;
+  readonly #last: LastBuffer = new LastBuffer();
   readonly #mask: number;
   readonly #maxPayload: number;
   readonly #publishEvery: number;
@@ -57,11 +65,11 @@ export class RingConsumer {
   readonly #wakeupCount: Counter;
   #head: number; //      end of what was consumed
   #published: number; // end of what the producer may overwrite
+  readonly #lastOffset: number; // of a record without payload
   #tail: number; //      the producer's position when last read
   #rung = 0;
   #armed = false;
-  #open = false; //      a record is under #head, checked
-  #inMessage = false; // its earlier fragments were consumed
+  #state = 0; //         OPEN, IN_MESSAGE, WATCHED
   #violation: Violation | undefined;
   #recordBytes = 0;
 
@@ -76,7 +84,8 @@ export class RingConsumer {
     this.#ownWords = own.words;
     this.#words = peer.words;
     this.#bytes = peer.bytes;
-    this.#copier = new Copier(peer.words, peer.bytes);
+    this.#memory = peer;
+    this.#lastOffset = capacity - RECORD_HEADER_BYTES;
     this.#mask = capacity - 1;
     this.#maxPayload = maxPayloadBytes(capacity);
     this.#publishEvery = capacity >> 3;
@@ -91,22 +100,54 @@ export class RingConsumer {
 
   /** Finds the next record, which stays until release(). @returns bytes of it that are left, or EMPTY, FINISHED, BROKEN */
   next(): number {
-    if (this.#open) return this.length;
+    if ((this.#state & OPEN) !== 0) return this.length;
     if (this.#head === this.#tail && !this.#readTail()) return this.#whyEmpty();
     return this.#readRecord();
   }
 
   /** Copies the payload of the record out and releases it. @param into  with room for `length` bytes */
   take(into: Uint8Array): void {
-    this.#copier.copyOut(this.offset, this.length, into);
+    copyOut(this.#memory, this.offset, this.length, into);
     this.release();
+  }
+
+  /** While true receive() answers UNUSUAL, so that its caller cannot pass by what else has to be done. */
+  set watched(watched: boolean) {
+    this.#state = watched ? this.#state | WATCHED : this.#state & ~WATCHED;
+  }
+
+  /**
+   * next() and take() of one whole short message in one function, the common case: a call costs as much as the copy.
+   * @param into  where the message goes, if it has room
+   * @returns bytes copied; EMPTY when nothing is published, UNUSUAL when next() has to look; nothing was taken then
+   */
+  receive(into: Uint8Array): number {
+    const head = this.#head;
+    if (head === this.#tail && !this.#readTail()) return this.#nothingPublished();
+    const words = this.#words;
+    const offset = head & this.#mask;
+    const word = (DATA_OFFSET + offset) >> 2;
+    const length = words[word] as number; // once, as in #readRecord()
+    const kind = words[word + 1] as number;
+    const room = into.length;
+    const next = (head + ((length + 15) & ~7)) | 0;
+    if ((length & ~(LOOP_BYTES - 4)) !== 0 || length > room || kind >>> 16 !== (FIRST | LAST)) return UNUSUAL;
+    if (((this.#tail - next) | 0) < 0 || ((offset + length) | 0) > this.#lastOffset || this.#state !== 0)
+      return UNUSUAL;
+    const last = this.#last;
+    if (into === last.bytes && room === last.length) copyWords(words, (word + 2) | 0, last.words, 0, length >> 2);
+    else this.#copyOut(offset, length, into);
+    this.type = kind & 0xffff;
+    this.#head = next;
+    if (((next - this.#published) | 0) >= this.#publishEvery) this.publish();
+    return length;
   }
 
   /** Takes whole messages that are published already, at most `max`, with the same checks as next(), positions kept in
    *  locals. Stops before everything else: the end, a fragment, a pad record, what is wrong or too long for `into`.
    *  @returns how many; next() says why there are no more */
   takeMany(into: Uint8Array, max: number, visit: (length: number, type: number) => void): number {
-    if (this.#open || this.#inMessage) return 0;
+    if ((this.#state & (OPEN | IN_MESSAGE)) !== 0) return 0;
     if (this.#head === this.#tail && !this.#readTail()) return 0;
     const { capacity } = this;
     const words = this.#words;
@@ -121,7 +162,7 @@ export class RingConsumer {
       const kind = words[word + 1] as number;
       const room = Math.min(capacity - offset, (tail - head) | 0) - RECORD_HEADER_BYTES;
       if (length < 0 || length > longest || length > room || kind >>> 16 !== (FIRST | LAST)) break;
-      this.#copier.copyOut(DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
+      copyOut(this.#memory, DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
       this.#head = (head + ((length + 15) & ~7)) | 0; // before the visit, which may throw
       count++;
       visit(length, kind & 0xffff);
@@ -134,28 +175,27 @@ export class RingConsumer {
   /** Copies whole messages of exactly `messageBytes` (a multiple of 4) that are published already one after another to
    *  `into`, at most `max`; else as takeMany(). */
   takePacked(into: Int32Array, messageBytes: number, max: number): number {
-    if (this.#open || this.#inMessage) return 0;
+    if ((this.#state & (OPEN | IN_MESSAGE)) !== 0) return 0;
     if (this.#head === this.#tail && !this.#readTail()) return 0;
-    const { capacity } = this;
     const words = this.#words;
-    const mask = this.#mask;
-    const tail = this.#tail;
     const recordBytes = (messageBytes + 15) & ~7;
-    const wordsEach = messageBytes >> 2;
-    let head = this.#head;
+    const offset = this.#head & this.#mask;
+    const here = Math.min((this.#tail - this.#head) | 0, this.capacity - offset);
+    const most = Math.min(max, Math.trunc(here / recordBytes)) | 0;
+    const payloadWords = messageBytes >> 2;
+    let word = (DATA_OFFSET + offset) >> 2;
+    let at = 0;
     let count = 0;
-    for (let at = 0; count < max && head !== tail; count++, at += wordsEach) {
-      const offset = head & mask;
-      const word = (DATA_OFFSET + offset) >> 2;
+    for (; count < most; count = (count + 1) | 0) {
       const length = words[word] as number; // once, as in #readRecord()
-      const kind = words[word + 1] as number;
-      const room = Math.min(capacity - offset, (tail - head) | 0) - RECORD_HEADER_BYTES;
-      if (length !== messageBytes || length > room || kind >>> 16 !== (FIRST | LAST)) break;
-      for (let each = 0; each < wordsEach; each++) into[at + each] = words[word + 2 + each] as number;
-      head = (head + recordBytes) | 0;
+      const kind = words[(word + 1) | 0] as number;
+      if (length !== messageBytes || kind >>> 16 !== (FIRST | LAST)) break;
+      copyWords(words, (word + 2) | 0, into, at, payloadWords);
+      word = (word + (recordBytes >> 2)) | 0;
+      at = (at + payloadWords) | 0;
     }
-    this.#head = head;
-    if (((head - this.#published) | 0) >= this.#publishEvery) this.publish();
+    this.#head = (this.#head + count * recordBytes) | 0;
+    if (((this.#head - this.#published) | 0) >= this.#publishEvery) this.publish();
     return count;
   }
 
@@ -171,8 +211,8 @@ export class RingConsumer {
 
   /** Done with the record. */
   release(): void {
-    this.#open = false;
-    this.#inMessage = (this.flags & LAST) === 0;
+    const state = this.#state & WATCHED;
+    this.#state = (this.flags & LAST) === 0 ? state | IN_MESSAGE : state;
     const head = (this.#head + this.#recordBytes) | 0;
     this.#head = head;
     if (((head - this.#published) | 0) >= this.#publishEvery) this.publish();
@@ -239,6 +279,17 @@ export class RingConsumer {
     return true;
   }
 
+  /** Apart from receive(), which is as small as it can be. */
+  #nothingPublished(): number {
+    this.publish();
+    return this.#state === 0 && this.#violation === undefined ? EMPTY : UNUSUAL;
+  }
+
+  #copyOut(offset: number, length: number, into: Uint8Array): void {
+    copyOut(this.#memory, DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
+    this.#last.note(into);
+  }
+
   #whyEmpty(): number {
     if (this.#violation !== undefined) return BROKEN;
     this.publish();
@@ -268,19 +319,20 @@ export class RingConsumer {
 
   #openRecord(offset: number, length: number, type: number, flags: number, recordBytes: number): number {
     const first = (flags & FIRST) !== 0;
-    if ((flags & ~(FIRST | LAST)) !== 0 || first === this.#inMessage) return this.#refuse("flags", flags);
+    if ((flags & ~(FIRST | LAST)) !== 0 || first === ((this.#state & IN_MESSAGE) !== 0))
+      return this.#refuse("flags", flags);
     this.offset = DATA_OFFSET + offset + RECORD_HEADER_BYTES;
     this.length = length;
     this.type = type;
     this.flags = flags;
     this.#recordBytes = recordBytes;
-    this.#open = true;
+    this.#state |= OPEN;
     return length;
   }
 
   #refuse(kind: Violation["kind"], value: number): number {
     this.#violation ??= { kind, value, position: this.#head };
-    this.#open = false;
+    this.#state &= ~OPEN;
     this.#tail = this.#head;
     return BROKEN;
   }

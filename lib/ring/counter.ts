@@ -3,22 +3,25 @@ export class Counter {
   readonly #words: Int32Array;
   readonly #index: number;
   #low: number;
-  #high: number;
 
   constructor(words: Int32Array, index: number) {
     this.#words = words;
     this.#index = index;
     this.#low = words[index] ?? 0;
-    this.#high = words[index + 1] ?? 0;
   }
 
   /** @param amount  0 <= amount < 2^31 */
   add(amount: number): void {
     const low = (this.#low + amount) | 0;
-    if (low >= 0 && this.#low < 0) this.#words[this.#index + 1] = this.#high = (this.#high + 1) | 0;
+    if (low >= 0 && this.#low < 0) carry(this.#words, this.#index);
     this.#low = low;
     this.#words[this.#index] = low;
   }
+}
+
+/** Adds one to the upper half of the total at `index`, whose lower half went over. */
+export function carry(words: Int32Array, index: number): void {
+  words[index + 1] = ((words[index + 1] ?? 0) + 1) | 0;
 }
 
 /** The total at `index` of somebody's page, exact up to 2^53. */

@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { EMPTY, FINISHED } from "../../../lib/ring/consumer.ts";
-import { maxPayloadBytes } from "../../../lib/ring/layout.ts";
+import { EMPTY, FINISHED, UNUSUAL } from "../../../lib/ring/consumer.ts";
+import { COLD_BYTES, COLD_MESSAGES, FIRST, LAST, maxPayloadBytes } from "../../../lib/ring/layout.ts";
+import { RingProducer } from "../../../lib/ring/producer.ts";
+import { readSideStatistics } from "../../../lib/ring/statistics.ts";
 import { receiveAll, ringPair } from "./pair.ts";
 
 const CAPACITY = 4096;
@@ -149,5 +151,83 @@ test("putMany() and takeMany() lose and repeat nothing, whatever put() and next(
       expect(received).toEqual(sent);
     }),
     { numRuns: 100 },
+  );
+});
+
+test("receive() takes short whole messages and leaves everything else to next()", () => {
+  const pair = ringPair(CAPACITY);
+  const into = new Uint8Array(64);
+  expect(pair.consumer.receive(into)).toBe(EMPTY);
+  pair.producer.send(Uint8Array.of(1, 2, 3, 4), 9);
+  expect(pair.consumer.receive(into)).toBe(4);
+  expect([...into.subarray(0, 5), pair.consumer.type]).toEqual([1, 2, 3, 4, 0, 9]);
+  const others: [bytes: Uint8Array, flags: number][] = [
+    [new Uint8Array(3), FIRST | LAST],
+    [new Uint8Array(68), FIRST | LAST],
+    [new Uint8Array(256), FIRST | LAST],
+    [new Uint8Array(8), FIRST],
+    [new Uint8Array(8), LAST],
+  ];
+  for (const [bytes, flags] of others) {
+    pair.producer.put(bytes, 0, flags);
+    pair.producer.publish();
+    expect(pair.consumer.receive(into)).toBe(UNUSUAL);
+    expect(pair.consumer.next()).toBe(bytes.length);
+    pair.consumer.release();
+  }
+  pair.producer.send(new Uint8Array(8), 0);
+  pair.consumer.watched = true;
+  expect(pair.consumer.receive(into)).toBe(UNUSUAL);
+  pair.consumer.watched = false;
+  expect(pair.consumer.receive(into)).toBe(8);
+});
+
+test("send() does nothing while blocked, and says when the consumer has left", () => {
+  const pair = ringPair(CAPACITY);
+  pair.producer.blocked = true;
+  expect(pair.producer.send(new Uint8Array(8), 0)).toBe(false);
+  pair.producer.blocked = false;
+  expect(pair.producer.unreadBytes).toBe(0);
+  pair.consumer.leave();
+  expect(pair.producer.send(new Uint8Array(8), 0)).toBe(false);
+  expect(pair.producer.peerGone).toBe(true);
+});
+
+test("the totals go on past 2^32", () => {
+  const { producerMemory, consumerMemory } = ringPair(CAPACITY);
+  producerMemory.words[COLD_BYTES] = producerMemory.words[COLD_MESSAGES] = -1;
+  const doorbell = { ring: () => undefined };
+  const producer = new RingProducer({ own: producerMemory, peer: consumerMemory, capacity: CAPACITY, doorbell });
+  producer.send(new Uint8Array(8), 0);
+  producer.put(new Uint8Array(8), 0);
+  const { bytes, messages } = readSideStatistics(producerMemory.words, CAPACITY);
+  expect([bytes, messages]).toEqual([2 ** 32 + 15, 2 ** 32 + 1]);
+});
+
+test("send() and receive() lose and repeat nothing, whatever put() and next() do between them", () => {
+  const choice = fc.record({ size, fast: fc.boolean(), same: fc.boolean(), take: fc.integer({ min: 0, max: 3 }) });
+  fc.assert(
+    fc.property(fc.array(choice, { maxLength: 120 }), fc.constantFrom(0, BEFORE_WRAP), (choices, position) => {
+      const { producer, consumer } = ringPair(CAPACITY, position);
+      const [sent, received, into]: [Uint8Array[], Uint8Array[], Uint8Array] = [[], [], new Uint8Array(CAPACITY)];
+      const again = payload(64, 3);
+      const takeOne = (fast: boolean): boolean => {
+        let length = fast ? consumer.receive(into) : UNUSUAL;
+        if (length === UNUSUAL && consumer.next() >= 0) {
+          length = consumer.length;
+          consumer.take(into);
+        }
+        if (length >= 0) received.push(into.slice(0, length));
+        return length >= 0;
+      };
+      for (const [index, { size, fast, same, take }] of choices.entries()) {
+        const bytes = same ? again : payload(size, index);
+        if (fast ? producer.send(bytes, 0) : producer.put(bytes, 0)) sent.push(bytes);
+        producer.publish();
+        for (let count = 0; count < take; count++) takeOne(fast);
+      }
+      while (takeOne(true));
+      expect(received).toEqual(sent);
+    }),
   );
 });

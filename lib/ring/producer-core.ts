@@ -1,0 +1,226 @@
+/**
+ * The writing end of a ring without the records: positions, what is published, and when to wake or to sleep.
+ *
+ * The race it is written against: we publish while the consumer falls asleep. We store the tail and then load its wake
+ * word; it stores the wake word and then loads the tail. In every order one of the two sees the other.
+ */
+import { Counter, carry } from "./counter.ts";
+import type { Doorbell } from "./doorbell.ts";
+import {
+  COLD_BYTES,
+  COLD_DATA_WAKEUPS,
+  COLD_MESSAGES,
+  DATA_WAKE,
+  HEAD,
+  maxPayloadBytes,
+  type RingMemory,
+  SPACE_WAKE,
+  STATE,
+  STATE_FINISHED,
+  TAIL,
+  WAKE_ARMED,
+  WAKE_GONE,
+} from "./layout.ts";
+import { peerLoad } from "./peer-load.ts";
+import type { Violation } from "./violation.ts";
+
+export type ProducerOptions = {
+  /** Our own ring, writable. */
+  readonly own: RingMemory;
+  /** The other side's, for its control page. */
+  readonly peer: RingMemory;
+  /** Of our own ring. */
+  readonly capacity: number;
+  readonly doorbell: Doorbell;
+};
+
+export class ProducerCore {
+  readonly capacity: number;
+  readonly maxPayload: number;
+  /** While true send() answers false at once, so that its caller cannot pass by what else has to be done. */
+  blocked = false;
+  protected readonly words: Int32Array;
+  protected readonly bytes: Uint8Array;
+  protected readonly mask: number;
+  /** End of what was put, and of what the consumer may see. */
+  protected tail: number;
+  protected published: number;
+  /** The position the tail must not pass: the consumer's, when last read, and the capacity. */
+  protected limit: number;
+  /** The wake word that the doorbell was last rung for. */
+  protected rung = 0;
+  protected readonly peerWords: Int32Array;
+  readonly #wakeupCount: Counter;
+  readonly #doorbell: Doorbell;
+  #bytesSent: number; //    the low halves of two totals
+  #messagesSent: number;
+  #armed = false;
+  #gone = false;
+  #finished = false;
+  #violation: Violation | undefined;
+
+  constructor({ own, peer, capacity, doorbell }: ProducerOptions) {
+    this.capacity = capacity;
+    this.maxPayload = maxPayloadBytes(capacity);
+    this.words = own.words;
+    this.bytes = own.bytes;
+    this.peerWords = peer.words;
+    this.mask = capacity - 1;
+    this.#doorbell = doorbell;
+    this.#bytesSent = own.words[COLD_BYTES] ?? 0;
+    this.#messagesSent = own.words[COLD_MESSAGES] ?? 0;
+    this.#wakeupCount = new Counter(own.words, COLD_DATA_WAKEUPS);
+    this.tail = this.published = own.words[TAIL] ?? 0;
+    this.limit = (this.tail + capacity) | 0;
+  }
+
+  /** Whether the consumer has left or broken the rules: nothing can be sent any more. */
+  get stuck(): boolean {
+    return this.#gone || this.#violation !== undefined;
+  }
+
+  get violation(): Violation | undefined {
+    return this.#violation;
+  }
+
+  /** The consumer said that it will never read again. Seen at the next publish(). */
+  get peerGone(): boolean {
+    return this.#gone;
+  }
+
+  get finished(): boolean {
+    return this.#finished;
+  }
+
+  /** The consumer's position, as last read: whether it moves tells if it lives. */
+  refreshHead(): number {
+    this.readHead();
+    return (this.limit - this.capacity) | 0;
+  }
+
+  /** Makes everything that was put visible and wakes the consumer if it asked for that. */
+  publish(): void {
+    const tail = this.tail;
+    if (tail === this.published) return;
+    this.published = tail;
+    this.words[TAIL] = tail;
+    const wake = peerLoad(this.peerWords, DATA_WAKE);
+    if (wake !== 0) this.wakeConsumer(wake);
+    else this.rung = 0;
+  }
+
+  /** Says that a payload of `length` bytes is waited for. @returns true: sleep until the doorbell; false: there is room, or
+   *  the channel broke */
+  armSpace(length: number): boolean {
+    // Like a socket's: not for every few bytes, or each message would cost a wake-up while the ring is full.
+    const wanted = Math.max(this.need(length | 0), this.capacity >> 2);
+    return this.#arm((this.tail + wanted - this.capacity) | 0, () => this.fits(length | 0));
+  }
+
+  /** Asks for the doorbell when the consumer has done with everything. @returns true: sleep until it rings; false: it has,
+   *  it never will, or the channel broke */
+  armDrained(): boolean {
+    return this.#arm(this.tail, () => this.free() === this.capacity);
+  }
+
+  /** Done by itself as soon as there is more room than there was. */
+  disarmSpace(): void {
+    this.#armed = false;
+    Atomics.store(this.words, SPACE_WAKE, 0);
+  }
+
+  /** Bytes of the ring that the consumer has not done with yet. */
+  get unreadBytes(): number {
+    this.readHead();
+    return this.capacity - this.free();
+  }
+
+  /** No record will follow. Wakes the consumer whatever it waits for. */
+  finish(): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    this.publish();
+    Atomics.store(this.words, STATE, STATE_FINISHED);
+    if (peerLoad(this.peerWords, DATA_WAKE) !== 0) this.#doorbell.ring();
+  }
+
+  /** Whether a payload of `length` bytes has room now. */
+  hasRoom(length: number): boolean {
+    if (this.fits(length | 0)) return true;
+    this.readHead();
+    return this.fits(length | 0);
+  }
+
+  protected free(): number {
+    return (this.limit - this.tail) | 0;
+  }
+
+  protected fits(length: number): boolean {
+    return this.need(length) <= this.free() && this.#violation === undefined;
+  }
+
+  /** Bytes of the ring that a payload takes now, with the pad record before it. */
+  protected need(length: number): number {
+    const record = (length + 15) & ~7;
+    const contiguous = (this.capacity - (this.tail & this.mask)) | 0;
+    return record > contiguous ? (record + contiguous) | 0 : record;
+  }
+
+  /** Adds to the totals that listings read. Not two Counters: this runs for every message.
+   *  @param bytes  0 <= bytes < 2^31 */
+  protected countMessages(bytes: number, messages: number): void {
+    const words = this.words;
+    const bytesSent = (this.#bytesSent + bytes) | 0;
+    const messagesSent = (this.#messagesSent + messages) | 0;
+    if (bytesSent >= 0 && this.#bytesSent < 0) carry(words, COLD_BYTES);
+    if (messagesSent >= 0 && this.#messagesSent < 0) carry(words, COLD_MESSAGES);
+    words[COLD_BYTES] = this.#bytesSent = bytesSent;
+    words[COLD_MESSAGES] = this.#messagesSent = messagesSent;
+  }
+
+  /** Reads the consumer's position once and believes it only if it can be true. After a violation nothing fits any more. */
+  protected readHead(): void {
+    const head = peerLoad(this.peerWords, HEAD) | 0;
+    const limit = (head + this.capacity) | 0;
+    if (this.#violation !== undefined) return;
+    const moved = (limit - this.limit) | 0;
+    if ((head & 7) === 0 && moved >= 0 && ((this.published - head) | 0) >= 0) {
+      this.limit = limit;
+      if (this.#armed && moved !== 0) this.disarmSpace();
+      return;
+    }
+    this.#violation = { kind: "head", value: head, position: this.tail };
+    this.limit = this.tail;
+  }
+
+  /** Rings once for each wake word: the consumer writes 0 before it consumes past the position it waited for. */
+  protected wakeConsumer(wake: number): void {
+    if ((wake & WAKE_GONE) !== 0) {
+      this.#gone = this.blocked = true;
+      return;
+    }
+    if (wake === this.rung || ((this.published - (wake & ~7)) | 0) < 0) return;
+    this.rung = wake;
+    this.#wakeupCount.add(1);
+    this.#doorbell.ring();
+  }
+
+  #arm(threshold: number, enough: () => boolean): boolean {
+    do {
+      this.readHead();
+      this.#armed = true;
+      Atomics.store(this.words, SPACE_WAKE, (threshold & ~7) | WAKE_ARMED);
+      this.readHead();
+      if (this.#violation !== undefined || enough() || this.#sawGone()) {
+        this.disarmSpace();
+        return false;
+      }
+    } while (!this.#armed); // the head moved, not far enough
+    return true;
+  }
+
+  #sawGone(): boolean {
+    if ((peerLoad(this.peerWords, DATA_WAKE) & WAKE_GONE) !== 0) this.#gone = true;
+    return this.#gone;
+  }
+}
