@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
 import { BrokerLink, type ConnectOptions } from "../../lib/client/broker-link.ts";
+import { FailureError } from "../../lib/errors.ts";
 
 export const CHECKOUT: string = join(import.meta.dirname, "..", "..");
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
@@ -57,6 +58,20 @@ export class TestBroker implements AsyncDisposable {
     }
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+/** Connects to a broker that somebody else starts, once it listens: the socket's file is there a moment earlier. */
+export async function connectWhenListening(broker: TestBroker): Promise<BrokerLink> {
+  let link: BrokerLink | undefined;
+  await waitUntil(() => {
+    try {
+      link = BrokerLink.connect({ name: "test", env: broker.env, start: false });
+    } catch (error) {
+      if (!(error instanceof FailureError && error.code === "no-broker")) throw error;
+    }
+    return link !== undefined;
+  }, "the broker to listen");
+  return link as unknown as BrokerLink;
 }
 
 export function brokerPid(link: BrokerLink): number {

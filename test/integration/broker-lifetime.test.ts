@@ -4,8 +4,8 @@ import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { constants, getFileLimit, kill, setFileLimit } from "../../ffi/mod.ts";
-import { BrokerLink } from "../../lib/client/broker-link.ts";
-import { brokerPid, CHECKOUT, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
+import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { requires } from "../helpers/requires.ts";
 
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
@@ -57,8 +57,7 @@ for (const signal of ["SIGTERM", "SIGINT"] as const) {
     await using broker = new TestBroker();
     const child = spawn(process.execPath, [ENTRY, "broker"], { env: broker.env, stdio: "ignore" });
     const ended = new Promise<number | null>((resolve) => child.on("exit", resolve));
-    await waitUntil(() => existsSync(broker.socketPath), "the socket");
-    using link = BrokerLink.connect({ name: "test", env: broker.env, start: false });
+    using link = await connectWhenListening(broker);
     link.listen("held");
     kill(child.pid ?? 0, constants[signal]);
     expect(await ended).toBe(0);
@@ -77,8 +76,7 @@ requires.test(
       env: broker.env,
     });
     const ended = new Promise((resolve) => child.on("exit", resolve));
-    await waitUntil(() => existsSync(broker.socketPath), "the socket");
-    using link = BrokerLink.connect({ name: "test", env: broker.env, start: false });
+    using link = await connectWhenListening(broker);
     expect(brokerPid(link)).toBe(child.pid ?? 0);
     kill(child.pid ?? 0, constants.SIGTERM);
     await ended;
