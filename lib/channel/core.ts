@@ -1,0 +1,139 @@
+/**
+ * What both directions of one end of a channel share: two mappings, a producer, a consumer, a doorbell, and whether they
+ * may still be used.
+ *
+ * Invariant: after close() or after the peer broke the rules no ring memory is touched any more, and every method
+ * throws the reason.
+ */
+import type { BorrowedFd, Mapping, OwnedFd } from "../../ffi/mod.ts";
+import { ClosedError, ProtocolError } from "../errors.ts";
+import { RingConsumer } from "../ring/consumer.ts";
+import { MAX_MESSAGE_BYTES, type RingMemory, type RingSide, ringMemory } from "../ring/layout.ts";
+import { RingProducer } from "../ring/producer.ts";
+import { describeViolation, type Violation } from "../ring/violation.ts";
+import { SocketDoorbell } from "./socket-doorbell.ts";
+
+/** `strict` copies out before anything is looked at; `trusted` may hand out views into the ring. */
+export type Trust = "strict" | "trusted";
+
+export type ChannelOptions = {
+  readonly trust?: Trust;
+  /** Who is at the other end, as the broker was told by the kernel. */
+  readonly peerPid?: number;
+  readonly peerUid?: number;
+  /** How long a blocking call looks before it sleeps, at most; microseconds, 0 for never. */
+  readonly spinUs?: number;
+  /** Longest message that is accepted, its fragments together. */
+  readonly maxMessageBytes?: number;
+  /** Called once, when this end closes for whatever reason. */
+  readonly onClose?: () => void;
+};
+
+export type ChannelParts = {
+  readonly channelId: number;
+  readonly side: RingSide;
+  readonly own: Mapping;
+  readonly ownCapacity: number;
+  readonly peer: Mapping;
+  readonly peerCapacity: number;
+  readonly doorbell: OwnedFd;
+};
+
+export class ChannelCore implements Disposable {
+  readonly channelId: number;
+  readonly side: RingSide;
+  readonly trust: Trust;
+  readonly peerPid: number | undefined;
+  readonly peerUid: number | undefined;
+  protected readonly producer: RingProducer;
+  protected readonly consumer: RingConsumer;
+  protected readonly doorbell: SocketDoorbell;
+  protected readonly ownBytes: Uint8Array;
+  protected readonly maxMessageBytes: number;
+  /** The reason why nothing works any more. */
+  protected refusal: Error | undefined;
+  readonly #own: Mapping;
+  readonly #peer: Mapping;
+  readonly #onClose: (() => void) | undefined;
+  #violation: Violation | undefined;
+
+  /** Takes the mappings and the doorbell. */
+  constructor(parts: ChannelParts, options: ChannelOptions = {}) {
+    this.channelId = parts.channelId;
+    this.side = parts.side;
+    this.trust = options.trust ?? "strict";
+    this.peerPid = options.peerPid;
+    this.peerUid = options.peerUid;
+    this.maxMessageBytes = Math.min(options.maxMessageBytes ?? MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES);
+    this.#onClose = options.onClose;
+    this.#own = parts.own;
+    this.#peer = parts.peer;
+    const own: RingMemory = ringMemory(parts.own.buffer);
+    const peer: RingMemory = ringMemory(parts.peer.buffer);
+    this.ownBytes = own.bytes;
+    const doorbell = new SocketDoorbell(parts.doorbell, () => this.blockSending());
+    this.doorbell = doorbell;
+    this.producer = new RingProducer({ own, peer, capacity: parts.ownCapacity, doorbell });
+    this.consumer = new RingConsumer({ own, peer, capacity: parts.peerCapacity, doorbell });
+  }
+
+  /** To watch for reading in an event loop of one's own; every event means drainDoorbell(). */
+  get doorbellFd(): BorrowedFd {
+    return this.doorbell.fd;
+  }
+
+  get closed(): boolean {
+    return this.refusal !== undefined;
+  }
+
+  /** What the peer did wrong, if it did. */
+  get violation(): Violation | undefined {
+    return this.#violation;
+  }
+
+  /** For a reactor: takes the bytes that rang. After a hang-up what was published can still be received. */
+  drainDoorbell(): "open" | "hangup" {
+    this.checkOpen();
+    return this.doorbell.drain();
+  }
+
+  /** Ends our direction, hangs up, unmaps. Views into the ring become empty. Safe to call twice. */
+  close(): void {
+    if (this.refusal !== undefined) return;
+    this.producer.finish();
+    this.consumer.leave();
+    this.shut(new ClosedError(`Cannot use channel "${this.channelId}": it was closed`));
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  protected shut(reason: Error): void {
+    this.refusal = reason;
+    this.blockSending();
+    this.consumer.watched = true;
+    this.doorbell.close();
+    this.#own.close();
+    this.#peer.close();
+    this.#onClose?.();
+  }
+
+  protected checkOpen(): void {
+    if (this.refusal !== undefined) throw this.refusal;
+  }
+
+  /** Keeps the producer from sending, or lets it again, as things stand. */
+  protected blockSending(): void {
+    this.producer.blocked = this.refusal !== undefined || this.doorbell.hungUp || this.producer.peerGone;
+  }
+
+  /** The peer wrote what no honest peer writes: ends the channel. */
+  protected break(violation: Violation | undefined): never {
+    if (violation === undefined) throw new TypeError("Cannot break a channel without a violation");
+    this.#violation = violation;
+    const error = new ProtocolError(`Cannot use channel "${this.channelId}": ${describeViolation(violation)}`);
+    this.shut(error);
+    throw error;
+  }
+}

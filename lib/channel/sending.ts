@@ -1,0 +1,169 @@
+/** The sending direction of one end of a channel, without waiting: that is added on top, or done by a reactor. */
+import { ClosedError } from "../errors.ts";
+import { ChannelCore } from "./core.ts";
+
+export type SendOptions = {
+  /** For the receiver to tell messages apart, 0 … 65535. */
+  readonly type?: number;
+};
+
+const CLOCK_MASK = 15; // every 16 sends a look at the clock,
+const CHECK_EVERY_MS = 1; // and so often at whether the consumer moves
+const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(0);
+
+export class SendingEnd extends ChannelCore {
+  #ending = false;
+  #sendingAsync = false;
+  #sends = 0;
+  #nextCheck = 0;
+  #headAtCheck = 0;
+
+  /** Bytes of payload that fit into one record; a longer message is sent in several. */
+  get maxRecordBytes(): number {
+    return this.producer.maxPayload;
+  }
+
+  /** end() was called. */
+  protected get ending(): boolean {
+    return this.#ending;
+  }
+
+  /** Records of an asynchronous send may still have to follow: nothing may come between them. */
+  protected set sendingAsync(sending: boolean) {
+    this.#sendingAsync = sending;
+    this.blockSending();
+  }
+
+  /** Sends if there is room now. @param bytes  at most maxRecordBytes
+   *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError when it is too long for a record */
+  trySend(bytes: Uint8Array, options?: SendOptions): boolean {
+    if (!this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0)))
+      return this.#whyNotSent(bytes.length);
+    this.sent();
+    return true;
+  }
+
+  /** Room in our ring for a message of `length` bytes, to be written in place, then commit(). Forget the view after that.
+   *  @returns undefined when there is no room */
+  reserve(length: number, options?: SendOptions): Uint8Array | undefined {
+    this.checkSending();
+    const offset = this.producer.reserve(length, options?.type ?? 0);
+    if (offset >= 0) return this.ownBytes.subarray(offset, offset + length);
+    this.noRoom();
+    return undefined;
+  }
+
+  /** Sends what was reserved, or its first `length` bytes. */
+  commit(length?: number): void {
+    if (this.refusal !== undefined || this.#ending || this.#sendingAsync) this.refuseToSend();
+    this.producer.commit(length);
+    this.publish();
+  }
+
+  /** Free room in our ring for bytes without boundaries, so that read(2) can fill it; then commitSpan(). Empty when full. */
+  writableSpan(): Uint8Array {
+    this.checkSending();
+    const offset = this.producer.reserveSpan();
+    if (offset >= 0) return this.ownBytes.subarray(offset, offset + this.producer.spanLength);
+    this.noRoom();
+    return NOTHING;
+  }
+
+  /** Sends the first `count` bytes of the span, as one record. */
+  commitSpan(count: number): void {
+    if (count > 0) this.commit(count);
+  }
+
+  /** Says that nothing more will be sent; the peer reads what is there and then the end. Safe to call twice. */
+  end(): void {
+    if (this.refusal !== undefined) return;
+    this.#ending = true;
+    this.blockSending();
+    this.producer.finish();
+  }
+
+  /** For a reactor: asks for the doorbell when a payload of `length` bytes has room. @returns true: sleep; false: try now */
+  armSend(length: number): boolean {
+    this.checkPeer();
+    return this.producer.armSpace(Math.min(length, this.producer.maxPayload)) && !this.doorbell.hungUp;
+  }
+
+  /** What the peer has received but not released, or not received yet; 0: it has done with everything. */
+  get unreadBytes(): number {
+    this.checkOpen();
+    return this.producer.unreadBytes;
+  }
+
+  /** For a reactor: asks for the doorbell when unreadBytes gets 0. @returns true: sleep; false: it is, or never will be */
+  armDrained(): boolean {
+    this.checkOpen();
+    return this.producer.armDrained() && !this.doorbell.hungUp;
+  }
+
+  protected checkSending(): void {
+    if (this.refusal !== undefined || this.#ending || this.#sendingAsync) this.refuseToSend();
+    this.checkPeer();
+  }
+
+  protected checkPeer(): void {
+    this.checkOpen();
+    if (this.doorbell.hungUp) this.refusePeerGone();
+  }
+
+  protected refuseToSend(): never {
+    this.checkOpen();
+    if (this.#sendingAsync && !this.#ending) {
+      throw new Error(`Cannot send on channel "${this.channelId}": an asynchronous send is under way, await it first`);
+    }
+    throw new ClosedError(`Cannot send on channel "${this.channelId}": it was ended`);
+  }
+
+  protected refusePeerGone(): never {
+    throw new ClosedError(`Cannot send on channel "${this.channelId}": the peer has gone`);
+  }
+
+  /** Publishes what was put, and notices when nobody is there to read it. */
+  protected publish(): void {
+    this.producer.publish();
+    this.sent();
+    if (this.producer.stuck || this.doorbell.hungUp) this.noRoom();
+  }
+
+  protected sent(): void {
+    const sends = (this.#sends + 1) | 0;
+    this.#sends = sends;
+    if ((sends & CLOCK_MASK) === 0) this.#checkProgress();
+  }
+
+  /** @returns false, or throws when there will never be room */
+  protected noRoom(): false {
+    if (this.producer.violation !== undefined) this.break(this.producer.violation);
+    if (this.producer.peerGone || this.doorbell.hungUp) this.refusePeerGone();
+    return false;
+  }
+
+  protected override blockSending(): void {
+    super.blockSending();
+    this.producer.blocked ||= this.#ending || this.#sendingAsync;
+  }
+
+  #whyNotSent(length: number): false {
+    if (this.refusal !== undefined || this.#ending || this.#sendingAsync) this.refuseToSend();
+    if (length > this.maxRecordBytes) {
+      throw new RangeError(`Cannot send "${length}" bytes as one record: it holds at most ${this.maxRecordBytes}`);
+    }
+    return this.noRoom();
+  }
+
+  /** A peer that was killed while awake never has its doorbell rung: if it does not move, look whether it is there. */
+  #checkProgress(): void {
+    const now = performance.now();
+    if (now < this.#nextCheck) return;
+    this.#nextCheck = now + CHECK_EVERY_MS;
+    const head = this.producer.refreshHead();
+    if (this.producer.violation !== undefined) this.break(this.producer.violation);
+    const moved = head !== this.#headAtCheck;
+    this.#headAtCheck = head;
+    if (!moved && this.doorbell.checkHangUp()) this.noRoom();
+  }
+}
