@@ -22,6 +22,11 @@ export class AdaptiveSpin {
     this.#budgetUs = this.#maxUs;
   }
 
+  /** How often to look before the first call of run(). */
+  get looks(): number {
+    return this.#maxUs === 0 ? 1 : CHECKS_A_ROUND;
+  }
+
   /** Looks until `ready` or the budget is used up. @returns what `ready` said last */
   run(ready: () => boolean): boolean {
     if (this.#maxUs === 0) return ready();

@@ -7,7 +7,6 @@ import type { Message } from "./message.ts";
 import { PackedWords } from "./packed-words.ts";
 
 const BATCH = 16; // records published together
-const LOOKS = 64; // at the ring before anything else is thought of
 
 export class BlockingChannel extends ChannelEnd {
   readonly #spin: AdaptiveSpin;
@@ -201,8 +200,9 @@ export class BlockingChannel extends ChannelEnd {
 
   #receiveWaiting(into: Uint8Array, timeoutMs: number): number {
     const consumer = this.consumer;
+    const { looks } = this.#spin;
     let length = EMPTY;
-    for (let look = 0; look < LOOKS && length === EMPTY; look = (look + 1) | 0) length = consumer.receive(into);
+    for (let look = 0; look < looks && length === EMPTY; look = (look + 1) | 0) length = consumer.receive(into);
     if (length >= 0) return length;
     for (;;) {
       const length = this.tryReceiveInto(into);
