@@ -102,6 +102,7 @@ export const IPPROTO_IPV6 = 41;
 export const IPPROTO_MPTCP = 262;
 export const IPV6_V6ONLY = 26;
 export const TCP_NODELAY = 1;
+export const MSG_PEEK = 0x2;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CTRUNC = 0x8;

@@ -21,12 +21,13 @@ type Option = { readonly name: string; readonly definition: ArgDef };
 export function checkArguments(words: readonly string[], command: Command): Checked {
   const options: string[] = [];
   const positionals: string[] = [];
+  const nOwn = Object.values(command.args).filter(({ type }) => type === "positional").length;
   let index = 0;
   for (; index < words.length; index++) {
     const word = words[index] ?? "";
     if (word === "--") break;
     if (!word.startsWith("-") || word === "-") {
-      if (command.takesProgram === true) break;
+      if (command.takesProgram === true && positionals.length >= nOwn) break; // the program's first word
       positionals.push(word);
     } else if (word.startsWith("--")) {
       index += takeLong(word, words[index + 1], command, options);

@@ -29,6 +29,14 @@ const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "open a channel to a name, on stdin and stdout",
     load: async () => (await import("./commands/dial.ts")).command,
   },
+  offer: {
+    summary: "pass descriptors on: open ones, listeners, or connections as they come",
+    load: async () => (await import("./commands/offer.ts")).command,
+  },
+  take: {
+    summary: "run a program on descriptors that somebody offers",
+    load: async () => (await import("./commands/take.ts")).command,
+  },
   wrap: {
     summary: "run a program with its TCP sockets handed off as Unix sockets",
     load: async () => (await import("./commands/wrap.ts")).command,

@@ -9,7 +9,7 @@ import { MAX_MESSAGE_FDS } from "../wire/types.ts";
 import { ANSWER_MS, BrokerQuery, brokerGone, type WaitOutcome } from "./broker-query.ts";
 import { type ConnectOptions, connectWith } from "./connect.ts";
 import { Delivery } from "./delivery.ts";
-import { Offer, type OfferLink } from "./offer.ts";
+import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
 import { PendingChannel } from "./pending-channel.ts";
 import { Service } from "./service.ts";
 
@@ -74,50 +74,42 @@ export class BrokerLink extends BrokerQuery {
   }
 
   readonly #offerLink: OfferLink = {
-    publish: (object, fds, keep) => this.#publish(object, fds, keep),
+    publish: (object, fds, options) => this.#publish(object, fds, options),
     answer: (until, what) => this.answer(until, what),
     forget: (object, name) => this.forget(object, name),
   };
 
-  #publish(object: ObjectId, fds: readonly BorrowedFd[], keep: boolean): void {
+  #publish(object: ObjectId, fds: readonly BorrowedFd[], { keep, now }: PublishOptions): void {
     if (fds.length < 1 || fds.length > MAX_MESSAGE_FDS)
       throw new RangeError(`Cannot offer ${fds.length} descriptors at a time: 1 to ${MAX_MESSAGE_FDS} is wanted`);
     const copies = fds.map((fd) => duplicateFd(fd));
     for (const fd of copies) this.connection.request(object, "shmlink_offer_v1", { kind: "add", fd });
-    const flags = keep ? SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep : 0;
+    const bits = SHMLINK_OFFER_V1_PUBLISH_FLAGS;
+    const flags = (keep === true ? bits.keep : 0) | (now === true ? bits.now : 0);
     this.connection.request(object, "shmlink_offer_v1", { kind: "publish", flags });
   }
 
   /** Takes what is offered under a name. @throws FailureError unknown-name, denied, quota, timeout */
   take(name: string, options: TakeOptions = {}): Delivery {
-    const { delivery, id } = this.#startTake(name, options);
+    const delivery = this.requestDelivery(name, options.waitMs !== undefined);
     const outcome = this.wait(() => delivery.settled, options.waitMs ?? ANSWER_MS);
-    return this.#finishTake(name, id, delivery, outcome);
+    return finishTake(name, delivery, outcome);
   }
 
   /** take() for an event loop; needs `wake: true` at connect. */
   async takeAsync(name: string, options: TakeOptions = {}): Promise<Delivery> {
-    const { delivery, id } = this.#startTake(name, options);
+    const delivery = this.requestDelivery(name, options.waitMs !== undefined);
     const outcome = await this.waitAsync(() => delivery.settled, options.waitMs ?? ANSWER_MS);
-    return this.#finishTake(name, id, delivery, outcome);
+    return finishTake(name, delivery, outcome);
   }
 
-  #startTake(name: string, { waitMs }: TakeOptions): { readonly delivery: Delivery; readonly id: ObjectId } {
+  /** Asks for what is offered and returns at once; dispatch() until it is settled. @param wait  also for what comes later */
+  requestDelivery(name: string, wait: boolean): Delivery {
     const id = this.connection.newObject("shmlink_delivery_v1");
-    const delivery = new Delivery();
+    const delivery = new Delivery(() => this.forget(id, "shmlink_delivery_v1"));
     this.sinks.set(id, (message) => delivery.handle(message));
-    const flags = waitMs === undefined ? 0 : SHMLINK_MANAGER_V1_TAKE_FLAGS.wait;
-    this.request({ kind: "take", id, name, flags });
-    return { delivery, id };
-  }
-
-  #finishTake(name: string, id: ObjectId, delivery: Delivery, outcome: WaitOutcome): Delivery {
-    this.forget(id, "shmlink_delivery_v1");
-    if (outcome === "done" && delivery.failure === undefined) return delivery;
-    delivery[Symbol.dispose]();
-    if (delivery.failure !== undefined) throw delivery.failure;
-    if (outcome === "ended") throw brokerGone(`take "${name}"`);
-    throw new FailureError("timeout", `Cannot take "${name}": nobody offered anything in time`);
+    this.request({ kind: "take", id, name, flags: wait ? SHMLINK_MANAGER_V1_TAKE_FLAGS.wait : 0 });
+    return delivery;
   }
 
   /** Opens a channel to a service and waits until it is whole.
@@ -191,4 +183,15 @@ export class BrokerLink extends BrokerQuery {
     this.#doorbellFd?.close();
     super.close();
   }
+}
+
+function finishTake(name: string, delivery: Delivery, outcome: WaitOutcome): Delivery {
+  if (outcome === "done" && delivery.failure === undefined) {
+    delivery.finish();
+    return delivery;
+  }
+  delivery[Symbol.dispose]();
+  if (delivery.failure !== undefined) throw delivery.failure;
+  if (outcome === "ended") throw brokerGone(`take "${name}"`);
+  throw new FailureError("timeout", `Cannot take "${name}": nobody offered anything in time`);
 }

@@ -14,7 +14,14 @@ export class Delivery implements Disposable {
   pid = 0;
   uid = 0;
   failure: FailureError | undefined;
+  readonly #forget: () => void;
   #done = false;
+  #forgotten = false;
+
+  /** @param forget  tells the broker that we do not wait for it any more */
+  constructor(forget: () => void) {
+    this.#forget = forget;
+  }
 
   /** Whether it is whole, or will never be. */
   get settled(): boolean {
@@ -37,8 +44,16 @@ export class Delivery implements Disposable {
     }
   }
 
-  /** Closes what nobody has taken over. Safe to call twice. */
+  /** Ends the request: nothing comes any more. Safe to call twice. */
+  finish(): void {
+    if (this.#forgotten) return;
+    this.#forgotten = true;
+    this.#forget();
+  }
+
+  /** Gives up waiting, and closes what nobody has taken over. Safe to call twice. */
   [Symbol.dispose](): void {
+    this.finish();
     for (const { fd } of this.items) fd.close();
   }
 }

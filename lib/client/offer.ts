@@ -11,11 +11,13 @@ export type Taken = { readonly bundle: number; readonly pid: number; readonly ui
 export type PublishOptions = {
   /** Everyone who asks gets a copy, until something else is published or the offer ends. */
   readonly keep?: boolean;
+  /** Only to who waits already; else it is refused with "unknown-name". */
+  readonly now?: boolean;
 };
 
 /** What an offer needs of its connection. */
 export type OfferLink = {
-  publish(object: ObjectId, fds: readonly BorrowedFd[], keep: boolean): void;
+  publish(object: ObjectId, fds: readonly BorrowedFd[], options: PublishOptions): void;
   answer(until: () => boolean, what: string): void;
   forget(object: ObjectId, name: "shmlink_offer_v1"): void;
 };
@@ -54,10 +56,10 @@ export class Offer implements Disposable {
   /**
    * Hands descriptors out, in this order; they are lent, and one taker gets them all.
    * @param fds  1 to 28  @returns the bundle's number, as in `taken`
-   * @throws FailureError denied, quota; RangeError for more than 28
+   * @throws FailureError denied, quota, unknown-name; RangeError for more than 28
    */
-  publish(fds: readonly BorrowedFd[], { keep = false }: PublishOptions = {}): number {
-    this.#link.publish(this.#object, fds, keep);
+  publish(fds: readonly BorrowedFd[], options: PublishOptions = {}): number {
+    this.#link.publish(this.#object, fds, options);
     this.#link.answer(() => this.#answers.length > 0, `the broker to take descriptors for "${this.name}"`);
     const answer = this.#answers.shift();
     if (typeof answer !== "number") throw answer ?? new Error("An answer came without a bundle");

@@ -533,6 +533,8 @@ export const SHMLINK_MANAGER_V1_TAKE_FLAGS = {
 export const SHMLINK_OFFER_V1_PUBLISH_FLAGS = {
   /** everyone who asks gets a copy, until a later bundle is published or the name withdrawn */
   keep: 1,
+  /** only to who waits already; refused as unknown_name when nobody does */
+  now: 2,
 } as const;
 
 /** How each interface looks on the wire; a message's index is its opcode. */

@@ -80,6 +80,8 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     if (fds.length === 0)
       throw new FailureError("invalid", `Cannot offer "${name}": there is no descriptor to pass on`);
     authorize(core, session.owner, "offer", name, { fds: typesOf(about) });
+    if ((flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0 && !core.registry.takers.has(name))
+      throw new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": nobody waits for it`);
     const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
     offer.published += 1;
     // What is handed out to everyone is replaced by what comes after it.

@@ -1,0 +1,144 @@
+/** `shmlink offer`: passes descriptors on. */
+import {
+  type BorrowedFd,
+  borrowFd,
+  constants,
+  duplicateFd,
+  getsockname,
+  type OwnedFd,
+  readInetAddress,
+  SignalPipe,
+  SyscallError,
+} from "../../../ffi/mod.ts";
+import { BrokerLink } from "../../client/broker-link.ts";
+import { FailureError } from "../../errors.ts";
+import { Reactor } from "../../transport/reactor.ts";
+import { type Command, makeCommand } from "../command.ts";
+import { OK } from "../exit-codes.ts";
+import { Accepting, type PeekKind } from "../offer/accepting.ts";
+import { listenTcp, listenUnix, parseHostPort, removeUnix } from "../offer/address.ts";
+import { printError } from "../output.ts";
+import { UsageError } from "../usage-error.ts";
+
+export const command: Command = makeCommand({
+  name: "offer",
+  summary: "pass descriptors on: open ones, listeners, or connections as they come",
+  description: `Offers descriptors under NAME; "shmlink take" gets them. With --fd those that are open here: all of one
+offer go to one taker, and the command ends when it has them; with --keep everyone gets a copy until
+it is interrupted. With --tcp or --unix it listens and passes each connection on: the taker then serves
+it alone, nothing is copied. With --listener the listening socket itself is passed on. With --peek the
+beginning of a connection is looked at, not taken: it goes to who takes NAME/host, the host being that
+of the HTTP header or of TLS's server name; who names none, or one that nobody takes, is disconnected.`,
+  args: {
+    name: { type: "positional", required: true, description: "letters, digits and . _ : / @ -, at most 128" },
+    fd: { type: "string", valueHint: "N,...", description: "open descriptors, in this order" },
+    tcp: { type: "string", valueHint: "HOST:PORT", description: "connections to this address; port 0 for any" },
+    unix: { type: "string", valueHint: "PATH", description: "connections to this socket" },
+    listener: { type: "boolean", description: "with --tcp or --unix: the listening socket itself" },
+    peek: { type: "string", valueHint: "http|tls", description: "send each connection to the host that it names" },
+    keep: { type: "boolean", alias: "k", description: "a copy to everyone, until interrupted" },
+  },
+  examples: [
+    ["shmlink offer log --fd=9 9>>app.log", "let another program append to our file"],
+    ["shmlink offer web --tcp=127.0.0.1:8080", "each connection goes to one who takes web"],
+    ["shmlink offer web --tcp=0.0.0.0:80 --peek=http", "by its Host header to who takes web/example.org"],
+  ],
+  run: ({ name, fd, tcp, unix, listener, peek, keep }) => {
+    const given = [fd, tcp, unix].filter((option) => option !== undefined);
+    if (given.length !== 1) throw new UsageError("Cannot offer: exactly one of --fd, --tcp, --unix is needed");
+    if (fd !== undefined && (listener === true || peek !== undefined))
+      throw new UsageError("Cannot use --listener or --peek with --fd: they are about connections");
+    if (listener === true && peek !== undefined)
+      throw new UsageError("Cannot use --peek with --listener: whoever takes the listener accepts");
+    const kind = parsePeek(peek);
+    using offering = new Offering(name);
+    if (fd !== undefined) return offering.handOut(parseFds(fd), keep === true);
+    using socket = tcp === undefined ? listenUnix(unix ?? "") : listenTcp(parseHostPort(tcp), tcp);
+    using _removed = {
+      [Symbol.dispose]: () => (unix === undefined || listener === true ? undefined : removeUnix(unix)),
+    };
+    printError(
+      `shmlink: offering "${name}": ${listener === true ? "the listener" : "connections"} at ${unix ?? placeOf(socket)}\n`,
+    );
+    return listener === true ? offering.handOut([socket], keep === true) : offering.accept(socket, kind);
+  },
+});
+
+class Offering implements Disposable {
+  readonly #name: string;
+  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink offer" });
+  readonly #reactor: Reactor = new Reactor();
+  readonly #signals: SignalPipe = new SignalPipe([constants.SIGINT, constants.SIGTERM, constants.SIGHUP]);
+  #stopped = false;
+
+  constructor(name: string) {
+    this.#name = name;
+    this.#reactor.add(this.#signals.fd, constants.EPOLLIN, () => {
+      this.#stopped = this.#signals.take().length > 0;
+    });
+    this.#reactor.add(this.#link.fd, constants.EPOLLIN, () => this.#link.dispatch());
+  }
+
+  handOut(fds: readonly BorrowedFd[], keep: boolean): number {
+    const offer = this.#link.offer(this.#name);
+    offer.publish(fds, { keep });
+    this.#run(() => !keep && offer.taken.length > 0);
+    return OK;
+  }
+
+  accept(listener: OwnedFd, peek: PeekKind | undefined): number {
+    const onDropped = (why: string): void => printError(`shmlink: disconnected a client: ${why}\n`);
+    const { name, link, reactor } = { name: this.#name, link: this.#link, reactor: this.#reactor };
+    using _accepting = new Accepting({ link, reactor, listener, name, peek, onDropped });
+    this.#run(() => false);
+    return OK;
+  }
+
+  /** @throws FailureError "gone" without a broker nobody can take anything */
+  #run(until: () => boolean): void {
+    while (!until() && !this.#stopped) {
+      if (this.#link.ended)
+        throw new FailureError("gone", `Cannot offer "${this.#name}" any longer: the broker has ended`);
+      this.#reactor.runOnce(-1);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#reactor[Symbol.dispose]();
+    this.#signals.close();
+    this.#link.close();
+  }
+}
+
+function parsePeek(text: string | undefined): PeekKind | undefined {
+  if (text === undefined || text === "http" || text === "tls") return text;
+  throw new UsageError(`Cannot use --peek "${text}": http or tls is wanted`);
+}
+
+function parseFds(text: string): BorrowedFd[] {
+  if (!/^\d{1,7}(,\d{1,7})*$/.test(text))
+    throw new UsageError(`Cannot use --fd "${text}": numbers are wanted, as in 0 or 3,4`);
+  const numbers = text.split(",").map(Number);
+  if (numbers.length > 28) throw new UsageError(`Cannot use --fd "${text}": 28 descriptors are the most`);
+  for (const number of numbers) checkOpen(number);
+  return numbers.map(borrowFd);
+}
+
+function checkOpen(number: number): void {
+  try {
+    duplicateFd(borrowFd(number)).close();
+  } catch (error) {
+    if (error instanceof SyscallError) throw new UsageError(`Cannot use --fd "${number}": it is not open here`);
+    throw error;
+  }
+}
+
+function placeOf(socket: OwnedFd): string {
+  const address = readInetAddress(getsockname(socket));
+  if (address === undefined) return "?";
+  const host =
+    address.family === constants.AF_INET
+      ? address.host.join(".")
+      : `[${Array.from({ length: 8 }, (_, index) => (((address.host[index * 2] ?? 0) << 8) | (address.host[index * 2 + 1] ?? 0)).toString(16)).join(":")}]`;
+  return `${host}:${address.port}`;
+}

@@ -1,0 +1,132 @@
+/** `shmlink take`: runs a program on descriptors that somebody offers. */
+import { constants, SignalPipe } from "../../../ffi/mod.ts";
+import { BrokerLink } from "../../client/broker-link.ts";
+import type { Delivery } from "../../client/delivery.ts";
+import { FailureError } from "../../errors.ts";
+import { Reactor } from "../../transport/reactor.ts";
+import { Children, startChild } from "../child.ts";
+import { type Command, makeCommand } from "../command.ts";
+import { OK, SIGNAL_BASE } from "../exit-codes.ts";
+import type { LauncherState } from "../launcher.ts";
+import { parseSeconds } from "../numbers.ts";
+import { UsageError } from "../usage-error.ts";
+
+const { SIGCHLD, SIGHUP, SIGINT, SIGTERM } = constants;
+const DEFAULT_WAIT = "5";
+
+export const command: Command = makeCommand({
+  name: "take",
+  summary: "run a program on descriptors that somebody offers",
+  description: `Takes what is offered under NAME and runs PROGRAM with it: descriptors from 3 on, in the order of who
+offered them, with LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES as from systemd, so that a server which
+knows socket activation needs nothing else. With --stdio the first one is also stdin and stdout, as
+with inetd. The exit code is the program's. With --keep it goes on: one PROGRAM for each bundle, side
+by side, until it is interrupted.`,
+  takesProgram: true,
+  args: {
+    name: { type: "positional", required: true, description: "as the other side offers it" },
+    wait: {
+      type: "string",
+      alias: "w",
+      valueHint: "SECONDS",
+      default: DEFAULT_WAIT,
+      description: `how long it may take to be offered (default ${DEFAULT_WAIT}); 0 fails at once`,
+    },
+    keep: { type: "boolean", alias: "k", description: "take one after another, a program for each" },
+    stdio: { type: "boolean", description: "the first descriptor is also stdin and stdout" },
+  },
+  examples: [
+    ["shmlink take web -- python3 server.py", "a server that takes its listener from LISTEN_FDS"],
+    ["shmlink take --keep --stdio conn -- cat", "echo on every connection that is offered"],
+  ],
+  run: ({ name, wait, keep, stdio }, { program, launcher }) => {
+    if (program.length === 0)
+      throw new UsageError(`Missing program: write "shmlink take ${name} -- PROGRAM [ARGUMENTS]"`);
+    const waitMs = parseSeconds(wait, "--wait");
+    using taker = new Taker(name, { argv: program, stdio: stdio === true, launcher });
+    return keep === true ? taker.serve() : taker.once(waitMs);
+  },
+});
+
+type Run = { readonly argv: readonly string[]; readonly stdio: boolean; readonly launcher: LauncherState };
+
+class Taker implements Disposable {
+  readonly #name: string;
+  readonly #run: Run;
+  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink take" });
+  readonly #signals: SignalPipe = new SignalPipe([SIGCHLD, SIGINT, SIGTERM, SIGHUP]);
+  readonly #reactor: Reactor = new Reactor();
+  readonly #children: Children = new Children();
+  #stoppedBy: number | undefined;
+
+  constructor(name: string, run: Run) {
+    this.#name = name;
+    this.#run = run;
+    this.#reactor.add(this.#signals.fd, constants.EPOLLIN, () => this.#takeSignals());
+    const watching = this.#reactor.add(this.#link.fd, constants.EPOLLIN, () => {
+      if (this.#link.dispatch() === "ended") watching.remove();
+    });
+  }
+
+  once(waitMs: number): number {
+    const delivery = this.#link.requestDelivery(this.#name, waitMs > 0);
+    const timer = this.#reactor.setTimer(waitMs > 0 ? waitMs : 10_000, () => {
+      delivery.failure ??= new FailureError("timeout", `Cannot take "${this.#name}": nobody offered anything in time`);
+    });
+    if (!this.#settle(delivery)) return SIGNAL_BASE + (this.#stoppedBy ?? 0);
+    timer.cancel();
+    this.#start(delivery);
+    while (this.#children.size > 0) this.#reactor.runOnce(-1);
+    return this.#children.lastExitCode;
+  }
+
+  serve(): number {
+    for (;;) {
+      const delivery = this.#link.requestDelivery(this.#name, true);
+      if (!this.#settle(delivery)) break;
+      this.#start(delivery);
+    }
+    while (this.#children.size > 0) this.#reactor.runOnce(-1);
+    return this.#stoppedBy === SIGINT || this.#stoppedBy === SIGTERM ? OK : SIGNAL_BASE + (this.#stoppedBy ?? 0);
+  }
+
+  /** @returns false when a signal came first @throws FailureError what the broker says, or "gone" */
+  #settle(delivery: Delivery): boolean {
+    this.#link.dispatch();
+    while (!delivery.settled && this.#stoppedBy === undefined) {
+      if (this.#link.ended)
+        throw new FailureError("gone", `Cannot take "${this.#name}": the broker has ended; start it again`);
+      this.#reactor.runOnce(-1);
+    }
+    if (delivery.settled && delivery.failure === undefined) return true;
+    delivery[Symbol.dispose]();
+    if (delivery.failure !== undefined) throw delivery.failure;
+    return false;
+  }
+
+  #start(delivery: Delivery): void {
+    using _closed = delivery;
+    const listenNames = delivery.fds.map(() => this.#name.replaceAll(":", "-")); // LISTEN_FDNAMES is separated by ":"
+    const env = process.env;
+    this.#children.add(startChild({ ...this.#run, env, fds: delivery.fds, listenNames }));
+  }
+
+  #takeSignals(): void {
+    for (const signal of this.#signals.take()) {
+      if (signal === SIGCHLD) this.#children.reap();
+      else this.#stop(signal);
+    }
+  }
+
+  /** The terminal sends SIGINT to the programs as well; the others are meant for us alone and passed on. */
+  #stop(signal: number): void {
+    this.#stoppedBy ??= signal;
+    if (signal !== SIGINT) this.#children.signal(signal);
+  }
+
+  [Symbol.dispose](): void {
+    this.#reactor[Symbol.dispose]();
+    this.#signals.close();
+    this.#link.close();
+  }
+}
