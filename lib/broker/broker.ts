@@ -1,5 +1,14 @@
 /** Wiring: listening socket, reactor, sessions, signals, idle exit, order of shutdown. Blocks until it is told to stop. */
-import { accept, type BorrowedFd, constants, errno, type OwnedFd, SignalPipe, SyscallError } from "../../ffi/mod.ts";
+import {
+  accept,
+  type BorrowedFd,
+  constants,
+  errno,
+  type OwnedFd,
+  peerCredentials,
+  SignalPipe,
+  SyscallError,
+} from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
 import { ConfigError, FailureError, ProtocolError } from "../errors.ts";
 import type { Logger } from "../log.ts";
@@ -12,11 +21,17 @@ import { VERSION } from "../version.ts";
 import { authorize, type BrokerCore, chargeQuota } from "./core.ts";
 import { OwnSockets } from "./own-sockets.ts";
 import { Quota } from "./quota.ts";
+import { RateLimiter } from "./rate.ts";
 import { Registry } from "./registry.ts";
 import { Session } from "./session.ts";
 
 /** How long to leave the backlog alone when the process is out of descriptors. */
 const EXHAUSTED_PAUSE_MS = 100;
+/** What a connection counts for, in messages: about as much work. */
+const CONNECT_COST = 50;
+/** Connections that may wait to be let in. */
+const MAX_PARKED = 128;
+const PARKED_MS = 5;
 
 export type BrokerOptions = {
   /** Listening Unix stream sockets; taken. */
@@ -35,6 +50,7 @@ export class Broker implements Disposable {
   readonly #core: BrokerCore;
   readonly #options: BrokerOptions;
   readonly #notifier: Notifier;
+  readonly #parked: OwnedFd[] = [];
   readonly #registrations: Map<OwnedFd, Registration> = new Map();
   #idleTimer: { cancel(): void } | undefined;
   #stopped = false;
@@ -48,6 +64,7 @@ export class Broker implements Disposable {
       config: options.config,
       registry: new Registry(),
       quota: new Quota(options.config.limits),
+      rate: new RateLimiter(options.config.limits.maxMessagesPerSecond),
       ownSockets: new OwnSockets(),
       logger: options.logger,
       version: VERSION,
@@ -95,6 +112,7 @@ export class Broker implements Disposable {
     try {
       this.#core.config = reload();
       this.#core.quota.limits = this.#core.config.limits;
+      this.#core.rate.perSecond = this.#core.config.limits.maxMessagesPerSecond;
       logger.info(`Configuration read again: ${this.#core.config.rules.length} rules`);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
@@ -130,7 +148,7 @@ export class Broker implements Disposable {
   #accept(listener: OwnedFd): void {
     try {
       const accepted = accept(listener);
-      if (accepted !== null) this.#admit(accepted.fd);
+      if (accepted !== null) this.#receive(accepted.fd);
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
       if (error.errno === errno.EMFILE || error.code === "ENFILE") this.#pause(listener, error);
@@ -143,6 +161,31 @@ export class Broker implements Disposable {
     this.#core.logger.warn(`Cannot accept: ${error.message}; raise LimitNOFILE= of the broker`);
     this.#registrations.get(listener)?.remove();
     this.#reactor.setTimer(EXHAUSTED_PAUSE_MS, () => this.#watch(listener));
+  }
+
+  /** Who connects without end waits for his turn, and after that is turned away, before it costs more than a moment. */
+  #receive(fd: OwnedFd): void {
+    if (this.#spendConnect(fd)) return this.#admit(fd);
+    if (this.#parked.length >= MAX_PARKED) return fd.close();
+    this.#parked.push(fd);
+    if (this.#parked.length === 1) this.#reactor.setTimer(PARKED_MS, () => this.#unpark());
+  }
+
+  #spendConnect(fd: BorrowedFd): boolean {
+    const { rate } = this.#core;
+    const who = { uid: peerCredentials(fd).uid, context: undefined };
+    const nowMs = performance.now();
+    if (rate.waitMs(who, CONNECT_COST, nowMs) > 0) return false;
+    rate.spend(who, CONNECT_COST, nowMs);
+    return true;
+  }
+
+  #unpark(): void {
+    for (const fd of this.#parked.splice(0)) {
+      if (this.#spendConnect(fd)) this.#admit(fd);
+      else this.#parked.push(fd);
+    }
+    if (this.#parked.length > 0) this.#reactor.setTimer(PARKED_MS, () => this.#unpark());
   }
 
   #admit(fd: OwnedFd): void {
@@ -179,7 +222,7 @@ export class Broker implements Disposable {
 
   #armIdle(): void {
     const { idleMs } = this.#core.config.broker;
-    if (idleMs === 0 || this.#sessions.size > 0 || this.#idleTimer !== undefined) return;
+    if (idleMs === 0 || this.#sessions.size > 0 || this.#parked.length > 0 || this.#idleTimer !== undefined) return;
     this.#idleTimer = this.#reactor.setTimer(idleMs, () => {
       this.#idleTimer = undefined;
       this.#stopped = this.#sessions.size === 0;
@@ -209,6 +252,7 @@ export class Broker implements Disposable {
 
   [Symbol.dispose](): void {
     for (const session of [...this.#sessions]) session.end();
+    for (const fd of this.#parked) fd.close();
     for (const listener of this.#options.listeners) listener.close();
     this.#reactor[Symbol.dispose]();
   }

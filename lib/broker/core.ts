@@ -9,6 +9,7 @@ import type { AnyRequest } from "../protocol/connection.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
 import type { OwnSockets } from "./own-sockets.ts";
 import type { Quota } from "./quota.ts";
+import type { RateLimiter } from "./rate.ts";
 import type { Owner } from "./records.ts";
 import type { Registry } from "./registry.ts";
 import type { Session } from "./session.ts";
@@ -18,6 +19,7 @@ export type BrokerCore = {
   config: ShmlinkConfig;
   readonly registry: Registry;
   readonly quota: Quota;
+  readonly rate: RateLimiter;
   readonly ownSockets: OwnSockets;
   readonly logger: Logger;
   readonly version: string;

@@ -15,11 +15,21 @@ export type Limits = {
   readonly maxListenersPerUser: number;
   readonly maxSharedBytesPerUser: number;
   readonly maxFdsPerUser: number;
+  readonly maxObjectsPerUser: number;
+  readonly maxQueuedBytesPerUser: number;
 };
 
 export type Charge = { readonly [R in Resource]?: number };
 
-export type Resource = "sessions" | "services" | "channels" | "listeners" | "sharedBytes" | "fds";
+export type Resource =
+  | "sessions"
+  | "services"
+  | "channels"
+  | "listeners"
+  | "sharedBytes"
+  | "fds"
+  | "objects"
+  | "queuedBytes";
 type Usage = Record<Resource, number>;
 
 /** Who is charged. */
@@ -32,13 +42,15 @@ const LIMIT_OF: Readonly<Record<Resource, keyof Limits>> = {
   listeners: "maxListenersPerUser",
   sharedBytes: "maxSharedBytesPerUser",
   fds: "maxFdsPerUser",
+  objects: "maxObjectsPerUser",
+  queuedBytes: "maxQueuedBytesPerUser",
 };
 const RESOURCES = Object.keys(LIMIT_OF) as readonly Resource[]; // the keys of a Record<Resource, …>
 /** How many users can fill their limits before the share rule begins to matter. */
 const FULL_USERS = 3;
 
 function nothing(): Usage {
-  return { sessions: 0, services: 0, channels: 0, listeners: 0, sharedBytes: 0, fds: 0 };
+  return { sessions: 0, services: 0, channels: 0, listeners: 0, sharedBytes: 0, fds: 0, objects: 0, queuedBytes: 0 };
 }
 
 export class Quota {
@@ -94,7 +106,8 @@ export class Quota {
   }
 }
 
-function accountKey({ uid, context }: Account): string {
+/** One text for each account. */
+export function accountKey({ uid, context }: Account): string {
   return context === undefined ? String(uid) : JSON.stringify([uid, context.engine, context.app, context.instance]);
 }
 

@@ -19,7 +19,7 @@ import type { Reactor, Registration } from "../transport/reactor.ts";
 import { assertNever } from "../util/assert-never.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { dropSide } from "./channels.ts";
-import type { BrokerCore } from "./core.ts";
+import { type BrokerCore, chargeQuota } from "./core.ts";
 import { handleChannel } from "./handlers/channel.ts";
 import { removeListener } from "./handlers/listener.ts";
 import { handleManager } from "./handlers/manager.ts";
@@ -32,6 +32,8 @@ const RING = new Uint8Array([1]);
 const LISTING_HIGH_BYTES = 1 << 16;
 /** How long to wait when this user has too many descriptors in flight (ETOOMANYREFS). */
 const STARVED_MS = 10;
+/** Requests handled before the others have their turn: what one peer's flood may add to another's round trip. */
+const SLICE = 32;
 
 /** What an object of this session stands for. */
 export type Handle =
@@ -61,6 +63,10 @@ export class Session {
   readonly #listings: Listing[] = [];
   #dirty = false;
   #blocked = false;
+  /** A timer will read; the socket is not watched for input meanwhile. */
+  #waiting = false;
+  #hungUp = false;
+  readonly #charged: { objects: number; queuedBytes: number } = { objects: 0, queuedBytes: 0 };
   #ended = false;
 
   constructor(
@@ -170,6 +176,7 @@ export class Session {
       result = this.#connection.flush();
     }
     this.#watchOutput(result === "blocked");
+    this.#account();
   }
 
   /** A full socket is waited for; too many descriptors in flight leave it writable, so that is tried again later. */
@@ -177,19 +184,65 @@ export class Session {
     if (this.#ended) return;
     const starved = waiting && this.#connection.starved;
     if (starved) this.#reactor.setTimer(STARVED_MS, () => this.#touch());
-    const blocked = waiting && !starved;
-    if (blocked === this.#blocked) return;
-    this.#blocked = blocked;
-    this.#registration.modify(blocked ? constants.EPOLLIN | constants.EPOLLOUT : constants.EPOLLIN);
+    this.#blocked = waiting && !starved;
+    this.#watch();
+  }
+
+  #watch(): void {
+    if (this.#hungUp) return;
+    const { EPOLLIN, EPOLLOUT } = constants;
+    this.#registration.modify((this.#waiting ? 0 : EPOLLIN) | (this.#blocked ? EPOLLOUT : 0));
   }
 
   #ready(events: number): void {
+    if ((events & constants.EPOLLOUT) !== 0) this.#touch();
+    // A hang-up cannot be masked: while a timer reads what is left, it would keep the loop turning.
+    if (this.#waiting && (events & (constants.EPOLLHUP | constants.EPOLLERR)) !== 0) {
+      this.#hungUp = true;
+      this.#registration.remove();
+    } else if ((events & ~constants.EPOLLOUT) !== 0) this.#read();
+  }
+
+  /** Handles a few requests, as many as the user's rate leaves; the others have their turn before the next few. */
+  #read(): void {
+    if (this.#ended || this.#waiting) return;
+    const { rate } = this.core;
+    const nowMs = performance.now();
+    const allowed = rate.available(this.owner, nowMs);
+    if (allowed === 0) return this.#readLater(rate.waitMs(this.owner, SLICE, nowMs));
+    const limit = Math.min(allowed, SLICE);
     try {
-      if ((events & constants.EPOLLOUT) !== 0) this.#touch();
-      if ((events & ~constants.EPOLLOUT) === 0) return;
-      if (this.#connection.pump((message) => this.#dispatch(message)) === "ended") this.end();
+      const state = this.#connection.pump((message) => this.#dispatch(message), limit);
+      rate.spend(this.owner, limit - this.#connection.messagesLeft, nowMs);
+      if (state === "ended") return this.end();
+      this.#account();
+      if (state === "more" || this.#hungUp) this.#readLater(0);
     } catch (error) {
       this.#fail(error);
+    }
+  }
+
+  /** What has been received and not handled does not make the socket readable again, so a timer stands for it. */
+  #readLater(delayMs: number): void {
+    this.#waiting = true;
+    this.#watch();
+    this.#reactor.setTimer(delayMs, () => {
+      this.#waiting = false;
+      if (this.#ended) return;
+      this.#watch();
+      this.#read();
+    });
+  }
+
+  /** Charges what has grown since the last time and gives back what has shrunk. @throws FailureError "quota" */
+  #account(): void {
+    if (this.#ended) return;
+    const held = { objects: this.#connection.objectCount, queuedBytes: this.#connection.queuedBytes };
+    for (const resource of ["objects", "queuedBytes"] as const) {
+      const more = held[resource] - this.#charged[resource];
+      if (more > 0) chargeQuota(this.core, this.owner, { [resource]: more });
+      else if (more < 0) this.core.quota.release(this.owner, { [resource]: -more });
+      this.#charged[resource] = held[resource];
     }
   }
 
@@ -261,6 +314,7 @@ export class Session {
     this.#registration.remove();
     for (const object of [...this.handles.keys()]) this.release(object);
     this.#listings.length = 0;
+    this.core.quota.release(this.owner, this.#charged);
     for (const ino of this.#ownSockets) this.core.ownSockets.remove(ino);
     this.#dropDoorbell();
     this.#connection[Symbol.dispose]();

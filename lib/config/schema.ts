@@ -23,6 +23,12 @@ export type LimitsConfig = {
   readonly maxSharedBytesPerUser: number;
   /** Descriptors that are offered and not yet taken. */
   readonly maxFdsPerUser: number;
+  /** Protocol objects of all the user's sessions. */
+  readonly maxObjectsPerUser: number;
+  /** Requests above this are read later: one user's flood does not slow the others down. */
+  readonly maxMessagesPerSecond: number;
+  /** Output that waits for all the sessions of a user. */
+  readonly maxQueuedBytesPerUser: number;
   /** Largest ring that can be asked for; a power of two. */
   readonly maxCapacityBytes: number;
   /** Ring of who asks for none in particular; a power of two. */
@@ -76,6 +82,9 @@ export const SCHEMA: Schema = {
     maxListenersPerUser: count(4096),
     maxSharedBytesPerUser: { kind: "integer", standard: 8 * 1024 * MIB, min: 0, max: TIB },
     maxFdsPerUser: count(1024),
+    maxObjectsPerUser: count(262_144),
+    maxMessagesPerSecond: { kind: "integer", standard: 50_000, min: 100, max: 2 ** 24 },
+    maxQueuedBytesPerUser: { kind: "integer", standard: 16 * MIB, min: 65_536, max: TIB },
     maxCapacityBytes: { kind: "power-of-two", standard: 256 * MIB, min: MIN_CAPACITY, max: MAX_CAPACITY },
     defaultCapacityBytes: { kind: "power-of-two", standard: MIB, min: MIN_CAPACITY, max: MAX_CAPACITY },
     maxQueuedBytes: { kind: "integer", standard: MIB, min: 65_536, max: 1024 * MIB },

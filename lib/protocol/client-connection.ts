@@ -98,7 +98,7 @@ export class ClientConnection implements Disposable {
    * @throws ProtocolError with the broker's message for wl_display.error, or for an event that does not parse
    */
   pump(onEvent: (message: AnyEvent<OwnedFd>) => void): "open" | "ended" {
-    return this.#core.read(
+    const state = this.#core.read(
       {
         deliver: (message, entry, description) => this.#deliver(message, entry, description, onEvent),
         dropped: (_message, _entry, created) => {
@@ -107,6 +107,7 @@ export class ClientConnection implements Disposable {
       },
       Number.POSITIVE_INFINITY, // whoever is woken by a doorbell is not woken again for what is left
     );
+    return state === "ended" ? "ended" : "open"; // without a limit of messages there is never more
   }
 
   #deliver(

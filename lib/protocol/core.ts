@@ -44,6 +44,7 @@ export class Core {
   readonly #options: CoreOptions;
   #closed = false;
   #failed = false;
+  #messagesLeft = 0;
 
   constructor(transport: Transport, options: CoreOptions) {
     this.transport = transport;
@@ -52,18 +53,29 @@ export class Core {
     this.objects.addDisplay(newEntry("wl_display", 1));
   }
 
+  /** Of the last read(): how many messages it could still have handed on. */
+  get messagesLeft(): number {
+    return this.#messagesLeft;
+  }
+
   get closed(): boolean {
     return this.#closed;
   }
 
   /**
    * Reads what is there and hands it on, message by message; stops early when the receiver closes the connection.
-   * @param budgetBytes  after which it returns although there is more
+   * @param budgetBytes  after which it returns although there is more to be received
+   * @param maxMessages  after which it returns "more" although there are some that have been received already
    * @throws ProtocolError for the peer's fault; after that nothing is read any more. What else the receiver throws
    *   passes through, and the next call goes on with the next message
    */
-  read(receiver: Receiver, budgetBytes: number): "open" | "ended" {
+  read(
+    receiver: Receiver,
+    budgetBytes: number,
+    maxMessages: number = Number.POSITIVE_INFINITY,
+  ): "open" | "more" | "ended" {
     try {
+      this.#messagesLeft = maxMessages;
       return this.#read(receiver, budgetBytes);
     } catch (error) {
       if (error instanceof ProtocolError) {
@@ -74,15 +86,15 @@ export class Core {
     }
   }
 
-  #read(receiver: Receiver, budgetBytes: number): "open" | "ended" {
-    this.#decode(receiver); // what was left when the receiver threw
+  #read(receiver: Receiver, budgetBytes: number): "open" | "more" | "ended" {
+    if (!this.#decode(receiver)) return "more"; // what was left the last time
     for (let left = budgetBytes; left > 0 && !this.#closed && !this.#failed; ) {
       const incoming = this.transport.receive();
       if (incoming === null) return "open";
       if (incoming === "end") return "ended";
       left -= incoming.bytes.length;
       this.#reader.push(incoming.bytes, incoming.fds);
-      this.#decode(receiver);
+      if (!this.#decode(receiver)) return "more";
     }
     return this.#closed || this.#failed ? "ended" : "open";
   }
@@ -110,13 +122,17 @@ export class Core {
     for (const fd of this.#reader.drainFds()) fd.close();
   }
 
-  #decode(receiver: Receiver): void {
+  /** @returns false when there may be more, and enough was read for now */
+  #decode(receiver: Receiver): boolean {
     while (!this.#closed && !this.#failed) {
+      if (this.#messagesLeft <= 0) return false;
       const message = this.#reader.next(this.#lookup);
-      if (message === undefined) return;
+      if (message === undefined) return true;
       if (message.kind === "fault") throw this.#faultError(message);
+      this.#messagesLeft -= 1;
       this.#handle(message, receiver);
     }
+    return true;
   }
 
   /** A message's descriptors go to the receiver; when it throws, those that it has not taken over are closed. */

@@ -8,6 +8,8 @@ const limits = {
   maxListenersPerUser: 1,
   maxSharedBytesPerUser: 100,
   maxFdsPerUser: 8,
+  maxObjectsPerUser: 100,
+  maxQueuedBytesPerUser: 100,
 };
 
 function user(uid: number): Account {

@@ -1,0 +1,132 @@
+/** Peers that flood, never read, open and close without end, or send descriptors without end: they are held up or ended,
+ *  everybody else is served, and nothing is left over. */
+import { expect, test } from "bun:test";
+import { type BorrowedFd, constants, open, poll, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
+import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { openFds } from "../helpers/open-fds.ts";
+import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+
+expectNoFdLeaks();
+
+/** sendmsg() as far as the socket takes it. @returns false at the end of the connection */
+function push(fd: BorrowedFd, bytes: Uint8Array, fds: readonly BorrowedFd[] = []): boolean {
+  try {
+    sendmsg(fd, bytes, fds);
+    return true;
+  } catch (error) {
+    if (error instanceof SyscallError && (error.code === "EPIPE" || error.code === "ECONNRESET")) return false;
+    throw error;
+  }
+}
+
+/** Does what a peer does that has nothing to do with the offender. */
+function roundTrip(link: BrokerLink): void {
+  expect(link.list("nothing-like-this")).toEqual([]);
+}
+
+test("a flood of requests is read at the configured rate, and others are answered meanwhile", async () => {
+  await using broker = new TestBroker("[limits]\nmaxMessagesPerSecond = 2000\n");
+  using other = broker.connect();
+  using raw = new RawPeer(broker.socketPath);
+  const flood = new Uint8Array(
+    Array.from({ length: 1000 }, () => [...message(1, 0, 0x10), ...message(1, 0, 0x11)]).flat(),
+  );
+  let answers = 0;
+  const started = performance.now();
+  for (let turn = 0; performance.now() - started < 1500; turn++) {
+    const [events = 0] = poll([{ fd: raw.fd, events: constants.EPOLLIN | constants.EPOLLOUT }], 10);
+    if ((events & constants.EPOLLOUT) !== 0) push(raw.fd, flood);
+    if ((events & constants.EPOLLIN) !== 0) answers += (recvmsg(raw.fd)?.bytes.length ?? 0) / 24;
+    if (turn % 50 === 0) roundTrip(other);
+  }
+  const elapsedSeconds = (performance.now() - started) / 1000;
+  expect(answers).toBeGreaterThan(100);
+  // A sync is answered by done and delete_id: 24 bytes. The burst is a tenth of a second.
+  expect(answers).toBeLessThan(2000 * (elapsedSeconds + 0.2));
+});
+
+test("what waited for its turn is handled although the peer has gone, in order", async () => {
+  await using broker = new TestBroker("[limits]\nmaxMessagesPerSecond = 100\n");
+  using other = broker.connect();
+  {
+    using raw = new RawPeer(broker.socketPath);
+    raw.greet("parting");
+    for (let index = 0; index < 40; index++) raw.send(message(3, 1, 10 + index, ...text(`last-${index}`), 0));
+    await waitUntil(() => other.list().filter(({ name }) => name.startsWith("last-")).length > 5, "the first of them");
+  }
+  await waitUntil(() => !other.list().some(({ name }) => name.startsWith("last-")), "the end of the session");
+});
+
+test("who never reads is ended when too much waits for it, and others are served", async () => {
+  await using broker = new TestBroker("[limits]\nmaxQueuedBytes = 65536\n");
+  using other = broker.connect();
+  using raw = new RawPeer(broker.socketPath);
+  const syncs = new Uint8Array(Array.from({ length: 500 }, () => [...message(1, 0, 0x10)]).flat());
+  await waitUntil(() => {
+    const [events = 0] = poll([{ fd: raw.fd, events: constants.EPOLLOUT }], 0);
+    return (events & constants.EPOLLOUT) !== 0 && !push(raw.fd, syncs);
+  }, "the broker to end it");
+  roundTrip(other);
+  expect(broker.log).toMatch(/Session ended: Cannot send to this peer: 65536 bytes wait already, it does not read/);
+});
+
+test("sessions of one user that do not read are ended when together too much waits for them", async () => {
+  await using broker = new TestBroker("[limits]\nmaxQueuedBytesPerUser = 131072\n");
+  using other = broker.connect();
+  const peers = [1, 2, 3, 4].map(() => new RawPeer(broker.socketPath));
+  const alive = new Set(peers);
+  const syncs = new Uint8Array(Array.from({ length: 500 }, () => [...message(1, 0, 0x10)]).flat());
+  await waitUntil(() => {
+    for (const raw of alive) {
+      const [events = 0] = poll([{ fd: raw.fd, events: constants.EPOLLOUT }], 0);
+      if ((events & constants.EPOLLOUT) !== 0 && !push(raw.fd, syncs)) alive.delete(raw);
+    }
+    return alive.size < peers.length;
+  }, "the broker to end one of them");
+  roundTrip(other);
+  expect(broker.log).toMatch(/queuedBytes, limits\.maxQueuedBytesPerUser is 131072/);
+  for (const raw of peers) raw[Symbol.dispose]();
+});
+
+test("who opens and closes without end is held up, leaves nothing, and others connect and are served", async () => {
+  await using broker = new TestBroker("[limits]\nmaxMessagesPerSecond = 20000\n");
+  using other = broker.connect();
+  const before = openFds(broker.pid).length;
+  for (let index = 0; index < 1500; index++) {
+    const raw = new RawPeer(broker.socketPath);
+    push(raw.fd, message(1, 1, 2)); // or it was turned away
+    raw[Symbol.dispose]();
+    if (index % 100 === 0) roundTrip(other);
+  }
+  await waitUntil(() => {
+    using raw = new RawPeer(broker.socketPath);
+    return push(raw.fd, message(1, 1, 2)) && raw.next() !== undefined;
+  }, "one to be let in");
+  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have forgotten all of them");
+});
+
+test("who makes objects without end is ended at the user's limit, and what it had is given back", async () => {
+  await using broker = new TestBroker("[limits]\nmaxObjectsPerUser = 400\n");
+  using other = broker.connect();
+  for (let turn = 0; turn < 3; turn++) {
+    using raw = new RawPeer(broker.socketPath);
+    raw.greet();
+    push(raw.fd, new Uint8Array(Array.from({ length: 600 }, (_, index) => [...message(1, 1, 4 + index)]).flat())); // registries
+    expect(raw.nextError()?.message).toMatch(/would have \d+ objects, limits\.maxObjectsPerUser is 400/);
+  }
+  roundTrip(other);
+});
+
+test("who sends descriptors without a message that takes them is ended, and they are closed", async () => {
+  await using broker = new TestBroker();
+  using other = broker.connect();
+  const before = openFds(broker.pid).length;
+  using raw = new RawPeer(broker.socketPath);
+  using nothing = open("/dev/null", constants.O_RDONLY);
+  const many = Array.from({ length: 28 }, () => nothing);
+  await waitUntil(() => !push(raw.fd, message(1, 0, 0x10), many), "the broker to end it");
+  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have closed them");
+  roundTrip(other);
+});
