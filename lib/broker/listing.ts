@@ -80,7 +80,7 @@ function offerDetails({ bundles, session, published, taken }: OfferRecord): obje
 }
 
 function listenerDetails(record: ListenerRecord): object {
-  const counters = new DataView(record.counters.buffer, 0, 24);
+  const counters = new DataView(record.counters.buffer, 0, 32);
   const read = (index: number): number => Number(counters.getBigUint64(index * 8, true));
   const fallback = [...record.fallbacks.values()].reduce((sum, count) => sum + count, 0);
   return {
@@ -92,6 +92,7 @@ function listenerDetails(record: ListenerRecord): object {
     program: record.session.name,
     connections: { unix: read(0), tcp: read(1), fallback },
     traps: read(2),
+    ...(read(2) > 0 ? { trapUs: Math.round(read(3) / read(2) / 100) / 10 } : {}),
     ...(fallback > 0 ? { fallbacks: Object.fromEntries(record.fallbacks) } : {}),
   };
 }

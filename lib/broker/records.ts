@@ -50,7 +50,7 @@ export type ListenerRecord = {
   readonly v6only: boolean;
   readonly noTcp: boolean;
   readonly owner: Owner;
-  /** Read-only view of the supervisor's counters: 64-bit unix, tcp, traps. */
+  /** Read-only view of the supervisor's counters: 64-bit unix, tcp, traps, nanoseconds of traps. */
   readonly counters: Mapping;
   readonly session: Session;
   readonly object: ObjectId;

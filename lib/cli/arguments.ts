@@ -38,7 +38,19 @@ export function checkArguments(words: readonly string[], command: Command): Chec
   const rest = words.slice(words[index] === "--" ? index + 1 : index);
   if (command.takesProgram !== true) positionals.push(...rest);
   checkCount(positionals, command);
-  return { options, positionals, program: command.takesProgram === true ? rest : [] };
+  const joined = joinRepeated(options, command.repeatable ?? []);
+  return { options: joined, positionals, program: command.takesProgram === true ? rest : [] };
+}
+
+/** `--rule=a`, `--rule=b` become one option with a line for each. */
+function joinRepeated(options: readonly string[], names: readonly string[]): string[] {
+  const prefixes = names.map((name) => `--${name}=`);
+  const isRepeatable = (option: string): boolean => prefixes.some((prefix) => option.startsWith(prefix));
+  const joined = prefixes.flatMap((prefix) => {
+    const values = options.filter((option) => option.startsWith(prefix)).map((option) => option.slice(prefix.length));
+    return values.length === 0 ? [] : [`${prefix}${values.join("\n")}`];
+  });
+  return [...options.filter((option) => !isRepeatable(option)), ...joined];
 }
 
 /** @returns how many of the following words it used up */

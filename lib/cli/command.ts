@@ -23,6 +23,8 @@ export type CommandSpec<T extends ArgsDef> = {
   readonly examples: readonly (readonly [line: string, what: string])[];
   /** The words after "--", or from the first that is no option, are a program and its arguments. */
   readonly takesProgram?: boolean;
+  /** Options that may be given more than once; their values come as lines. */
+  readonly repeatable?: readonly string[];
   /** @returns the exit code */
   readonly run: (args: ParsedArgs<T>, input: CommandInput) => number | Promise<number>;
 };

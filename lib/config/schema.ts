@@ -40,6 +40,8 @@ export type LimitsConfig = {
 export type WrapConfig = {
   /** Whether the TCP port of a wrapped listener stays reachable (--no-tcp: false). */
   readonly exposeTcp: boolean;
+  /** Rules of wrap by program name, "*" for every program; asked after those of the command line. */
+  readonly rules: Readonly<Record<string, readonly string[]>>;
 };
 
 export type ShmlinkConfig = {
@@ -55,6 +57,8 @@ export type Field<T> = { readonly standard: T } & (
   | { readonly kind: "integer"; readonly min: number; readonly max: number }
   | { readonly kind: "power-of-two"; readonly min: number; readonly max: number }
   | { readonly kind: "boolean" }
+  /** A table of lists of strings. */
+  | { readonly kind: "lists" }
   | { readonly kind: "choice"; readonly choices: readonly string[] }
 );
 
@@ -91,6 +95,7 @@ export const SCHEMA: Schema = {
   },
   wrap: {
     exposeTcp: { kind: "boolean", standard: true },
+    rules: { kind: "lists", standard: {} },
   },
 };
 

@@ -69,6 +69,10 @@ function complain(field: Field<unknown>, value: unknown, subject: string): strin
   switch (field.kind) {
     case "boolean":
       return typeof value === "boolean" ? undefined : `${subject}: true or false is wanted`;
+    case "lists":
+      return isTable(value) && Object.values(value).every(isListOfStrings)
+        ? undefined
+        : `${subject}: a table is wanted, with a list of strings for each name`;
     case "choice":
       if (typeof value === "string" && field.choices.includes(value)) return undefined;
       return `${subject}: one of "${field.choices.join('", "')}" is wanted`;
@@ -81,6 +85,10 @@ function complain(field: Field<unknown>, value: unknown, subject: string): strin
       return `${subject}: ${isPower ? "a power of two" : "a whole number"} from ${field.min} to ${field.max} is wanted`;
     }
   }
+}
+
+function isListOfStrings(value: unknown): boolean {
+  return Array.isArray(value) && value.every((item) => typeof item === "string");
 }
 
 function isTable(value: unknown): value is Table {

@@ -3,11 +3,15 @@ import type { BorrowedFd, Notification } from "../../ffi/mod.ts";
 import type { Logger } from "../log.ts";
 import type { Reactor } from "../transport/reactor.ts";
 import type { Answer } from "./answer.ts";
+import type { Counters } from "./counters.ts";
+import type { GivenSockets } from "./given-sockets.ts";
+import type { Journal } from "./journal.ts";
 import type { WrappedListener } from "./listener.ts";
 import type { Listeners } from "./listeners.ts";
 import type { Domain } from "./names.ts";
 import type { Template } from "./options.ts";
 import type { Registry } from "./registry.ts";
+import type { Rule } from "./rules/types.ts";
 import type { SocketTable } from "./socket-table.ts";
 import type { Tracee } from "./tracee.ts";
 
@@ -19,6 +23,9 @@ export type Context = {
   readonly reactor: Reactor;
   readonly logger: Logger;
   readonly exposeTcp: boolean;
+  readonly rules: readonly Rule[];
+  readonly given: GivenSockets;
+  readonly journal: Journal;
   /** A pristine TCP socket of that domain. */
   template(domain: Domain): Template;
   /** Answers a call by itself. @returns false when nobody waits for it any more */
@@ -29,6 +36,8 @@ export type Call = {
   readonly id: bigint;
   readonly args: Notification["args"];
   readonly tracee: Tracee;
+  /** Set by a handler: whose numbers the call is to be counted in. */
+  counters?: Counters;
 };
 
 export type Handler = (context: Context, call: Call) => Answer;

@@ -1,11 +1,11 @@
 /**
- * A wrapped listener's numbers in a memfd that the broker reads without asking: three 64-bit little-endian counters,
- * connections accepted over the Unix socket, over TCP, and trapped calls answered.
+ * A wrapped listener's numbers in a memfd that the broker reads without asking: four 64-bit little-endian
+ * counters: connections accepted over the Unix socket, over TCP, trapped calls answered, and nanoseconds that took.
  */
 import { addSeals, constants, ftruncate, type Mapping, mapShared, memfdCreate, type OwnedFd } from "../../ffi/mod.ts";
 
 const SIZE_BYTES = 4096;
-const INDEX = { unix: 0, tcp: 1, traps: 2 } as const;
+const INDEX = { unix: 0, tcp: 1, traps: 2, trapNs: 3 } as const;
 
 export class Counters implements Disposable {
   readonly fd: OwnedFd;
@@ -22,12 +22,13 @@ export class Counters implements Disposable {
       this.fd.close();
       throw error;
     }
-    this.#values = new BigUint64Array(this.#mapping.buffer, 0, 3);
+    this.#values = new BigUint64Array(this.#mapping.buffer, 0, 4);
   }
 
-  add(name: keyof typeof INDEX): void {
+  add(name: keyof typeof INDEX, amount = 1): void {
+    if (this.fd.closed) return; // the listener has ended while a call was answered
     const index = INDEX[name];
-    this.#values[index] = (this.#values[index] ?? 0n) + 1n;
+    this.#values[index] = (this.#values[index] ?? 0n) + BigInt(amount);
   }
 
   [Symbol.dispose](): void {

@@ -63,9 +63,18 @@ function longestZeroRun(groups: readonly number[]): { start: number; length: num
   return best;
 }
 
-/** The bytes of an address as formatHost() writes it; undefined for anything else. */
+/** The bytes of an address; undefined for what is none. */
 export function parseHost(text: string): Host | undefined {
-  return text.includes(":") ? parseV6(text) : parseV4(text);
+  return text.includes(":") ? parseV6(withoutDots(text)) : parseV4(text);
+}
+
+/** ::ffff:1.2.3.4 → ::ffff:102:304 */
+function withoutDots(text: string): string {
+  if (!text.includes(".")) return text;
+  const at = text.lastIndexOf(":") + 1;
+  const [a, b, c, d] = parseV4(text.slice(at)) ?? [];
+  if (a === undefined || b === undefined || c === undefined || d === undefined) return "";
+  return `${text.slice(0, at)}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
 }
 
 function parseV4(text: string): Host | undefined {

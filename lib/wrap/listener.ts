@@ -34,7 +34,10 @@ export type Connection = { readonly kind: "unix" | "tcp"; readonly fd: OwnedFd; 
 
 export type WrappedListenerOptions = {
   readonly name: ListenerName;
+  /** What to connect to; "" for nothing. */
   readonly path: string;
+  /** What the Unix socket says of itself. */
+  readonly address: string;
   /** The program's TCP socket, bound; taken. */
   readonly tcp: OwnedFd;
   readonly counters: Counters;
@@ -52,15 +55,17 @@ let lastMarker = 0;
 export class WrappedListener implements Disposable {
   readonly name: ListenerName;
   readonly path: string;
+  readonly address: string;
   readonly tcp: OwnedFd;
   readonly counters: Counters;
   readonly #options: readonly OptionValue[];
   readonly #token: string;
   readonly #waiting: Connection[] = [];
 
-  constructor({ name, path, tcp, counters, options, token }: WrappedListenerOptions) {
+  constructor({ name, path, address, tcp, counters, options, token }: WrappedListenerOptions) {
     this.name = name;
     this.path = path;
+    this.address = address;
     this.tcp = tcp;
     this.counters = counters;
     this.#options = options;

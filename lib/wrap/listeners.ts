@@ -1,20 +1,6 @@
 /** The wrapped listeners of one tree: how they begin, how TCP clients reach them, how they end. */
 import { randomBytes } from "node:crypto";
-import { lstatSync, unlinkSync } from "node:fs";
-import {
-  type BorrowedFd,
-  bind,
-  constants,
-  errno,
-  fchmod,
-  fstat,
-  listen,
-  type OwnedFd,
-  SyscallError,
-  setNonBlocking,
-  socket,
-  unixAddress,
-} from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, fstat, type OwnedFd, SyscallError, setNonBlocking } from "../../ffi/mod.ts";
 import type { Logger } from "../log.ts";
 import type { Reactor, Registration as Watching } from "../transport/reactor.ts";
 import { borrowSocket, type Holder } from "./borrow.ts";
@@ -22,28 +8,25 @@ import { Counters } from "./counters.ts";
 import { formatHost } from "./host.ts";
 import { WrappedListener } from "./listener.ts";
 import { ListenerWatch } from "./listener-watch.ts";
-import { type ListenerName, listenerPath } from "./names.ts";
+import type { ListenerName } from "./names.ts";
 import { dressUnixSocket, type OptionValue } from "./options.ts";
+import { type Access, type Place, placeListener, unlinkSame } from "./place.ts";
 import type { Registration, Registry } from "./registry.ts";
-import { cookieOf } from "./socket.ts";
+import { addAlias, cookieOf, removeAlias } from "./socket.ts";
 import type { SocketTable } from "./socket-table.ts";
-import { isServed, whileUnswept } from "./sweep.ts";
 
-const { AF_UNIX, EPOLLIN, SOCK_STREAM } = constants;
-
-/** The kernel cuts it to net.core.somaxconn. A short backlog is a queue of SYNs to TCP, but EAGAIN to a Unix client. */
-export const LONGEST_BACKLOG = 0x7fffffff;
+const { EPOLLIN } = constants;
 
 const ACCEPTS_PER_TURN = 64;
 const RETRY_MS = 100;
 
 export type ListenersOptions = {
   readonly reactor: Reactor;
-  readonly registry: Registry;
+  /** @param name  what listings call the program; undefined for its usual name */
+  readonly registry: (name: string | undefined) => Registry;
   readonly table: SocketTable<WrappedListener>;
   readonly logger: Logger;
   readonly directory: string;
-  readonly exposeTcp: boolean;
   /** Called when a connection may be there for a parked accept(), or never will be. */
   readonly onReady: (listener: WrappedListener) => void;
   readonly onClosed: (listener: WrappedListener) => void;
@@ -57,12 +40,19 @@ export type NewListener = {
   readonly nonBlocking: boolean;
   readonly v6only: boolean;
   readonly pid: number;
+  readonly place: Place;
+  readonly access: Access;
+  /** Whether plain TCP clients reach it too. */
+  readonly exposeTcp: boolean;
+  readonly keepsFile: boolean;
+  readonly serviceName: string | undefined;
 };
 
 type Entry = {
-  readonly registration: Registration;
-  /** Of the socket file. */
-  readonly inode: bigint;
+  readonly registration: Registration | undefined;
+  /** Of the socket file, if it is to go with the listener. */
+  readonly inode: bigint | undefined;
+  readonly exposeTcp: boolean;
   /** Of the socket itself, as in /proc/PID/fd. */
   readonly socket: bigint;
   watching: Watching | undefined;
@@ -94,39 +84,46 @@ export class Listeners implements Disposable {
     using stack = new DisposableStack();
     stack.use(request.tcp);
     this.#lastSerial += 1;
-    const path = listenerPath(this.#options.directory, request.name, process.pid, this.#lastSerial);
-    const unix = stack.use(whileUnswept(this.#options.directory, () => listenOnPath(path)));
-    const inode = lstatSync(path, { bigint: true }).ino;
-    stack.defer(() => unlinkSame(path, inode));
-    dressUnixSocket(unix, request.options);
+    const { name, tcp, options, place, access } = request;
+    const placed = placeListener(place, access, this.#options.directory, name, this.#lastSerial);
+    const unix = stack.use(placed.unix);
+    stack.defer(() => unlinkSame(placed.path ?? "", placed.inode));
+    dressUnixSocket(unix, options);
     setNonBlocking(unix, request.nonBlocking);
-    const counters = stack.use(new Counters(`shmlink:listener:${request.name.local.port}`));
-    const registration = this.#register(request, path, counters);
+    const counters = stack.use(new Counters(`shmlink:listener:${name.local.port}`));
+    const registration = this.#register(request, placed.path, counters);
     stack.move();
-    const { name, tcp, options } = request;
-    const listener = new WrappedListener({ name, path, tcp, counters, options, token: this.#token });
+    const { path = "", address } = placed;
+    const listener = new WrappedListener({ name, path, address, tcp, counters, options, token: this.#token });
     this.#serve(listener, unix, {
       registration,
-      inode,
+      inode: request.keepsFile ? undefined : placed.inode,
       socket: fstat(unix).ino,
+      exposeTcp: request.exposeTcp,
       watching: undefined,
       holder: undefined,
     });
     return { listener, unix };
   }
 
-  #register({ name, v6only, pid }: NewListener, path: string, { fd }: Counters): Registration {
+  /** Others are told of what has a path that they can open. */
+  #register(request: NewListener, path: string | undefined, { fd }: Counters): Registration | undefined {
+    if (path?.startsWith("/") !== true) return undefined;
+    const { name, v6only, pid, exposeTcp } = request;
     const address = formatHost(name.local.host);
-    const noTcp = !this.#options.exposeTcp;
-    return this.#options.registry.register({ address, port: name.local.port, path, v6only, noTcp, pid, counters: fd });
+    const listener = { address, port: name.local.port, path, v6only, noTcp: !exposeTcp, pid, counters: fd };
+    return this.#options.registry(request.serviceName).register(listener);
   }
 
   #serve(listener: WrappedListener, unix: BorrowedFd, entry: Entry): void {
-    const { table, reactor, logger, exposeTcp } = this.#options;
+    const { table, reactor, logger } = this.#options;
     this.#entries.set(listener, entry);
+    addAlias(listener.address, listener.name);
     table.addListener(listener, [cookieOf(unix), cookieOf(listener.tcp)]);
     if (!this.#watch.watch(listener, unix)) logger.debug("The end of a listener will not be noticed: no inotify watch");
-    if (exposeTcp) entry.watching = reactor.add(listener.tcp, EPOLLIN, () => this.#onTcpConnection(listener, entry));
+    if (entry.exposeTcp) {
+      entry.watching = reactor.add(listener.tcp, EPOLLIN, () => this.#onTcpConnection(listener, entry));
+    }
     logger.info(`Handed off ${listener.label}`, { path: listener.path });
   }
 
@@ -172,8 +169,9 @@ export class Listeners implements Disposable {
     this.#watch.forget(listener);
     entry.watching?.remove();
     entry.watching = undefined;
-    entry.registration.close();
+    entry.registration?.close();
     unlinkSame(listener.path, entry.inode);
+    removeAlias(listener.address);
     listener[Symbol.dispose]();
     this.#options.onClosed(listener);
     this.#options.logger.info(`Closed ${listener.label}`);
@@ -200,49 +198,20 @@ export class Listeners implements Disposable {
     return undefined;
   }
 
-  /** The listener with that path, of this tree. */
+  /** The listener whose socket says that address of itself, of this tree. */
   find(path: string): WrappedListener | undefined {
-    for (const listener of this.#entries.keys()) if (listener.path === path) return listener;
+    for (const listener of this.#entries.keys()) if (listener.address === path) return listener;
     return undefined;
+  }
+
+  /** Whether a listener of this tree has that file or name. */
+  holds(path: string): boolean {
+    for (const listener of this.#entries.keys()) if (listener.path === path) return true;
+    return false;
   }
 
   [Symbol.dispose](): void {
     for (const listener of [...this.#entries.keys()]) this.remove(listener);
     this.#watch[Symbol.dispose]();
-  }
-}
-
-/** Mode 0600 from the first moment: a Unix socket takes its mode from the unbound socket's inode. */
-function listenOnPath(path: string): OwnedFd {
-  const address = unixAddress(path);
-  const fd = socket(AF_UNIX, SOCK_STREAM);
-  try {
-    fchmod(fd, 0o600);
-    bindOrReplace(fd, address, path);
-    listen(fd, LONGEST_BACKLOG);
-    return fd;
-  } catch (error) {
-    fd.close();
-    throw error;
-  }
-}
-
-/** A file that is there is of a dead process: of one with our pid. */
-function bindOrReplace(fd: BorrowedFd, address: Uint8Array, path: string): void {
-  try {
-    bind(fd, address, path);
-  } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errno.EADDRINUSE || isServed(path)) throw error;
-    unlinkSync(path);
-    bind(fd, address, path);
-  }
-}
-
-/** Only the file that we made: somebody may have removed it and put another in its place. */
-function unlinkSame(path: string, inode: bigint): void {
-  try {
-    if (lstatSync(path, { bigint: true }).ino === inode) unlinkSync(path);
-  } catch {
-    // already gone
   }
 }

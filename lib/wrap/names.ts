@@ -85,13 +85,19 @@ export type Shape = {
 /**
  * Reads a Unix socket's own name and its peer's ("" when unnamed, undefined when there is no peer).
  * @param strangerPort  for a peer that came over the Unix socket by itself and has no TCP address
+ * @param listenerOf  what a listener's address stands for
  * @returns undefined for a socket that is none of ours
  */
-export function shapeOf(own: string, peer: string | undefined, strangerPort: () => number): Shape | undefined {
+export function shapeOf(
+  own: string,
+  peer: string | undefined,
+  strangerPort: () => number,
+  listenerOf: (own: string) => ListenerName | undefined = parseListenerPath,
+): Shape | undefined {
   const client = parseConnectionName(own);
   if (client !== undefined)
     return { kind: "client", domain: client.domain, local: client.client, remote: client.server };
-  const listener = parseListenerPath(own);
+  const listener = listenerOf(own);
   if (listener === undefined) return undefined;
   if (peer === undefined) return { kind: "listener", ...listener, remote: undefined };
   const known = parseConnectionName(peer);

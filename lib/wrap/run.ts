@@ -18,8 +18,11 @@ import type { Logger } from "../log.ts";
 import { Reactor } from "../transport/reactor.ts";
 import { type StartedProgram, startCommand } from "./command.ts";
 import { type FilterOptions, filterProgram } from "./filter.ts";
+import { GivenSockets } from "./given-sockets.ts";
+import { Journal } from "./journal.ts";
 import { Program } from "./program.ts";
 import type { Registry } from "./registry.ts";
+import type { Rule } from "./rules/types.ts";
 import { forwardSignal, WATCHED_SIGNALS } from "./signals.ts";
 import { Supervisor } from "./supervisor.ts";
 import { sweepSockets } from "./sweep.ts";
@@ -33,6 +36,13 @@ export type WrapOptions = {
   /** The whole environment, as a record or as "NAME=value" strings. */
   readonly env: Readonly<Record<string, string>> | readonly string[];
   readonly registry: Registry;
+  /** Makes another connection to the registry, for rules that name the service; closed by whoever gave it. */
+  readonly namedRegistry?: ((name: string) => Registry) | undefined;
+  /** The first that fits applies. */
+  readonly rules?: readonly Rule[] | undefined;
+  /** For rules that take a listener of LISTEN_FDS. */
+  readonly given?: GivenSockets | undefined;
+  readonly journal?: Journal | undefined;
   /** For the Unix sockets; made with mode 0700 if it is not there. Short: a socket's path has 107 bytes at most. */
   readonly directory: string;
   /** Whether plain TCP clients still reach the program's ports. */
@@ -103,11 +113,22 @@ function start(options: WrapOptions, machine: Machine): StartedProgram {
 }
 
 function supervise(options: WrapOptions, machine: Machine, pid: number, notify: OwnedFd, signals: SignalPipe): number {
-  const { registry, logger, exposeTcp } = options;
+  const { registry, logger, exposeTcp, rules = [], given = new GivenSockets(0, undefined) } = options;
+  const journal = options.journal ?? new Journal();
   const directory = resolve(options.directory); // others connect from other working directories
   using reactor = new Reactor();
   const onTreeEnd = (): void => reactor.stop();
-  using _supervisor = new Supervisor({ notify, machine, registry, reactor, logger, directory, exposeTcp, onTreeEnd });
+  const named = new Map<string, Registry>();
+  const namedRegistry = (name: string): Registry => {
+    const known = named.get(name);
+    if (known !== undefined) return known;
+    const made = options.namedRegistry?.(name) ?? registry;
+    named.set(name, made);
+    if (made !== registry) watchRegistry(reactor, made);
+    return made;
+  };
+  const parts = { notify, machine, registry, namedRegistry, reactor, logger, directory, rules, given, journal };
+  using _supervisor = new Supervisor({ ...parts, exposeTcp, onTreeEnd });
   const program = new Program(pid);
   reactor.add(signals.fd, EPOLLIN, () => {
     for (const sent of signals.takeSent()) {

@@ -13,7 +13,7 @@ import {
   SyscallError,
 } from "../../ffi/mod.ts";
 import { type Endpoint, mapHost, unmapHost } from "./host.ts";
-import { type Domain, type Shape, shapeOf } from "./names.ts";
+import { type Domain, type ListenerName, parseListenerPath, type Shape, shapeOf } from "./names.ts";
 import type { Cookie } from "./socket-table.ts";
 
 const { AF_INET, AF_INET6, AF_UNIX, IPPROTO_MPTCP, IPPROTO_TCP, SOL_SOCKET } = constants;
@@ -62,14 +62,29 @@ export function strangerPort(cookie: Cookie): number {
   return 32768 + Number(cookie % 28232n);
 }
 
+/** Listeners of this tree whose addresses say nothing: a rule gave them a name, or systemd. */
+const aliases: Map<string, ListenerName> = new Map();
+
+export function addAlias(address: string, name: ListenerName): void {
+  if (parseListenerPath(address) === undefined) aliases.set(address, name);
+}
+
+export function removeAlias(address: string): void {
+  aliases.delete(address);
+}
+
+function listenerOf(address: string): ListenerName | undefined {
+  return parseListenerPath(address) ?? aliases.get(address);
+}
+
 /** What one of our Unix sockets stands for; undefined for a socket that is none of ours. */
 export function inspectSocket(fd: BorrowedFd): Shape | undefined {
   const own = getsockname(fd);
   if (addressFamily(own) !== AF_UNIX) return undefined;
   const name = readUnixAddress(own) ?? "";
   // Most Unix sockets have no name or an ordinary path: they are told apart before their peer is asked for.
-  if (shapeOf(name, undefined, () => 0) === undefined) return undefined;
-  return shapeOf(name, peerName(fd), () => strangerPort(cookieOf(fd)));
+  if (shapeOf(name, undefined, () => 0, listenerOf) === undefined) return undefined;
+  return shapeOf(name, peerName(fd), () => strangerPort(cookieOf(fd)), listenerOf);
 }
 
 function peerName(fd: BorrowedFd): string | undefined {

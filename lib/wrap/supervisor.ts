@@ -3,6 +3,7 @@ import {
   type BorrowedFd,
   constants,
   errno,
+  errnoName,
   type Notification,
   poll,
   receiveNotification,
@@ -16,17 +17,20 @@ import type { Reactor, Registration as Watching } from "../transport/reactor.ts"
 import { assertNever } from "../util/assert-never.ts";
 import { type Answer, CONTINUE, DONE, failure } from "./answer.ts";
 import type { Call, Context, Handler } from "./context.ts";
+import type { GivenSockets } from "./given-sockets.ts";
 import { Accepting } from "./handlers/accept.ts";
 import { handleConnect } from "./handlers/connect.ts";
 import { handleListen } from "./handlers/listen.ts";
 import { handleGetpeername, handleGetsockname } from "./handlers/names.ts";
 import { handleGetsockopt, handleSetsockopt } from "./handlers/options.ts";
 import { handleSendto } from "./handlers/sendto.ts";
+import type { Journal } from "./journal.ts";
 import type { WrappedListener } from "./listener.ts";
 import { Listeners } from "./listeners.ts";
 import type { Domain } from "./names.ts";
 import { Template } from "./options.ts";
 import type { Registry } from "./registry.ts";
+import type { Rule } from "./rules/types.ts";
 import { SocketTable } from "./socket-table.ts";
 import type { Machine, TrappedCall } from "./syscalls.ts";
 import { CallGone, PidfdCache, Tracee } from "./tracee.ts";
@@ -41,6 +45,11 @@ export type SupervisorOptions = {
   readonly notify: BorrowedFd;
   readonly machine: Machine;
   readonly registry: Registry;
+  /** Another connection to the registry, under that name. */
+  readonly namedRegistry: (name: string) => Registry;
+  readonly rules: readonly Rule[];
+  readonly given: GivenSockets;
+  readonly journal: Journal;
   readonly reactor: Reactor;
   readonly logger: Logger;
   readonly directory: string;
@@ -54,6 +63,7 @@ export class Supervisor implements Disposable {
   readonly #context: Context;
   readonly #accepting: Accepting = new Accepting();
   readonly #handlers: ReadonlyMap<number, Handler>;
+  readonly #names: ReadonlyMap<number, string>;
   readonly #pidfds: PidfdCache = new PidfdCache();
   readonly #templates: Map<Domain, Template> = new Map();
   readonly #watching: Watching;
@@ -63,24 +73,26 @@ export class Supervisor implements Disposable {
     this.#options = options;
     this.#context = this.#makeContext(options);
     this.#handlers = this.#makeHandlers(options.machine);
+    this.#names = new Map(Object.entries(options.machine.numbers).map(([name, number]) => [number, name]));
     this.#watching = options.reactor.add(options.notify, EPOLLIN, (events) => this.#onEvents(events));
   }
 
-  #makeContext({ notify, registry, reactor, logger, directory, exposeTcp }: SupervisorOptions): Context {
+  #makeContext(options: SupervisorOptions): Context {
+    const { notify, registry, namedRegistry, reactor, logger, directory, exposeTcp, rules, given, journal } = options;
     const table = new SocketTable<WrappedListener>();
     const listeners = new Listeners({
       reactor,
-      registry,
+      registry: (name) => (name === undefined ? registry : namedRegistry(name)),
       table,
       logger,
       directory,
-      exposeTcp,
       onReady: (listener) => this.#accepting.resume(this.#context, listener),
       onClosed: (listener) => this.#accepting.abandon(this.#context, listener),
     });
     const template = (domain: Domain): Template => this.#template(domain);
     const answer = (call: Call, what: Answer): boolean => this.#answer(call.id, what);
-    return { notify, registry, table, listeners, reactor, logger, exposeTcp, template, answer };
+    const services = { registry, listeners, reactor, logger, given, journal };
+    return { ...services, notify, table, exposeTcp, rules, template, answer };
   }
 
   #template(domain: Domain): Template {
@@ -118,19 +130,30 @@ export class Supervisor implements Disposable {
     let count = 0;
     do {
       const notification = receiveNotification(notify);
-      if (notification !== undefined) this.#answer(notification.id, this.#handle(notification));
+      if (notification !== undefined) this.#serve(notification);
       count += 1;
     } while (count < CALLS_PER_TURN && isReadable(notify)); // receiving would block
   }
 
-  #handle(notification: Notification): Answer {
-    const { notify, machine } = this.#options;
-    if (notification.arch !== machine.auditArch) return this.#refuseForeign(notification);
+  #serve(notification: Notification): void {
+    const { notify, machine, journal } = this.#options;
+    const { id, args, nr, pid } = notification;
+    const start = performance.now();
+    const call: Call = { id, args, tracee: new Tracee(notify, notification, this.#pidfds) };
+    const isForeign = notification.arch !== machine.auditArch;
+    const answer = isForeign ? this.#refuseForeign(notification) : this.#handle(notification, call);
+    this.#answer(id, answer);
+    const us = (performance.now() - start) * 1000;
+    journal.trap((isForeign ? undefined : this.#names.get(nr)) ?? `call ${nr}`, pid, us, describe(answer));
+    call.counters?.add("traps");
+    call.counters?.add("trapNs", Math.round(us * 1000));
+  }
+
+  #handle(notification: Notification, call: Call): Answer {
     const handler = this.#handlers.get(notification.nr);
     if (handler === undefined) return CONTINUE;
-    const tracee = new Tracee(notify, notification, this.#pidfds);
     try {
-      return handler(this.#context, { id: notification.id, args: notification.args, tracee });
+      return handler(this.#context, call);
     } catch (error) {
       return this.#afterError(notification, error);
     }
@@ -186,6 +209,12 @@ export class Supervisor implements Disposable {
     this.#pidfds[Symbol.dispose]();
     for (const template of this.#templates.values()) template[Symbol.dispose]();
   }
+}
+
+/** For a trace. */
+function describe(answer: Answer): string {
+  if (answer.kind === "value") return String(answer.value);
+  return answer.kind === "error" ? errnoName(answer.errno) : answer.kind;
 }
 
 function isReadable(fd: BorrowedFd): boolean {

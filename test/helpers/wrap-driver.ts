@@ -1,5 +1,5 @@
 /**
- * Runs a program under wrap with a registry in files: `wrap-driver.ts FOLDER [--no-tcp] [--log] [--io-uring] -- CMD …`.
+ * Runs a program under wrap with a registry in files: `wrap-driver.ts FOLDER [--no-tcp] [--log] [--io-uring] [--rule=RULE]… -- CMD …`.
  * FOLDER/sockets holds the sockets, FOLDER/registry the entries.
  */
 import "../../lib/util/disposable-stack.ts";
@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { ShmlinkError } from "../../lib/errors.ts";
 import { type Fields, type Logger, SILENT } from "../../lib/log.ts";
 import { CommandError } from "../../lib/wrap/errors.ts";
+import { parseRule } from "../../lib/wrap/rules/parse.ts";
 import { runWrapped } from "../../lib/wrap/run.ts";
 import { FileRegistry } from "./file-registry.ts";
 
@@ -30,6 +31,7 @@ try {
     directory: join(folder, "sockets"),
     ioUring: flags.includes("--io-uring") ? "allow" : "refuse",
     exposeTcp: !flags.includes("--no-tcp"),
+    rules: flags.filter((flag) => flag.startsWith("--rule=")).map((flag) => parseRule(flag.slice("--rule=".length))),
     logger: flags.includes("--log") ? LOUD : SILENT,
   });
   process.exit(code);

@@ -1,14 +1,23 @@
 /** `shmlink wrap`: runs a program with its TCP sockets handed off. */
+import { openSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { type FileLimit, getFileLimit } from "../../../ffi/mod.ts";
 import { BrokerQuery } from "../../client/broker-query.ts";
 import { loadConfig } from "../../config/load.ts";
+import type { ShmlinkConfig } from "../../config/schema.ts";
+import { FailureError } from "../../errors.ts";
 import { brokerSocketPath } from "../../transport/socket-path.ts";
+import { Journal } from "../../wrap/journal.ts";
+import type { Rule } from "../../wrap/rules/types.ts";
 import { runWrapped } from "../../wrap/run.ts";
-import { type Command, makeCommand } from "../command.ts";
+import { type Command, type CommandInput, makeCommand } from "../command.ts";
+import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
+import { passListenFds } from "../listen-fds.ts";
 import { createLogger } from "../logger.ts";
 import { UsageError } from "../usage-error.ts";
+import { renderSummary } from "../wrap-report.ts";
+import { collectRules, renderRules } from "../wrap-rules.ts";
 
 const MAX_NAME_CHARACTERS = 64;
 
@@ -20,10 +29,21 @@ address is registered with the broker; where it connects to a registered address
 Unix socket. It notices nothing: addresses and options look like TCP's. Everything else is plain TCP.
 The port itself stays reachable for plain TCP clients, unless --no-tcp. The exit code is the program's:
 128 + n when signal n ended it, 127 when it was not found, 126 when it could not be executed.
+Rules say what becomes of which sockets, the first that fits; those of -r come first, then those of the
+file, then wrap.rules of the configuration. Fields between commas: in, out, addr=IP[/BITS], port=N[-M];
+path=P, abstract=NAME, systemd[=NAME], reject[=ERRNO], blackhole, ignore; mode=, owner=, group=, noremove,
+name=, require (no plain TCP instead), no-tcp. %p, %a, %t stand for port, address and "tcp".
 This is not a sandbox: it changes how a program talks, not what it may do.`,
   takesProgram: true,
+  repeatable: ["rule"],
   args: {
     tcp: { type: "boolean", default: true, description: "do not serve the TCP port itself, only wrapped clients" },
+    rule: { type: "string", alias: "r", valueHint: "RULE", description: "a rule; may be given again" },
+    "rules-file": { type: "string", alias: "f", valueHint: "FILE", description: "rules, one a line, # for comments" },
+    check: { type: "boolean", alias: "c", description: "say whether the rules are right, and run nothing" },
+    print: { type: "boolean", alias: "p", description: "print the rules as a table, and run nothing" },
+    explain: { type: "boolean", description: "say at the end what was trapped, where sockets went, and why" },
+    trace: { type: "string", valueHint: "FILE", description: "write every trapped call and decision as JSON lines" },
     "io-uring": {
       type: "string",
       valueHint: "refuse|allow",
@@ -38,28 +58,76 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
   examples: [
     ["shmlink wrap -- python3 -m http.server 8123", 'a server; "shmlink ls" shows its Unix socket'],
     ["shmlink wrap -- curl http://127.0.0.1:8123/", "a client that reaches it over that socket"],
+    ["shmlink wrap -r in,port=80,path=/run/web.sock,mode=0660 -- nginx", "a socket where others expect it"],
+    ["shmlink wrap --explain -- curl http://127.0.0.1:8123/", "which way it went, and why"],
   ],
-  run: ({ tcp, name, "io-uring": ioUring }, { program, verbose, launcher }) => {
-    const [first] = program;
-    if (first === undefined) throw new UsageError('Missing program: write "shmlink wrap -- PROGRAM [ARGUMENTS]"');
-    const env = process.env;
-    const { config } = loadConfig({ env });
-    using link = BrokerQuery.connect({ name: (name ?? basename(first)).slice(0, MAX_NAME_CHARACTERS) || "wrap" });
-    return runWrapped({
-      argv: program,
-      env: definedVariables(env),
-      registry: link.registry(),
-      directory: join(dirname(brokerSocketPath(env, process.geteuid?.() ?? 0)), "tcp"),
-      exposeTcp: tcp !== false && config.wrap.exposeTcp,
-      // Not at "info": the terminal is the program's.
-      ioUring: choice("--io-uring", ["refuse", "allow"], ioUring),
-      logger: createLogger({ level: verbose ? "debug" : "warn", env, isTerminal: process.stderr.isTTY === true }),
-      fileLimit: originalLimit(launcher),
-      ignoredSignals: launcher.ignoredSignals,
-      inheritedFds: launcher.inheritedFds,
+  run: (args, input) => {
+    const [first] = input.program;
+    const { config } = loadConfig({ env: process.env });
+    const rules = collectRules({
+      rules: args.rule,
+      file: args["rules-file"],
+      configured: config.wrap.rules,
+      program: first === undefined ? undefined : basename(first),
     });
+    if (args.check === true || args.print === true) {
+      process.stdout.write(args.print === true ? renderRules(rules) : `${rules.length} rules, all right\n`);
+      return OK;
+    }
+    if (first === undefined) throw new UsageError('Missing program: write "shmlink wrap -- PROGRAM [ARGUMENTS]"');
+    const journal = new Journal(args.trace === undefined ? undefined : openTrace(args.trace));
+    const code = run(args, input, { config, rules, journal, first });
+    if (args.explain === true) process.stderr.write(renderSummary(journal.summary()));
+    return code;
   },
 });
+
+type Arguments = {
+  readonly tcp?: boolean | undefined;
+  readonly name?: string | undefined;
+  readonly "io-uring"?: string | undefined;
+};
+
+type Made = {
+  readonly config: ShmlinkConfig;
+  readonly rules: readonly Rule[];
+  readonly journal: Journal;
+  readonly first: string;
+};
+
+function run(args: Arguments, { program, verbose, launcher }: CommandInput, made: Made): number {
+  const { config, rules, journal, first } = made;
+  const env = process.env;
+  using links = new DisposableStack();
+  const connect = (name: string) =>
+    links.use(BrokerQuery.connect({ name: name.slice(0, MAX_NAME_CHARACTERS) || "wrap" })).registry();
+  const passed = passListenFds(env, program, launcher.inheritedFds, rules);
+  return runWrapped({
+    argv: passed.argv,
+    env: definedVariables(passed.env),
+    registry: connect(args.name ?? basename(first)),
+    namedRegistry: connect,
+    rules,
+    given: passed.given,
+    journal,
+    directory: join(dirname(brokerSocketPath(env, process.geteuid?.() ?? 0)), "tcp"),
+    exposeTcp: args.tcp !== false && config.wrap.exposeTcp,
+    ioUring: choice("--io-uring", ["refuse", "allow"], args["io-uring"]),
+    // Not at "info": the terminal is the program's.
+    logger: createLogger({ level: verbose ? "debug" : "warn", env, isTerminal: process.stderr.isTTY === true }),
+    fileLimit: originalLimit(launcher),
+    ignoredSignals: launcher.ignoredSignals,
+    inheritedFds: passed.inheritedFds,
+  });
+}
+
+function openTrace(path: string): number {
+  try {
+    return openSync(path, "a", 0o600);
+  } catch (error) {
+    throw new FailureError("invalid", `Cannot write a trace to "${path}": ${(error as Error).message}`);
+  }
+}
 
 function definedVariables(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
   return Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));

@@ -41,7 +41,7 @@ export class Accepting {
     using fd = call.tracee.descriptor(call.args[0]);
     const listener = fd === undefined ? undefined : context.table.listener(cookieOf(fd));
     if (fd === undefined || listener === undefined) return CONTINUE;
-    listener.counters.add("traps");
+    call.counters = listener.counters;
     if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) !== 0) return failure(EINVAL);
     const answer = serve(context, call, flags, listener, fd);
     if (answer !== undefined) return answer;

@@ -2,13 +2,14 @@
  * connect(2): a TCP socket on its way to a registered listener becomes a connected Unix socket, under the same number.
  * Whatever stands in the way, the untouched socket goes on over TCP, and the reason is recorded.
  */
+import { resolve } from "node:path";
 import {
   addressFamily,
   bind,
   connect,
   constants,
   errno,
-  type InetAddress,
+  errnoName,
   type OwnedFd,
   readInetAddress,
   SyscallError,
@@ -19,9 +20,12 @@ import {
 import { type Answer, CONTINUE, DONE, failure, LATER, value } from "../answer.ts";
 import type { Call, Context } from "../context.ts";
 import { type Endpoint, formatHost, isUnspecified, loopbackFor, unmapHost } from "../host.ts";
+import type { Decision, Outcome } from "../journal.ts";
 import { connectionName, type Domain } from "../names.ts";
 import { dressUnixSocket } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
+import { expand, findRule } from "../rules/match.ts";
+import type { Rule } from "../rules/types.ts";
 import { cookieOf, inspectSocket, isFresh, localEndpoint, tcpDomain } from "../socket.ts";
 import { swapSocket } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
@@ -42,9 +46,12 @@ export function handleConnect(context: Context, call: Call): Answer {
     if (destination === undefined) return CONTINUE;
     const domain = tcpDomain(fd);
     if (domain === undefined) return connectAgain(context, fd);
-    const plan = makePlan(context, fd, domain, destination);
+    if (!isFresh(fd)) return CONTINUE; // EISCONN, EALREADY, or the news of a connect over TCP
+    const host = unmapHost(destination.host);
+    const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
+    const plan = makePlan(context, call, domain, target);
     // Each attempt has a duplicate of its own, since it may go on after this call.
-    return plan === undefined ? CONTINUE : new Attempt(context, call, fd.dup(), plan).begin();
+    return "path" in plan ? new Attempt(context, call, fd.dup(), plan).begin() : plan;
   } finally {
     fd.close();
   }
@@ -62,15 +69,49 @@ function connectAgain({ table }: Context, fd: OwnedFd): Answer {
   return table.acknowledge(cookieOf(fd)) ? value(0) : failure(EISCONN);
 }
 
-type Plan = { readonly domain: Domain; readonly target: Endpoint; readonly path: string };
+type Plan = {
+  readonly domain: Domain;
+  readonly target: Endpoint;
+  /** Or "@" and an abstract name. */
+  readonly path: string;
+  readonly rule: Rule | undefined;
+};
 
-/** undefined where nobody registered listens at the destination, or this socket is on its way already. */
-function makePlan(context: Context, fd: OwnedFd, domain: Domain, destination: InetAddress): Plan | undefined {
-  if (!isFresh(fd)) return undefined; // EISCONN, EALREADY, or the news of a connect over TCP
-  const host = unmapHost(destination.host);
-  const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
+/** What is to be done about a connection; an answer where that is nothing. */
+function makePlan(context: Context, call: Call, domain: Domain, target: Endpoint): Plan | Answer {
+  const rule = findRule(context.rules, { direction: "out", endpoint: target });
+  const plan = (path: string): Plan => ({ domain, target, path, rule });
+  const decide = (outcome: Outcome, reason: string, answer: Answer): Answer => {
+    note(context, call, target, { outcome, reason, rule });
+    return answer;
+  };
+  switch (rule?.action.kind) {
+    case "path":
+      return plan(resolve(expand(rule.action.path, target)));
+    case "abstract":
+      return plan(`@${expand(rule.action.name, target)}`);
+    case "reject":
+      return decide("refused", errnoName(rule.action.errno), failure(rule.action.errno));
+    case "blackhole":
+      return decide("refused", "the rule says that nobody is there", failure(errno.ECONNREFUSED));
+    case "ignore":
+      return decide("tcp", "the rule says so", CONTINUE);
+    default:
+  }
   const resolution = context.registry.resolve(formatHost(target.host), target.port);
-  return resolution === undefined ? undefined : { domain, target, path: resolution.path };
+  if (resolution !== undefined) return plan(resolution.path);
+  const reason = "no wrapped program listens there";
+  return rule?.require === true
+    ? decide("refused", reason, failure(errno.ECONNREFUSED))
+    : decide("tcp", reason, CONTINUE);
+}
+
+type Verdict = Pick<Decision, "outcome" | "reason" | "path"> & { readonly rule: Rule | undefined };
+
+function note({ journal }: Context, { tracee }: Call, { host, port }: Endpoint, verdict: Verdict): void {
+  const { rule, ...rest } = verdict;
+  const where = { call: "connect", thread: tracee.thread, address: formatHost(host), port } as const;
+  journal.decide({ ...where, ...rest, rule: rule?.text });
 }
 
 // A full backlog is EAGAIN at once, where TCP would send its SYN again: for so long it is tried again.
@@ -122,7 +163,7 @@ class Attempt {
         this.#close();
         throw error;
       }
-      this.#report(error.message);
+      answer = this.#fallBack(error);
     }
     if (answer.kind !== "later") this.#close();
     return answer;
@@ -133,11 +174,17 @@ class Attempt {
     this.#unix.close();
   }
 
-  #report(reason: string): void {
+  /** The recorded reason for plain TCP; an error where a rule forbids that. */
+  #fallBack(error: Error): Answer {
     const { registry, logger } = this.#context;
-    const { host, port } = this.#plan.target;
-    logger.info(`Connected to tcp:${formatHost(host)}:${port} over TCP: ${reason}`);
-    registry.reportFallback(formatHost(host), port, reason);
+    const { target, rule } = this.#plan;
+    const [host, port, reason] = [formatHost(target.host), target.port, error.message];
+    const isRefused = rule?.require === true;
+    note(this.#context, this.#call, target, { outcome: isRefused ? "refused" : "tcp", reason, rule });
+    if (isRefused) return failure(asTcp(error));
+    logger.info(`Connected to tcp:${host}:${port} over TCP: ${reason}`);
+    registry.reportFallback(host, port, reason);
+    return CONTINUE;
   }
 
   #prepare(): void {
@@ -202,6 +249,15 @@ class Attempt {
     if (!swapSocket(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
     // Answered here, since only whether the answer arrived tells if the program will ask again.
     if (this.#context.answer(this.#call, value(0))) table.acknowledge(cookie);
+    const { target, rule, path } = this.#plan;
+    note(this.#context, this.#call, target, { outcome: "unix", reason: undefined, path, rule });
     return DONE;
   }
+}
+
+/** What TCP would have said. */
+function asTcp(error: Error): number {
+  if (!(error instanceof SyscallError)) return errno.ECONNREFUSED;
+  if (error.errno === EAGAIN) return errno.ETIMEDOUT;
+  return error.errno === errno.EACCES ? errno.EACCES : errno.ECONNREFUSED;
 }

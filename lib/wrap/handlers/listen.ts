@@ -1,9 +1,11 @@
 /** listen(2): here a TCP socket of the program becomes a Unix listener, under the same number. */
+import { resolve } from "node:path";
 import {
   type BorrowedFd,
   bind,
   constants,
   errno,
+  errnoName,
   getIntOption,
   inetAddress,
   listen,
@@ -16,9 +18,13 @@ import {
 import { ShmlinkError } from "../../errors.ts";
 import { type Answer, CONTINUE, DONE, failure, value } from "../answer.ts";
 import type { Call, Context } from "../context.ts";
-import { type Endpoint, formatHost } from "../host.ts";
-import { LONGEST_BACKLOG } from "../listeners.ts";
+import { type Endpoint, formatHost, mapHost } from "../host.ts";
+import type { Outcome } from "../journal.ts";
+import type { WrappedListener } from "../listener.ts";
 import type { Domain, Shape } from "../names.ts";
+import { LONGEST_BACKLOG, type Place } from "../place.ts";
+import { expand, findRule } from "../rules/match.ts";
+import type { Rule } from "../rules/types.ts";
 import { cookieOf, familyOf, inspectSocket, isFresh, localEndpoint, socketAddress, tcpDomain } from "../socket.ts";
 import { swapSocket } from "../swap.ts";
 import { processOf } from "../tracee.ts";
@@ -39,20 +45,57 @@ export function handleListen(context: Context, call: Call): Answer {
 function listenOnTcp(context: Context, call: Call, fd: OwnedFd, domain: Domain): Answer {
   // A listener of before, or one whose other duplicate was handed off: both ways serve the same TCP queue.
   if (!isFresh(fd) || context.table.listener(cookieOf(fd)) !== undefined) return CONTINUE;
-  const group = findGroup(context, call, fd, domain);
-  if (group !== undefined) return group;
   using tcp = fd.dup();
-  return prepareTcp(context, tcp, domain) ?? handOff(context, call, tcp, domain, fd);
+  const failed = attempt(() => bindIfUnbound(tcp, domain));
+  if (failed !== undefined) return failed;
+  const rule = findRule(context.rules, { direction: "in", endpoint: localEndpoint(tcp) });
+  const plan: Plan = { call, domain, tcp, rule, old: fd };
+  if (rule?.action.kind === "reject") return refuse(context, plan, rule.action.errno);
+  if (rule?.action.kind === "ignore") return note(context, plan, "tcp", "the rule says so", CONTINUE);
+  return shareGroup(context, plan) ?? listenAs(context, plan);
 }
 
-/** The real socket listens too, or only reserves its port. Both choose a port if the program has not.
- *  @returns an answer where that fails, as the program would have seen it */
-function prepareTcp({ exposeTcp }: Context, fd: OwnedFd, domain: Domain): Answer | undefined {
+/** A TCP socket that is about to listen. */
+type Plan = {
+  readonly call: Call;
+  readonly domain: Domain;
+  /** To listen on; lent. */
+  readonly tcp: OwnedFd;
+  readonly rule: Rule | undefined;
+  /** What the program holds; lent. */
+  readonly old: BorrowedFd;
+};
+
+function note(
+  { journal }: Context,
+  plan: Plan,
+  outcome: Outcome,
+  reason: string | undefined,
+  answer: Answer,
+  path?: string,
+): Answer {
+  const { host, port } = localEndpoint(plan.tcp);
+  const { thread } = plan.call.tracee;
+  const rule = plan.rule?.text;
+  journal.decide({ call: "listen", thread, address: formatHost(host), port, outcome, rule, reason, path });
+  return answer;
+}
+
+function refuse(context: Context, plan: Plan, number: number, reason?: string): Answer {
+  return note(context, plan, "refused", reason ?? errnoName(number), failure(number));
+}
+
+function listenAs(context: Context, plan: Plan): Answer {
+  const isNowhere = plan.rule?.action.kind === "blackhole";
+  const exposeTcp = context.exposeTcp && plan.rule?.noTcp !== true && !isNowhere;
+  const failed = exposeTcp ? attempt(() => listen(plan.tcp, LONGEST_BACKLOG)) : undefined;
+  return failed ?? handOff(context, plan, exposeTcp);
+}
+
+/** @returns an answer where that fails, as the program would have seen it */
+function attempt(action: () => void): Answer | undefined {
   try {
-    if (exposeTcp) listen(fd, LONGEST_BACKLOG);
-    else if (localEndpoint(fd).port === 0) {
-      bind(fd, inetAddress({ family: familyOf(domain), host: new Uint8Array(domain === 4 ? 4 : 16), port: 0 }));
-    }
+    action();
     return undefined;
   } catch (error) {
     if (error instanceof SyscallError) return failure(error.errno);
@@ -60,27 +103,45 @@ function prepareTcp({ exposeTcp }: Context, fd: OwnedFd, domain: Domain): Answer
   }
 }
 
-/** @param tcp  to listen on; taken @param old  what the program holds, lent */
-function handOff(context: Context, call: Call, tcp: OwnedFd, domain: Domain, old: BorrowedFd): Answer {
-  const created = create(context, call, tcp, domain);
-  if (created === undefined) return CONTINUE;
+/** listen(2) chooses a port for a socket that has none. */
+function bindIfUnbound(tcp: OwnedFd, domain: Domain): void {
+  const { host, port } = localEndpoint(tcp);
+  if (port === 0) bind(tcp, inetAddress({ family: familyOf(domain), host: mapHost(host, domain === 6), port: 0 }));
+}
+
+function handOff(context: Context, plan: Plan, exposeTcp: boolean): Answer {
+  const { call, old } = plan;
+  const created = create(context, plan, exposeTcp);
+  if ("reason" in created) return stayOnTcp(context, plan, created);
   using unix = created.unix;
-  if (swapSocket(context, call, old, unix)) {
-    context.listeners.rememberHolder(created.listener, processOf(call.tracee.thread), call.args[0] | 0);
-    return value(0);
+  if (!swapSocket(context, call, old, unix)) {
+    context.listeners.remove(created.listener);
+    return DONE; // a signal came first: the program calls again
   }
-  context.listeners.remove(created.listener);
-  return DONE; // a signal came first: the program calls again
+  context.listeners.rememberHolder(created.listener, processOf(call.tracee.thread), call.args[0] | 0);
+  const { path } = created.listener;
+  return note(context, plan, path === "" ? "nowhere" : "unix", undefined, value(0), path);
+}
+
+type Obstacle = { readonly reason: string; readonly errno: number };
+
+function stayOnTcp(context: Context, plan: Plan, { reason, errno: number }: Obstacle): Answer {
+  if (plan.rule?.require === true) return refuse(context, plan, number, reason);
+  const { host, port } = localEndpoint(plan.tcp);
+  context.logger.warn(`Left tcp:${formatHost(host)}:${port} to plain TCP: ${reason}`);
+  return note(context, plan, "tcp", reason, CONTINUE);
 }
 
 /** SO_REUSEPORT lets many sockets listen on one address: those of one tree share the listener that was there first,
  *  its queue included, and end it with the last of them. */
-function findGroup(context: Context, call: Call, fd: OwnedFd, domain: Domain): Answer | undefined {
-  if (getIntOption(fd, constants.SOL_SOCKET, constants.SO_REUSEPORT) === 0) return undefined;
-  const listener = context.listeners.findNamed({ domain, local: localEndpoint(fd) });
+function shareGroup(context: Context, plan: Plan): Answer | undefined {
+  const { call, tcp, domain, old } = plan;
+  if (getIntOption(tcp, constants.SOL_SOCKET, constants.SO_REUSEPORT) === 0) return undefined;
+  const listener = context.listeners.findNamed({ domain, local: localEndpoint(tcp) });
   using unix = listener && context.listeners.borrowUnix(listener);
-  if (unix === undefined) return undefined;
-  return swapSocket(context, call, fd, unix) ? value(0) : DONE;
+  if (listener === undefined || unix === undefined) return undefined;
+  if (!swapSocket(context, call, old, unix)) return DONE;
+  return note(context, plan, "unix", "shared by SO_REUSEPORT", value(0), listener.path);
 }
 
 /** shutdown(SHUT_RD) ends a Unix listener for good, a TCP one until the next listen(2): so it gets a new one. */
@@ -89,7 +150,8 @@ function listenAgain(context: Context, call: Call, fd: OwnedFd, { domain, local 
   using tcp = listener?.tcp.dup() ?? bindAgain(domain, local);
   if (tcp === undefined) return failure(errno.EADDRINUSE);
   if (listener !== undefined) context.listeners.remove(listener);
-  return prepareTcp(context, tcp, domain) ?? handOff(context, call, tcp, domain, fd);
+  const rule = findRule(context.rules, { direction: "in", endpoint: local });
+  return listenAs(context, { call, domain, tcp, rule, old: fd });
 }
 
 function isShutDown(fd: OwnedFd): boolean {
@@ -110,23 +172,50 @@ function bindAgain(domain: Domain, local: Endpoint): OwnedFd | undefined {
   }
 }
 
-function create(context: Context, { tracee, args }: Call, tcp: OwnedFd, domain: Domain) {
+function create(
+  context: Context,
+  { call, tcp, domain, rule }: Plan,
+  exposeTcp: boolean,
+): { readonly listener: WrappedListener; readonly unix: OwnedFd } | Obstacle {
   const local = localEndpoint(tcp);
-  const flags = tracee.descriptorFlags(args[0]);
-  const v6only = domain === 6 && getIntOption(tcp, constants.IPPROTO_IPV6, constants.IPV6_V6ONLY) !== 0;
+  const { tracee, args } = call;
   try {
-    const { listener, unix } = context.listeners.create({
+    return context.listeners.create({
       name: { domain, local },
       tcp: tcp.dup(),
       options: context.template(domain).commonOptions(tcp),
-      nonBlocking: (flags & O_NONBLOCK) !== 0,
-      v6only,
+      nonBlocking: (tracee.descriptorFlags(args[0]) & O_NONBLOCK) !== 0,
+      v6only: domain === 6 && getIntOption(tcp, constants.IPPROTO_IPV6, constants.IPV6_V6ONLY) !== 0,
       pid: processOf(tracee.thread),
+      place: placeFor(context, rule, local),
+      access: { mode: rule?.mode, owner: rule?.owner, group: rule?.group },
+      exposeTcp,
+      keepsFile: rule?.keepsFile === true,
+      serviceName: rule?.name,
     });
-    return { listener, unix };
   } catch (error) {
-    if (!(error instanceof SyscallError || error instanceof ShmlinkError || error instanceof RangeError)) throw error;
-    context.logger.warn(`Left tcp:${formatHost(local.host)}:${local.port} to plain TCP: ${error.message}`);
-    return undefined;
+    if (error instanceof SyscallError) return { reason: error.message, errno: error.errno };
+    if (!(error instanceof ShmlinkError || error instanceof RangeError)) throw error;
+    return { reason: error.message, errno: errno.EADDRINUSE };
+  }
+}
+
+function placeFor({ listeners, given }: Context, rule: Rule | undefined, local: Endpoint): Place {
+  switch (rule?.action.kind) {
+    case "path": {
+      const path = resolve(expand(rule.action.path, local));
+      // The same place a second time is a program that listens on IPv4 and on IPv6.
+      return listeners.holds(path) ? { kind: "nowhere" } : { kind: "path", path };
+    }
+    case "abstract": {
+      const name = expand(rule.action.name, local);
+      return listeners.holds(`@${name}`) ? { kind: "nowhere" } : { kind: "abstract", name };
+    }
+    case "systemd":
+      return { kind: "given", ...given.take(rule.action.name) };
+    case "blackhole":
+      return { kind: "nowhere" };
+    default:
+      return { kind: "folder" };
   }
 }

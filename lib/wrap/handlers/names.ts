@@ -15,16 +15,14 @@ export function handleGetpeername(context: Context, call: Call): Answer {
   return answerWith(context, call, ({ remote }) => remote);
 }
 
-function answerWith(
-  { table }: Context,
-  { tracee, args }: Call,
-  choose: (shape: Shape) => Endpoint | undefined,
-): Answer {
+function answerWith({ table }: Context, call: Call, choose: (shape: Shape) => Endpoint | undefined): Answer {
+  const { tracee, args } = call;
   using fd = tracee.descriptor(args[0]);
   const shape = fd && inspectSocket(fd);
   const endpoint = shape && choose(shape);
   if (fd === undefined || shape === undefined || endpoint === undefined) return CONTINUE;
-  if (shape.kind === "listener") table.listener(cookieOf(fd))?.counters.add("traps");
+  const listener = shape.kind === "listener" ? table.listener(cookieOf(fd)) : undefined;
+  if (listener !== undefined) call.counters = listener.counters;
   const [, address, lengthAddress] = args;
   const room = readLength(tracee, lengthAddress);
   if (room < 0) return failure(-room);

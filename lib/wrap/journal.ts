@@ -1,0 +1,69 @@
+/**
+ * What a supervisor did and why, for `--explain` and `--trace`: each trapped call with how long its answer took, and
+ * for each listen and connect where it went, by which rule, and what stood in the way. Bounded, whatever a program does.
+ */
+import { writeSync } from "node:fs";
+
+export type Outcome = "unix" | "tcp" | "refused" | "nowhere";
+
+export type Decision = {
+  readonly call: "listen" | "connect";
+  readonly thread: number;
+  readonly address: string;
+  readonly port: number;
+  readonly outcome: Outcome;
+  /** As it was written; undefined where none applied. */
+  readonly rule?: string | undefined;
+  readonly reason?: string | undefined;
+  readonly path?: string | undefined;
+};
+
+export type TrapCount = { readonly call: string; count: number; totalUs: number; longestUs: number };
+export type DecisionCount = Omit<Decision, "thread"> & { count: number };
+
+export type Summary = { readonly traps: readonly TrapCount[]; readonly decisions: readonly DecisionCount[] };
+
+const MAX_DECISIONS = 256;
+
+export class Journal {
+  readonly #trace: number | undefined;
+  readonly #traps: Map<string, TrapCount> = new Map();
+  readonly #decisions: Map<string, DecisionCount> = new Map();
+  readonly #start: number = performance.now();
+
+  /** @param trace  a descriptor for JSON lines */
+  constructor(trace?: number) {
+    this.#trace = trace;
+  }
+
+  trap(call: string, thread: number, us: number, answer: string): void {
+    const known = this.#traps.get(call) ?? { call, count: 0, totalUs: 0, longestUs: 0 };
+    known.count += 1;
+    known.totalUs += us;
+    known.longestUs = Math.max(known.longestUs, us);
+    this.#traps.set(call, known);
+    if (this.#trace !== undefined) this.#write({ event: "trap", call, thread, us: Math.round(us * 10) / 10, answer });
+  }
+
+  decide(decision: Decision): void {
+    const { thread: _, ...rest } = decision;
+    const key = JSON.stringify(rest);
+    const known = this.#decisions.get(key);
+    if (known !== undefined) known.count += 1;
+    else if (this.#decisions.size < MAX_DECISIONS) this.#decisions.set(key, { ...rest, count: 1 });
+    if (this.#trace !== undefined) this.#write({ event: "decision", ...decision });
+  }
+
+  summary(): Summary {
+    return { traps: [...this.#traps.values()], decisions: [...this.#decisions.values()] };
+  }
+
+  #write(record: object): void {
+    const atMs = Math.round((performance.now() - this.#start) * 1000) / 1000;
+    try {
+      writeSync(this.#trace ?? -1, `${JSON.stringify({ atMs, ...record })}\n`);
+    } catch {
+      // a full disk must not end the program
+    }
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * Where a Unix listener is: in our folder, where a rule says, nowhere, or one that systemd made. A file is made under a
+ * name that carries the TCP address (names.ts) and moved to where the rule wants it: its address, which the kernel
+ * keeps as it was bound, still says what it stands for, and the move takes a stale file's place in one step.
+ */
+import { chmodSync, lchownSync, lstatSync, readFileSync, renameSync, unlinkSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import {
+  bind,
+  constants,
+  errno,
+  fchmod,
+  flock,
+  listen,
+  type OwnedFd,
+  open,
+  SyscallError,
+  socket,
+  unixAddress,
+} from "../../ffi/mod.ts";
+import { FailureError } from "../errors.ts";
+import { type ListenerName, listenerPath } from "./names.ts";
+import { isServed, whileUnswept } from "./sweep.ts";
+
+const { AF_UNIX, LOCK_EX, O_RDONLY, SOCK_STREAM } = constants;
+
+/** The kernel cuts it to net.core.somaxconn. A short backlog is a queue of SYNs to TCP, but EAGAIN to a Unix client. */
+export const LONGEST_BACKLOG = 0x7fffffff;
+
+export type Place =
+  | { readonly kind: "folder" }
+  | { readonly kind: "path"; readonly path: string }
+  | { readonly kind: "abstract"; readonly name: string }
+  | { readonly kind: "nowhere" }
+  | { readonly kind: "given"; readonly fd: OwnedFd; readonly path: string };
+
+export type Access = {
+  readonly mode?: number | undefined;
+  readonly owner?: string | undefined;
+  readonly group?: string | undefined;
+};
+
+export type Placed = {
+  readonly unix: OwnedFd;
+  /** What to connect to: a path, or "@" and an abstract name; undefined for nowhere. */
+  readonly path: string | undefined;
+  /** As the socket itself says it. */
+  readonly address: string;
+  /** Of the file, if we made one that is to go in the end. */
+  readonly inode: bigint | undefined;
+};
+
+/** @throws SyscallError, RangeError (path too long), FailureError: nothing is left behind */
+export function placeListener(
+  place: Place,
+  access: Access,
+  directory: string,
+  name: ListenerName,
+  serial: number,
+): Placed {
+  const path = listenerPath(directory, name, process.pid, serial);
+  switch (place.kind) {
+    case "folder":
+      return whileUnswept(directory, () => placeAt(path, { mode: 0o600, ...access }));
+    case "nowhere": {
+      const placed = whileUnswept(directory, () => placeAt(path, { mode: 0o600 }));
+      unlinkSame(path, placed.inode);
+      return { ...placed, path: undefined, inode: undefined };
+    }
+    case "path":
+      return placeByMove(place.path, basename(path), access);
+    case "abstract": {
+      const unix = listenAt(`@${place.name}`, undefined);
+      return { unix, path: `@${place.name}`, address: `@${place.name}`, inode: undefined };
+    }
+    case "given":
+      return { unix: place.fd, path: place.path, address: place.path, inode: undefined };
+  }
+}
+
+/** Mode 0600 from the first moment: a Unix socket takes its mode from the unbound socket's inode. */
+function listenAt(address: string, firstMode: number | undefined): OwnedFd {
+  const bytes = unixAddress(address);
+  const fd = socket(AF_UNIX, SOCK_STREAM);
+  try {
+    if (firstMode !== undefined) fchmod(fd, firstMode);
+    bind(fd, bytes, address);
+    listen(fd, LONGEST_BACKLOG);
+    return fd;
+  } catch (error) {
+    fd.close();
+    throw error;
+  }
+}
+
+/** The name holds our pid and a number never used twice: a file that is there is of a dead process with our pid. */
+function placeAt(path: string, access: Access): Placed {
+  if (isThere(path)) {
+    if (isServed(path)) throw new SyscallError("bind", errno.EADDRINUSE, path);
+    unlinkSync(path);
+  }
+  const unix = listenAt(path, 0o600);
+  return finish({ unix, path, address: path, inode: inodeOf(path) }, path, access);
+}
+
+function placeByMove(path: string, name: string, access: Access): Placed {
+  using folder = open(dirname(path), O_RDONLY);
+  flock(folder, LOCK_EX); // of two supervisors that want the path, one sees the other's socket
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  if (status !== undefined && (!status.isSocket() || isServed(path))) {
+    throw new SyscallError("bind", errno.EADDRINUSE, path);
+  }
+  const made = `/proc/self/fd/${folder.number}/${name}`; // short, however long the path is
+  const unix = listenAt(made, 0o600);
+  const mode = access.mode ?? 0o777 & ~process.umask(); // as bind(2) would
+  const placed = finish({ unix, path, address: made, inode: inodeOf(made) }, made, { ...access, mode });
+  renameSync(made, path);
+  return placed;
+}
+
+function finish(placed: Placed, path: string, { mode, owner, group }: Access): Placed {
+  try {
+    if (owner !== undefined || group !== undefined) {
+      lchownSync(path, idOf("/etc/passwd", owner), idOf("/etc/group", group));
+    }
+    if (mode !== undefined) chmodSync(path, mode);
+    return placed;
+  } catch (error) {
+    unlinkSame(path, placed.inode);
+    placed.unix.close();
+    if (error instanceof FailureError) throw error;
+    throw new FailureError("denied", `Cannot set mode and owner of "${path}": ${(error as Error).message}`);
+  }
+}
+
+/** passwd(5) and group(5): the third field of the line with that name. -1 leaves it as it is. */
+function idOf(file: string, name: string | undefined): number {
+  if (name === undefined) return -1;
+  if (/^\d+$/.test(name)) return Number(name);
+  const line = readFileSync(file, "utf8")
+    .split("\n")
+    .find((each) => each.startsWith(`${name}:`));
+  const id = line?.split(":")[2];
+  if (id === undefined) throw new FailureError("invalid", `Cannot find "${name}" in ${file}`);
+  return Number(id);
+}
+
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+function inodeOf(path: string): bigint {
+  return lstatSync(path, { bigint: true }).ino;
+}
+
+/** Only the file that we made: somebody may have removed it and put another in its place. */
+export function unlinkSame(path: string, inode: bigint | undefined): void {
+  try {
+    if (inode !== undefined && inodeOf(path) === inode) unlinkSync(path);
+  } catch {
+    // already gone
+  }
+}

@@ -1,0 +1,206 @@
+/** wrap's rules on the command line, in a file and in the configuration; what it says of itself; sockets of systemd. */
+import { expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { requires } from "../helpers/requires.ts";
+import { BUN, RUNTIMES } from "../helpers/runtimes.ts";
+import { freePort, Running, until } from "../helpers/wrapped.ts";
+import { Cli, errorLine } from "./fixture.ts";
+
+const python = requires.program("python3", "python3");
+const LIMIT_MS = 30_000;
+
+test("--check and --print say what the rules are and run nothing", async () => {
+  await using cli = new Cli(BUN);
+  const file = join(cli.directory, "rules");
+  writeFileSync(file, "# comment\nin,addr=10.0.0.0/8,port=80-81,path=/run/%p,mode=0660\n");
+  const rules = ["-r", "out,reject=EPERM", "--rule=udp,ignore", "-f", file];
+  expect((await cli.run(["wrap", "--check", ...rules])).text).toBe("3 rules, all right\n");
+  const { code, text } = await cli.run(["wrap", "-p", ...rules, "--", "no-such-program"]);
+  expect(code).toBe(0);
+  expect(text.split("\n").map((line) => line.trim().replace(/ {2,}/g, " | "))).toEqual([
+    "APPLIES TO | DOES | RULE",
+    "1 | out tcp any address, any port | reject EPERM | out,reject=EPERM",
+    "2 | in, out udp (never) any address, any port | ignore | udp,ignore",
+    "3 | in tcp 10.0.0.0/8, ports 80-81 | path /run/%p, mode 0660 | in,addr=10.0.0.0/8,port=80-81,path=/run/%p,mode=0660",
+    "",
+  ]);
+  expect((await cli.run(["wrap", "-p"])).text).toContain("No rules");
+});
+
+test("a wrong rule is wrong usage, in a file a failure with its line", async () => {
+  await using cli = new Cli(BUN);
+  const wrong = await cli.run(["wrap", "-r", "in,prot=80", "--", "true"]);
+  expect([wrong.code, errorLine(wrong)]).toEqual([
+    2,
+    'shmlink: Cannot use a rule: Unknown field "prot" in a rule: did you mean "port"?',
+  ]);
+  const file = join(cli.directory, "rules");
+  writeFileSync(file, "ignore\nport=x\n");
+  const inFile = await cli.run(["wrap", "-c", "-f", file]);
+  expect(inFile.code).toBe(1);
+  expect(errorLine(inFile)).toContain(`${file}: Line 2: Cannot use port "x"`);
+});
+
+const DIAL = `
+import socket, sys
+try: socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5); print("connected")
+except OSError as error: print(error.strerror)
+`;
+
+requires.test(
+  [python],
+  "rules of the configuration apply by program name, after those of the command line",
+  async () => {
+    await using cli = new Cli(BUN);
+    const file = join(cli.directory, "shmlink.toml");
+    writeFileSync(
+      file,
+      '[wrap]\nrules = { python3 = ["out,reject=EPERM"], "*" = ["out,reject=ENETUNREACH"], other = ["out,reject"] }\n',
+    );
+    const env = { SHMLINK_CONFIG: file };
+    const dial = ["python3", "-c", DIAL, "9"];
+    expect((await cli.run(["wrap", "--", ...dial], { env })).text).toBe("Operation not permitted\n");
+    expect((await cli.run(["wrap", "--", "sh", "-c", '"$@"', "sh", ...dial], { env })).text).toBe(
+      "Network is unreachable\n",
+    );
+    expect((await cli.run(["wrap", "-r", "out,reject=EIO", "--", ...dial], { env })).text).toBe("Input/output error\n");
+    writeFileSync(file, '[wrap]\nrules = { python3 = ["foo"] }\n');
+    expect(errorLine(await cli.run(["wrap", "--", ...dial], { env }))).toContain(
+      'wrap.rules of "python3": Unknown field',
+    );
+    writeFileSync(file, "[wrap]\nrules = { python3 = 1 }\n");
+    expect(errorLine(await cli.run(["wrap", "--", ...dial], { env }))).toContain("a list of strings for each name");
+  },
+  LIMIT_MS,
+);
+
+const SERVE = `
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+listener.accept()[0].recv(1)
+`;
+
+for (const runtime of RUNTIMES) {
+  requires.test(
+    [python],
+    `--explain says what was trapped, where sockets went and why, and --trace writes it down, on ${runtime.name}`,
+    async () => {
+      await using cli = new Cli(runtime);
+      const [port, other] = [freePort(), freePort()];
+      const trace = join(cli.directory, "trace");
+      const server = cli.start(["wrap", "--name=web", "--", "python3", "-c", SERVE, String(port)]);
+      await until("the server", () => server.child.stdout?.readableLength === 0 && listed(cli, port));
+      const script = `${DIAL}\ntry: socket.create_connection(("127.0.0.1", ${other}))\nexcept OSError: pass`;
+      const client = await cli.run([
+        "wrap",
+        "--explain",
+        `--trace=${trace}`,
+        `--rule=out,port=${other},reject`,
+        "--",
+        "python3",
+        "-c",
+        script,
+        String(port),
+      ]);
+      expect([client.code, client.text]).toEqual([0, "connected\n"]);
+      expect(client.stderr).toMatch(/shmlink: trapped calls\n.*\n {2}connect +2 /);
+      expect(client.stderr).toMatch(new RegExp(`connect +127.0.0.1:${port} +1 +to /\\S+\\.tcp +- +-`));
+      expect(client.stderr).toMatch(
+        new RegExp(`connect +127.0.0.1:${other} +1 +refused +out,port=${other},reject +EACCES`),
+      );
+      const lines = readFileSync(trace, "utf8").trim().split("\n");
+      const records = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+      expect(records.filter(({ event, call }) => event === "trap" && call === "connect")).toHaveLength(2);
+      expect(records.find(({ event, outcome }) => event === "decision" && outcome === "unix")).toMatchObject({
+        call: "connect",
+        address: "127.0.0.1",
+        port,
+      });
+      for (const { atMs, us } of records) expect(typeof atMs === "number" && typeof (us ?? 0) === "number").toBe(true);
+      expect((await server.result).code).toBe(0);
+    },
+    LIMIT_MS,
+  );
+}
+
+function listed(cli: Cli, port: number): boolean {
+  try {
+    using link = cli.link();
+    return link.list(String(port)).some(({ kind }) => kind === "listener");
+  } catch {
+    return false; // no broker yet
+  }
+}
+
+requires.test(
+  [python],
+  "name= in a rule is what listings call the program of that listener; inspect counts traps and their time",
+  async () => {
+    await using cli = new Cli(BUN);
+    const port = freePort();
+    const rule = `in,port=${port},name=shop`;
+    const server = cli.start(["wrap", "--name=usual", "-r", rule, "--", "python3", "-c", SERVE, String(port)]);
+    await until("the listener", () => listed(cli, port));
+    const record = JSON.parse((await cli.run(["inspect", String(port), "--json"])).text);
+    expect(record).toMatchObject({ program: "shop", tcp: true });
+    expect(record.owner.exe).toContain("python3");
+    expect(record.traps).toBeGreaterThan(0);
+    expect(record.trapUs).toBeGreaterThan(0);
+    await cli.run(["wrap", "--", "python3", "-c", DIAL, String(port)]);
+    expect((await server.result).code).toBe(0);
+  },
+  LIMIT_MS,
+);
+
+const activate = requires.program("systemd-socket-activate", "systemd");
+
+requires.test(
+  [python, activate],
+  "in,systemd= puts a socket of systemd in the place of the program's",
+  async () => {
+    await using cli = new Cli(BUN);
+    const path = join(cli.directory, "given.sock");
+    const serve = `import os\nassert "LISTEN_FDS" not in os.environ\n${SERVE}`;
+    const wrap = cli.command("wrap", "-r", "in,systemd=web", "--", "python3", "-c", serve, String(freePort()));
+    const env = Object.entries(cli.env).flatMap(([name, value]) =>
+      value === undefined ? [] : [`--setenv=${name}=${value}`],
+    );
+    const server = new Running(["systemd-socket-activate", "-l", path, "--fdname=web", ...env, ...wrap], cli.directory);
+    const client = `import socket; s = socket.socket(socket.AF_UNIX); s.connect(${JSON.stringify(path)}); s.sendall(b"x")`;
+    await server.match(/Listening on/);
+    const dialling = new Running(["python3", "-c", client], cli.directory);
+    expect([await dialling.exit, await server.exit]).toEqual([0, 0]);
+    expect(server.output).toContain("listening\n");
+  },
+  LIMIT_MS,
+);
+
+requires.test(
+  [python, activate],
+  "LISTEN_FDS reaches the program, with its own pid",
+  async () => {
+    await using cli = new Cli(BUN);
+    const path = join(cli.directory, "given.sock");
+    const script = `
+import os, socket
+assert int(os.environ["LISTEN_PID"]) == os.getpid(), os.environ["LISTEN_PID"]
+listener = socket.socket(fileno=3)
+print("fds", os.environ["LISTEN_FDS"], os.environ["LISTEN_FDNAMES"], listener.getsockname(), flush=True)
+listener.accept()
+`;
+    const env = Object.entries(cli.env).flatMap(([name, value]) =>
+      value === undefined ? [] : [`--setenv=${name}=${value}`],
+    );
+    // The launcher, which keeps its pid and writes down what was inherited.
+    const wrap = [join(import.meta.dir, "../../bin/shmlink"), "wrap", "--", "python3", "-c", script];
+    const server = new Running(["systemd-socket-activate", "-l", path, "--fdname=web", ...env, ...wrap], cli.directory);
+    await server.match(/Listening on/);
+    const client = `import socket; s = socket.socket(socket.AF_UNIX); s.connect(${JSON.stringify(path)})`;
+    const dialling = new Running(["python3", "-c", client], cli.directory);
+    expect([await dialling.exit, await server.exit], server.output).toEqual([0, 0]);
+    expect(server.output).toContain(`fds 1 web ${path}`);
+  },
+  LIMIT_MS,
+);
