@@ -18,6 +18,7 @@ export {
 } from "./client/broker-link.ts";
 export { Delivery, type Item } from "./client/delivery.ts";
 export type { EntryKind } from "./client/entry.ts";
+export { type ContextOptions, type GrantSpec, Minted, RIGHTS, type RightName } from "./client/grant.ts";
 export { Offer, type PublishOptions, type Taken } from "./client/offer.ts";
 export { Service } from "./client/service.ts";
 export { ClosedError, ConfigError, type FailureCode, FailureError, ProtocolError, ShmlinkError } from "./errors.ts";

@@ -8,10 +8,12 @@ import {
   peerCredentials,
   SignalPipe,
   SyscallError,
+  setNonBlocking,
 } from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
 import { ConfigError, FailureError, ProtocolError } from "../errors.ts";
 import type { Logger } from "../log.ts";
+import type { ContextIdentity } from "../policy/types.ts";
 import { ServerConnection } from "../protocol/connection.ts";
 import { Notifier } from "../transport/notify.ts";
 import { peerIdentity } from "../transport/peer.ts";
@@ -22,11 +24,15 @@ import { authorize, type BrokerCore, chargeQuota } from "./core.ts";
 import { OwnSockets } from "./own-sockets.ts";
 import { Quota } from "./quota.ts";
 import { RateLimiter } from "./rate.ts";
+import type { ContextRecord } from "./records.ts";
 import { Registry } from "./registry.ts";
 import { Session } from "./session.ts";
 
 /** How long to leave the backlog alone when the process is out of descriptors. */
 const EXHAUSTED_PAUSE_MS = 100;
+/** Somebody who has connected and is not let in yet. */
+type Newcomer = { readonly fd: OwnedFd; readonly context: ContextIdentity | undefined };
+
 /** What a connection counts for, in messages: about as much work. */
 const CONNECT_COST = 50;
 /** Connections that may wait to be let in. */
@@ -50,7 +56,7 @@ export class Broker implements Disposable {
   readonly #core: BrokerCore;
   readonly #options: BrokerOptions;
   readonly #notifier: Notifier;
-  readonly #parked: OwnedFd[] = [];
+  readonly #parked: Newcomer[] = [];
   readonly #registrations: Map<OwnedFd, Registration> = new Map();
   #idleTimer: { cancel(): void } | undefined;
   #stopped = false;
@@ -71,7 +77,9 @@ export class Broker implements Disposable {
       uid: process.geteuid?.() ?? 0,
       touched: new Set(),
       startedAtMs: Date.now(),
-      sessionCount: () => this.#sessions.size,
+      startSession: (fd, owner) => this.#start(this.#connectionOn(fd), owner, fd),
+      serveContext: (record) => this.#serveContext(record),
+      sessions: () => this.#sessions,
       handleCore: (session, message) => this.#handleCore(session, message),
     };
     for (const listener of options.listeners) {
@@ -138,42 +146,74 @@ export class Broker implements Disposable {
     beat();
   }
 
-  #watch(listener: OwnedFd): void {
+  /** @param context  what those who connect here belong to */
+  #watch(listener: OwnedFd, context?: ContextRecord): void {
     this.#registrations.set(
       listener,
-      this.#reactor.add(listener, constants.EPOLLIN, () => this.#accept(listener)),
+      this.#reactor.add(listener, constants.EPOLLIN, () => this.#accept(listener, context)),
     );
   }
 
-  #accept(listener: OwnedFd): void {
+  #serveContext(record: ContextRecord): void {
+    const { listener, closeFd } = record;
+    // Before anything else: this fails for what can never hang up.
+    const watching = this.#reactor.add(closeFd, constants.EPOLLHUP, (events) => {
+      if ((events & (constants.EPOLLHUP | constants.EPOLLERR)) === 0) return;
+      watching.remove();
+      this.#removeContext(record);
+    });
+    setNonBlocking(listener, true);
+    this.#core.ownSockets.addListener(listener);
+    this.#watch(listener, record);
+    this.#core.registry.contexts.set(record.id, record);
+    this.#core.logger.info(`Context ${record.name} begins`, { uid: record.owner.uid, pid: record.owner.pid });
+  }
+
+  /** Nobody comes in any more; who is in stays, as with a listening socket that is closed. */
+  #removeContext({ id, name, listener, closeFd, owner }: ContextRecord): void {
+    this.#core.registry.contexts.delete(id);
+    this.#registrations.get(listener)?.remove();
+    this.#registrations.delete(listener);
+    this.#core.ownSockets.removeListener(listener);
+    for (const fd of [listener, closeFd]) fd.close();
+    this.#core.quota.release(owner, { contexts: 1 });
+    this.#core.logger.info(`Context ${name} ends`);
+    this.#armIdle();
+  }
+
+  #accept(listener: OwnedFd, context?: ContextRecord): void {
     try {
       const accepted = accept(listener);
-      if (accepted !== null) this.#receive(accepted.fd);
+      if (accepted !== null) this.#receive(accepted.fd, context);
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
-      if (error.errno === errno.EMFILE || error.code === "ENFILE") this.#pause(listener, error);
+      if (error.errno === errno.EMFILE || error.code === "ENFILE") this.#pause(listener, error, context);
       else this.#core.logger.warn(`Cannot accept: ${error.message}`);
     }
   }
 
   /** Out of descriptors: the backlog stays readable, so look away for a moment instead of spinning. */
-  #pause(listener: OwnedFd, error: SyscallError): void {
+  #pause(listener: OwnedFd, error: SyscallError, context: ContextRecord | undefined): void {
     this.#core.logger.warn(`Cannot accept: ${error.message}; raise LimitNOFILE= of the broker`);
     this.#registrations.get(listener)?.remove();
-    this.#reactor.setTimer(EXHAUSTED_PAUSE_MS, () => this.#watch(listener));
+    this.#reactor.setTimer(EXHAUSTED_PAUSE_MS, () => {
+      if (!listener.closed) this.#watch(listener, context);
+    });
   }
 
   /** Who connects without end waits for his turn, and after that is turned away, before it costs more than a moment. */
-  #receive(fd: OwnedFd): void {
-    if (this.#spendConnect(fd)) return this.#admit(fd);
+  #receive(fd: OwnedFd, context: ContextRecord | undefined): void {
+    if (context !== undefined) context.accepted += 1;
+    const newcomer = { fd, context: context?.identity };
+    if (this.#spendConnect(newcomer)) return this.#admit(newcomer);
     if (this.#parked.length >= MAX_PARKED) return fd.close();
-    this.#parked.push(fd);
+    this.#parked.push(newcomer);
     if (this.#parked.length === 1) this.#reactor.setTimer(PARKED_MS, () => this.#unpark());
   }
 
-  #spendConnect(fd: BorrowedFd): boolean {
+  #spendConnect({ fd, context }: Newcomer): boolean {
     const { rate } = this.#core;
-    const who = { uid: peerCredentials(fd).uid, context: undefined };
+    const who = { uid: peerCredentials(fd).uid, context };
     const nowMs = performance.now();
     if (rate.waitMs(who, CONNECT_COST, nowMs) > 0) return false;
     rate.spend(who, CONNECT_COST, nowMs);
@@ -181,22 +221,26 @@ export class Broker implements Disposable {
   }
 
   #unpark(): void {
-    for (const fd of this.#parked.splice(0)) {
-      if (this.#spendConnect(fd)) this.#admit(fd);
-      else this.#parked.push(fd);
+    for (const newcomer of this.#parked.splice(0)) {
+      if (this.#spendConnect(newcomer)) this.#admit(newcomer);
+      else this.#parked.push(newcomer);
     }
     if (this.#parked.length > 0) this.#reactor.setTimer(PARKED_MS, () => this.#unpark());
   }
 
-  #admit(fd: OwnedFd): void {
+  #connectionOn(fd: OwnedFd): ServerConnection {
     const { maxQueuedBytes } = this.#core.config.limits;
-    const connection = new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
+    return new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
+  }
+
+  #admit({ fd, context }: Newcomer): void {
+    const connection = this.#connectionOn(fd);
     let charged: Session["owner"] | undefined;
     try {
       const identity = peerIdentity(fd);
       identity.pidfd?.close();
       const { pidfd: _, ...known } = identity;
-      const owner = { ...known, context: undefined };
+      const owner = { ...known, context };
       authorize(this.#core, owner, "connect", "");
       chargeQuota(this.#core, owner, { sessions: 1 });
       charged = owner;
@@ -209,23 +253,26 @@ export class Broker implements Disposable {
     }
   }
 
-  #start(connection: ServerConnection, owner: Session["owner"], fd: BorrowedFd): void {
+  #start(connection: ServerConnection, owner: Session["owner"], fd: BorrowedFd): Session {
     const onEnd = (ended: Session): void => {
       this.#sessions.delete(ended);
       this.#core.quota.release(owner, { sessions: 1 });
       this.#armIdle();
     };
-    this.#sessions.add(new Session(this.#core, connection, owner, { reactor: this.#reactor, fd, onEnd }));
+    const session = new Session(this.#core, connection, owner, { reactor: this.#reactor, fd, onEnd });
+    this.#sessions.add(session);
     this.#idleTimer?.cancel();
     this.#idleTimer = undefined;
+    return session;
   }
 
   #armIdle(): void {
     const { idleMs } = this.#core.config.broker;
-    if (idleMs === 0 || this.#sessions.size > 0 || this.#parked.length > 0 || this.#idleTimer !== undefined) return;
+    const isBusy = this.#sessions.size > 0 || this.#parked.length > 0 || this.#core.registry.contexts.size > 0;
+    if (idleMs === 0 || isBusy || this.#idleTimer !== undefined) return;
     this.#idleTimer = this.#reactor.setTimer(idleMs, () => {
       this.#idleTimer = undefined;
-      this.#stopped = this.#sessions.size === 0;
+      this.#stopped ||= this.#sessions.size === 0 && this.#core.registry.contexts.size === 0;
     });
   }
 
@@ -252,7 +299,9 @@ export class Broker implements Disposable {
 
   [Symbol.dispose](): void {
     for (const session of [...this.#sessions]) session.end();
-    for (const fd of this.#parked) fd.close();
+    for (const { fd } of this.#parked) fd.close();
+    for (const { listener, closeFd } of this.#core.registry.contexts.values())
+      for (const fd of [listener, closeFd]) fd.close();
     for (const listener of this.#options.listeners) listener.close();
     this.#reactor[Symbol.dispose]();
   }

@@ -7,10 +7,11 @@ import { BUILT_IN, decide } from "../policy/decide.ts";
 import type { Request } from "../policy/types.ts";
 import type { AnyRequest } from "../protocol/connection.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
+import type { Right } from "./grants.ts";
 import type { OwnSockets } from "./own-sockets.ts";
 import type { Quota } from "./quota.ts";
 import type { RateLimiter } from "./rate.ts";
-import type { Owner } from "./records.ts";
+import type { ContextRecord, Owner } from "./records.ts";
 import type { Registry } from "./registry.ts";
 import type { Session } from "./session.ts";
 
@@ -27,8 +28,13 @@ export type BrokerCore = {
   readonly uid: number;
   /** Sessions with something to send; settled at the end of each turn. */
   readonly touched: Set<Session>;
+  /** Starts a session on a connection that the broker made itself; takes it. */
+  readonly startSession: (fd: OwnedFd, owner: Owner) => Session;
+  /** Accepts connections with the identity of a context, until its close fd hangs up; takes the descriptors.
+   *  @throws SyscallError EPERM when the close fd can never hang up */
+  readonly serveContext: (record: ContextRecord) => void;
   readonly startedAtMs: number;
-  readonly sessionCount: () => number;
+  readonly sessions: () => ReadonlySet<Session>;
   handleCore(
     session: Session,
     message: Extract<AnyRequest<OwnedFd>, { interface: "wl_display" | "wl_registry" }>,
@@ -42,6 +48,32 @@ export function failureNumber(code: FailureCode): number {
   return numbers[name] ?? SHMLINK_MANAGER_V1_FAILURE.refused;
 }
 
+const RIGHT_FOR: Readonly<Record<Request["what"], Right | undefined>> = {
+  connect: undefined,
+  listen: "listen",
+  dial: "dial",
+  register: "listen",
+  resolve: "dial",
+  list: undefined, // what is listed is judged name by name
+  offer: "offer",
+  take: "take",
+  delegate: undefined, // what is passed on is judged right by right
+  context: undefined,
+};
+
+/** A minted connection does what it was granted, and the policy then judges it as the one who minted it. */
+function checkGrants(core: BrokerCore, { grants, uid, pid }: Owner, what: Request["what"], service: string): void {
+  if (grants === undefined) return;
+  const right = RIGHT_FOR[what];
+  const from = { uid, pid };
+  if (what === "context" || (right !== undefined && !grants.allows(right, service))) {
+    const wish = service === "" ? what : `${what} "${service}"`;
+    core.logger.warn(`Refused to ${wish}: it was not granted to this connection`, from);
+    throw new FailureError("denied", `Cannot ${wish}: it was not granted to this connection`);
+  }
+  if (right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, from);
+}
+
 /** What a request names besides its operation. */
 export type Subject = Omit<Request, "what" | "service">;
 
@@ -53,6 +85,7 @@ export function authorize(
   service: string,
   subject: Subject = {},
 ): string {
+  checkGrants(core, who, what, service);
   const decision = decide(core.config.rules, { ...who, brokerUid: core.uid }, { what, service, ...subject });
   const rule = decision.where === BUILT_IN ? decision.rule : `${decision.rule} (${decision.where})`;
   if (decision.kind === "allow") return rule;

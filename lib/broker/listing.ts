@@ -41,6 +41,11 @@ export function recordEntry(record: AnyRecord): ListingEntry {
       );
     case "relayed":
       return makeEntry("relayed", record.id, record.name, record.session.owner, offerDetails(record));
+    case "context":
+      return makeEntry("context", record.id, record.name, record.owner, {
+        ...record.identity,
+        accepted: record.accepted,
+      });
   }
 }
 

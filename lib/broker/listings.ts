@@ -3,6 +3,8 @@ import { FailureError } from "../errors.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { authorize, type BrokerCore } from "./core.ts";
 import { makeEntry, recordEntry } from "./listing.ts";
+import type { AnyRecord } from "./records.ts";
+import { listenerName } from "./registry.ts";
 import type { Session } from "./session.ts";
 
 const MAX_WAITING = 16;
@@ -14,9 +16,12 @@ export function startListing(session: Session, object: ObjectId, selector: strin
   if (session.waitingListings >= MAX_WAITING) {
     throw new FailureError("quota", `Cannot list: ${MAX_WAITING} listings wait for this client to read them`);
   }
+  const { grants } = session.owner;
+  const maySee = (record: AnyRecord): boolean => grants === undefined || grants.allows("inspect", nameOf(record));
   const records = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
   const ended = records.length === 0 ? core.registry.recall(selector) : undefined;
-  if (ended !== undefined) session.send(object, "shmlink_listing_v1", ended);
+  if (ended !== undefined && (grants === undefined || grants.allows("inspect", ended.name)))
+    session.send(object, "shmlink_listing_v1", ended);
   let index = 0;
   if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));
   session.addListing(() => {
@@ -25,16 +30,21 @@ export function startListing(session: Session, object: ObjectId, selector: strin
       session.send(object, "shmlink_listing_v1", { kind: "done" });
       return false;
     }
-    if (isAlive(core, record)) session.send(object, "shmlink_listing_v1", recordEntry(record));
+    if (isAlive(core, record) && maySee(record)) session.send(object, "shmlink_listing_v1", recordEntry(record));
     return true;
   });
 }
 
+function nameOf(record: AnyRecord): string {
+  return record.kind === "listener" ? listenerName(record.address, record.port) : record.name;
+}
+
 /** A record may have ended while the listing waited for its reader. */
-function isAlive(core: BrokerCore, record: Parameters<typeof recordEntry>[0]): boolean {
+function isAlive(core: BrokerCore, record: AnyRecord): boolean {
   if (record.kind === "service") return core.registry.services.get(record.name) === record;
   if (record.kind === "channel") return core.registry.channels.has(record.id);
   if (record.kind === "relayed") return core.registry.offers.get(record.name) === record;
+  if (record.kind === "context") return core.registry.contexts.has(record.id);
   return core.registry.listeners.has(record.id);
 }
 
@@ -45,11 +55,12 @@ function brokerEntry(core: BrokerCore): ReturnType<typeof makeEntry> {
   return makeEntry("broker", 0, "broker", owner, {
     version: core.version,
     uptimeMs: Date.now() - core.startedAtMs,
-    sessions: core.sessionCount(),
+    sessions: core.sessions().size,
     services: registry.services.size,
     channels: registry.channels.size,
     listeners: registry.listeners.size,
     relayed: registry.offers.size,
+    contexts: registry.contexts.size,
     idleMs: core.config.broker.idleMs,
   });
 }

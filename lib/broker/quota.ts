@@ -17,6 +17,7 @@ export type Limits = {
   readonly maxFdsPerUser: number;
   readonly maxObjectsPerUser: number;
   readonly maxQueuedBytesPerUser: number;
+  readonly maxContextsPerUser: number;
 };
 
 export type Charge = { readonly [R in Resource]?: number };
@@ -29,7 +30,8 @@ export type Resource =
   | "sharedBytes"
   | "fds"
   | "objects"
-  | "queuedBytes";
+  | "queuedBytes"
+  | "contexts";
 type Usage = Record<Resource, number>;
 
 /** Who is charged. */
@@ -44,13 +46,24 @@ const LIMIT_OF: Readonly<Record<Resource, keyof Limits>> = {
   fds: "maxFdsPerUser",
   objects: "maxObjectsPerUser",
   queuedBytes: "maxQueuedBytesPerUser",
+  contexts: "maxContextsPerUser",
 };
 const RESOURCES = Object.keys(LIMIT_OF) as readonly Resource[]; // the keys of a Record<Resource, …>
 /** How many users can fill their limits before the share rule begins to matter. */
 const FULL_USERS = 3;
 
 function nothing(): Usage {
-  return { sessions: 0, services: 0, channels: 0, listeners: 0, sharedBytes: 0, fds: 0, objects: 0, queuedBytes: 0 };
+  return {
+    sessions: 0,
+    services: 0,
+    channels: 0,
+    listeners: 0,
+    sharedBytes: 0,
+    fds: 0,
+    objects: 0,
+    queuedBytes: 0,
+    contexts: 0,
+  };
 }
 
 export class Quota {

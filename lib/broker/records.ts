@@ -5,6 +5,7 @@ import type { FailureError } from "../errors.ts";
 import type { ContextIdentity } from "../policy/types.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { Classified } from "./classify.ts";
+import type { GrantSet } from "./grants.ts";
 import type { Session } from "./session.ts";
 
 export type ServiceRecord = {
@@ -91,7 +92,20 @@ export type TakeRecord = {
   readonly object: ObjectId;
 };
 
-export type AnyRecord = ServiceRecord | ChannelRecord | ListenerRecord | OfferRecord;
+export type ContextRecord = {
+  readonly kind: "context";
+  readonly id: number;
+  /** "engine/app/instance". */
+  readonly name: string;
+  readonly identity: ContextIdentity;
+  readonly owner: Owner;
+  readonly listener: OwnedFd;
+  readonly closeFd: OwnedFd;
+  /** Connections that came through it, ever. */
+  accepted: number;
+};
+
+export type AnyRecord = ServiceRecord | ChannelRecord | ListenerRecord | OfferRecord | ContextRecord;
 
 /** The process a record belongs to. */
 export type Owner = {
@@ -103,4 +117,6 @@ export type Owner = {
   readonly cgroup: string;
   /** The context it connected through. */
   readonly context: ContextIdentity | undefined;
+  /** What a minted connection may do; undefined for one that is judged by the policy alone. */
+  readonly grants?: GrantSet;
 };

@@ -1,6 +1,14 @@
 /** Names and ids to records. Knows nothing of connections; ids are never used twice. */
 import type { ListingEntry } from "./listing.ts";
-import type { AnyRecord, ChannelRecord, ListenerRecord, OfferRecord, ServiceRecord, TakeRecord } from "./records.ts";
+import type {
+  AnyRecord,
+  ChannelRecord,
+  ContextRecord,
+  ListenerRecord,
+  OfferRecord,
+  ServiceRecord,
+  TakeRecord,
+} from "./records.ts";
 
 const LOOPBACK_V4 = /^127\./;
 const MAX_ENDED = 32;
@@ -11,6 +19,7 @@ export class Registry {
   readonly services: Map<string, ServiceRecord> = new Map();
   readonly channels: Map<number, ChannelRecord> = new Map();
   readonly listeners: Map<number, ListenerRecord> = new Map();
+  readonly contexts: Map<number, ContextRecord> = new Map();
   readonly offers: Map<string, OfferRecord> = new Map();
   /** Who waits for something under a name, longest first. */
   readonly takers: Map<string, Set<TakeRecord>> = new Map();
@@ -92,6 +101,7 @@ export class Registry {
     yield* this.channels.values();
     yield* this.listeners.values();
     yield* this.offers.values();
+    yield* this.contexts.values();
   }
 }
 

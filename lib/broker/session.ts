@@ -20,7 +20,9 @@ import { assertNever } from "../util/assert-never.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { dropSide } from "./channels.ts";
 import { type BrokerCore, chargeQuota } from "./core.ts";
+import type { GrantSet } from "./grants.ts";
 import { handleChannel } from "./handlers/channel.ts";
+import { handleGrant } from "./handlers/grant.ts";
 import { removeListener } from "./handlers/listener.ts";
 import { handleManager } from "./handlers/manager.ts";
 import { handleOffer, removeOffer } from "./handlers/offer.ts";
@@ -41,6 +43,7 @@ export type Handle =
   | ListenerRecord
   | OfferRecord
   | TakeRecord
+  | { readonly kind: "grant"; readonly grants: GrantSet; state: "new" | "refused" | "connected" }
   | { readonly kind: "side"; readonly channel: ChannelRecord; readonly side: 0 | 1 };
 
 /** Sends some of its entries; false when there are none left. */
@@ -50,6 +53,8 @@ export class Session {
   readonly core: BrokerCore;
   readonly owner: Owner;
   readonly handles: Map<ObjectId, Handle> = new Map();
+  /** Set by hello. */
+  manager: ObjectId | undefined;
   /** What the peer calls itself; empty before hello. */
   name = "";
   greeted = false;
@@ -121,9 +126,14 @@ export class Session {
     else fd.close();
   }
 
+  /** A socket that must not be relayed while we live. */
+  trackOwnSocket(fd: BorrowedFd): void {
+    this.#ownSockets.push(this.core.ownSockets.add(fd));
+  }
+
   #keepDoorbell(fd: OwnedFd): void {
     this.#doorbell = fd;
-    this.#ownSockets.push(this.core.ownSockets.add(fd));
+    this.trackOwnSocket(fd);
   }
 
   /** Descriptors that wait until the peer reads. */
@@ -253,11 +263,14 @@ export class Session {
         return handleManager(this, message.object, message.request);
       case "shmlink_channel_v1":
         return handleChannel(this, message.object, message.request);
+      case "shmlink_grant_v1":
+        return handleGrant(this, message.object, message.request);
       case "shmlink_offer_v1":
         return handleOffer(this, message.object, message.request);
       case "shmlink_service_v1":
       case "shmlink_listener_v1":
       case "shmlink_delivery_v1":
+      case "shmlink_context_v1":
         return this.release(message.object); // destroy is all they have
       case "wl_display":
       case "wl_registry":
@@ -279,6 +292,8 @@ export class Session {
     if (handle.kind === "service") removeService(this.core, handle);
     else if (handle.kind === "listener") removeListener(this.core, handle);
     else if (handle.kind === "relayed") removeOffer(this.core, handle);
+    else if (handle.kind === "grant")
+      return; // what was granted stays granted
     else if (handle.kind === "take") this.core.registry.removeTaker(handle);
     else dropSide(this.core, handle.channel, handle.side);
   }

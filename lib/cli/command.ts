@@ -9,6 +9,8 @@ export type CommandInput = {
   /** Words that belong to the program to run, for commands that `takesProgram`. */
   readonly program: readonly string[];
   readonly verbose: boolean;
+  /** The options as they were given, `--name=value`: for those that may be given several times. */
+  readonly options: readonly string[];
   readonly launcher: LauncherState;
 };
 

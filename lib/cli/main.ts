@@ -37,6 +37,14 @@ const COMMANDS: Readonly<Record<string, Row>> = {
     summary: "run a program on descriptors that somebody offers",
     load: async () => (await import("./commands/take.ts")).command,
   },
+  run: {
+    summary: "run a program with exactly the rights that are granted to it",
+    load: async () => (await import("./commands/run.ts")).command,
+  },
+  context: {
+    summary: "make a listening socket with an identity, for a container",
+    load: async () => (await import("./commands/context.ts")).command,
+  },
   wrap: {
     summary: "run a program with its TCP sockets handed off as Unix sockets",
     load: async () => (await import("./commands/wrap.ts")).command,
@@ -90,7 +98,7 @@ async function dispatch(words: readonly string[], how: { verbose: boolean }): Pr
   const checked = checkArguments(rest, command);
   how.verbose ||= checked.options.includes("--verbose");
   const { runCommand } = await import("citty");
-  const input = { program: checked.program, verbose: how.verbose, launcher };
+  const input = { program: checked.program, options: checked.options, verbose: how.verbose, launcher };
   const rawArgs = [...checked.options, "--", ...checked.positionals];
   const { result } = await runCommand(command.toCitty(input), { rawArgs });
   return typeof result === "number" ? result : OK;

@@ -5,10 +5,13 @@ import type { Channel } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import type { ObjectId } from "../util/brand.ts";
+import { DISPLAY_ID } from "../wire/object-map.ts";
 import { MAX_MESSAGE_FDS } from "../wire/types.ts";
 import { ANSWER_MS, BrokerQuery, brokerGone, type WaitOutcome } from "./broker-query.ts";
 import { type ConnectOptions, connectWith } from "./connect.ts";
 import { Delivery } from "./delivery.ts";
+import { failureOf } from "./failure.ts";
+import { type ContextOptions, type GrantSpec, Minted, rightsBits } from "./grant.ts";
 import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
 import { PendingChannel } from "./pending-channel.ts";
 import { Service } from "./service.ts";
@@ -87,6 +90,58 @@ export class BrokerLink extends BrokerQuery {
     const bits = SHMLINK_OFFER_V1_PUBLISH_FLAGS;
     const flags = (keep === true ? bits.keep : 0) | (now === true ? bits.now : 0);
     this.connection.request(object, "shmlink_offer_v1", { kind: "publish", flags });
+  }
+
+  /** Makes a connection that has these rights and no other; its descriptor is to be handed to whom it is for.
+   *  @throws FailureError "denied" for more than this connection may pass on, "quota" */
+  mint(grants: readonly GrantSpec[]): Minted {
+    const id = this.connection.newObject("shmlink_grant_v1");
+    const minted = new Minted({
+      revoke: (rights, name) => {
+        this.connection.request(id, "shmlink_grant_v1", { kind: "revoke", rights, name });
+        this.sync();
+      },
+      forget: () => this.forget(id, "shmlink_grant_v1"),
+    });
+    this.sinks.set(id, (message) => minted.handle(message));
+    this.request({ kind: "mint", id });
+    for (const { rights, name } of grants)
+      this.connection.request(id, "shmlink_grant_v1", { kind: "add", rights: rightsBits(rights), name });
+    this.connection.request(id, "shmlink_grant_v1", { kind: "connect" });
+    this.answer(() => minted.settled, "the broker to make a connection");
+    if (minted.failure === undefined) return minted;
+    minted.close();
+    throw minted.failure;
+  }
+
+  /** Gives a listening socket an identity, until the other end of `closeFd` is closed. Both are lent.
+   *  @throws FailureError "denied" within a context, or by the policy; "quota"  @returns its id in listings */
+  createContext(options: ContextOptions): number {
+    const id = this.connection.newObject("shmlink_context_v1");
+    let outcome: number | FailureError | undefined;
+    this.sinks.set(id, ({ event }) => {
+      if (event.kind === "registered" && "contextId" in event) outcome = event.contextId;
+      else if (event.kind === "failed") outcome = failureOf(event.code, event.message);
+    });
+    const { engine, app, instance } = options;
+    const [listenFd, closeFd] = [duplicateFd(options.listener), duplicateFd(options.closeFd)];
+    this.request({ kind: "create_context", id, listenFd, closeFd, engine, app, instance });
+    this.answer(() => outcome !== undefined, "the broker to create a context");
+    this.forget(id, "shmlink_context_v1");
+    if (typeof outcome !== "number") throw outcome ?? new Error("A context was neither made nor refused");
+    return outcome;
+  }
+
+  /** Waits until the broker has handled everything that was sent so far. */
+  sync(): void {
+    const callback = this.connection.newObject("wl_callback");
+    let done = false;
+    this.sinks.set(callback, () => {
+      done = true;
+    });
+    this.connection.request(DISPLAY_ID, "wl_display", { kind: "sync", callback });
+    this.answer(() => done, "the broker to catch up");
+    this.sinks.delete(callback);
   }
 
   /** Takes what is offered under a name. @throws FailureError unknown-name, denied, quota, timeout */

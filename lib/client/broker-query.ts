@@ -10,6 +10,7 @@ import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { type ConnectOptions, connectWith } from "./connect.ts";
 import { type Entry, entryOf } from "./entry.ts";
+import { type GrantSpec, rightsOf } from "./grant.ts";
 import { Listener, type ListenerOptions } from "./listener.ts";
 import { ListenerRegistry } from "./listener-registry.ts";
 
@@ -23,7 +24,9 @@ export type Destroyable =
   | "shmlink_channel_v1"
   | "shmlink_listener_v1"
   | "shmlink_offer_v1"
-  | "shmlink_delivery_v1";
+  | "shmlink_delivery_v1"
+  | "shmlink_grant_v1"
+  | "shmlink_context_v1";
 
 /** Takes the events of one object. */
 export type EventSink = (event: AnyEvent<OwnedFd>) => void;
@@ -38,6 +41,9 @@ export class BrokerQuery implements Disposable {
   #ended = false;
   /** The broker's version and the largest ring it grants, from its welcome. */
   welcome: { readonly version: string; readonly uid: number; readonly maxCapacity: number } | undefined;
+
+  /** Rights that this connection has lost, oldest first; the caller may empty it. */
+  readonly revoked: GrantSpec[] = [];
 
   /** Use connect(). Takes `fd`. */
   protected constructor(fd: OwnedFd) {
@@ -72,6 +78,7 @@ export class BrokerQuery implements Disposable {
       id: this.#manager,
     });
     this.sinks.set(this.#manager, ({ event }) => {
+      if (event.kind === "revoked") this.revoked.push({ rights: rightsOf(event.rights), name: event.name });
       if (event.kind !== "welcome") return;
       const { version, uid, maxCapacity } = event;
       this.welcome = { version, uid, maxCapacity };

@@ -1,8 +1,11 @@
 /** Finding the broker: its socket, starting it where nobody listens, and what to say when neither works. */
 import {
+  borrowFd,
   constants,
   errno,
-  type OwnedFd,
+  fcntl,
+  getIntOption,
+  OwnedFd,
   SyscallError,
   socket,
   connect as socketConnect,
@@ -25,6 +28,8 @@ export type ConnectOptions = {
   readonly wake?: boolean;
 };
 
+type Env = Readonly<Record<string, string | undefined>>;
+
 /** What a fresh connection is handed to. */
 type Greeter = Disposable & { hello(options: ConnectOptions): boolean };
 
@@ -34,6 +39,8 @@ type Greeter = Disposable & { hello(options: ConnectOptions): boolean };
  */
 export function connectWith<T extends Greeter>(options: ConnectOptions, make: (fd: OwnedFd) => T): T {
   const env = options.env ?? process.env;
+  const inherited = takeInherited(env);
+  if (inherited !== undefined) return greetInherited(make(inherited), options);
   const uid = process.geteuid?.() ?? 0;
   const path = brokerSocketPath(env, uid);
   checkSocketDirectory(path, uid);
@@ -46,6 +53,41 @@ export function connectWith<T extends Greeter>(options: ConnectOptions, make: (f
     if (attempt > START_ATTEMPTS || options.start === false) throw noBroker(path, options.start !== false);
     if (fd === undefined) startBroker(path, env, uid);
   }
+}
+
+/**
+ * The connection that SHMLINK_FD names: authority that somebody handed down. It is one connection, so the first who
+ * asks has it, and whoever asks next finds the variable gone from the environment, or the descriptor taken.
+ * @throws FailureError "no-broker" when it names no connection: falling back on the socket could mean more authority
+ */
+function takeInherited(env: Env): OwnedFd | undefined {
+  const text = env["SHMLINK_FD"];
+  if (text === undefined || text === "") return undefined;
+  const wrong = (why: string): FailureError => new FailureError("no-broker", `Cannot use SHMLINK_FD "${text}": ${why}`);
+  if (!/^\d{1,7}$/.test(text) || Number(text) < 3) throw wrong("the number of an open descriptor from 3 on is wanted");
+  if (taken.has(Number(text))) throw wrong("this process has used up the connection that it was handed down");
+  const fd = borrowFd(Number(text));
+  try {
+    const option = (name: number): number => getIntOption(fd, constants.SOL_SOCKET, name);
+    const isUnix =
+      option(constants.SO_DOMAIN) === constants.AF_UNIX && option(constants.SO_TYPE) === constants.SOCK_STREAM;
+    if (!isUnix || option(constants.SO_ACCEPTCONN) === 1) throw wrong("it is no connected Unix socket");
+    fcntl(fd, constants.F_SETFD, constants.FD_CLOEXEC);
+  } catch (error) {
+    if (error instanceof SyscallError) throw wrong("it is not open, or no socket; was it closed on the way?");
+    throw error;
+  }
+  taken.add(Number(text));
+  return new OwnedFd(Number(text));
+}
+
+/** Numbers of connections that were handed down and used: by now they may be anything. */
+const taken: Set<number> = new Set();
+
+function greetInherited<T extends Greeter>(link: T, options: ConnectOptions): T {
+  const greeted = greet(link, options);
+  if (greeted !== undefined) return greeted;
+  throw new FailureError("no-broker", "Cannot use SHMLINK_FD: the broker at its other end has gone");
 }
 
 function connectTo(path: string): OwnedFd | undefined {

@@ -25,6 +25,7 @@ export type LimitsConfig = {
   readonly maxFdsPerUser: number;
   /** Protocol objects of all the user's sessions. */
   readonly maxObjectsPerUser: number;
+  readonly maxContextsPerUser: number;
   /** Requests above this are read later: one user's flood does not slow the others down. */
   readonly maxMessagesPerSecond: number;
   /** Output that waits for all the sessions of a user. */
@@ -87,6 +88,7 @@ export const SCHEMA: Schema = {
     maxSharedBytesPerUser: { kind: "integer", standard: 8 * 1024 * MIB, min: 0, max: TIB },
     maxFdsPerUser: count(1024),
     maxObjectsPerUser: count(262_144),
+    maxContextsPerUser: count(256),
     maxMessagesPerSecond: { kind: "integer", standard: 50_000, min: 100, max: 2 ** 24 },
     maxQueuedBytesPerUser: { kind: "integer", standard: 16 * MIB, min: 65_536, max: TIB },
     maxCapacityBytes: { kind: "power-of-two", standard: 256 * MIB, min: MIN_CAPACITY, max: MAX_CAPACITY },

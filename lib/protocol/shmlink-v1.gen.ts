@@ -2,7 +2,7 @@
 import type { ObjectId } from "../util/brand.ts";
 import type { InterfaceDescription } from "../protocol/description.ts";
 
-export type InterfaceName = "wl_display" | "wl_registry" | "wl_callback" | "shmlink_manager_v1" | "shmlink_service_v1" | "shmlink_channel_v1" | "shmlink_listener_v1" | "shmlink_resolution_v1" | "shmlink_offer_v1" | "shmlink_delivery_v1" | "shmlink_listing_v1";
+export type InterfaceName = "wl_display" | "wl_registry" | "wl_callback" | "shmlink_manager_v1" | "shmlink_service_v1" | "shmlink_channel_v1" | "shmlink_listener_v1" | "shmlink_resolution_v1" | "shmlink_offer_v1" | "shmlink_delivery_v1" | "shmlink_grant_v1" | "shmlink_context_v1" | "shmlink_listing_v1";
 
 /** What a client sends, by interface. Descriptors in it are owned by whoever gets the message. */
 export type Requests<Fd> = {
@@ -159,6 +159,37 @@ export type Requests<Fd> = {
         readonly name: string;
         /** enum take_flags */
         readonly flags: number;
+      }
+    /**
+     * prepares a connection with less authority than this one
+     *
+     * The new connection has what is added to the grant and nothing else. It acts for this client: what it does is
+     * charged to this client's user and judged by the policy as this client.
+     */
+    | {
+        readonly kind: "mint";
+        readonly id: ObjectId;
+      }
+    /**
+     * gives a listening socket an identity
+     *
+     * Whoever connects to the socket is from then on known by engine, app and instance: policy and quotas speak of
+     * them, whatever user they run as. This is how containers are told apart. The broker answers with
+     * context.registered or context.failed. It is refused on a connection that came through a context: no nesting.
+     */
+    | {
+        readonly kind: "create_context";
+        readonly id: ObjectId;
+        /** a listening Unix stream socket */
+        readonly listenFd: Fd;
+        /** the context ends when this hangs up: a pipe or a socket whose other end is held by who manages the sandbox */
+        readonly closeFd: Fd;
+        /** what made the sandbox: podman, bubblewrap; 1 to 64 bytes */
+        readonly engine: string;
+        /** 1 to 64 bytes */
+        readonly app: string;
+        /** 1 to 64 bytes */
+        readonly instance: string;
       };
   /** a name under which this client accepts channels */
   readonly shmlink_service_v1:
@@ -231,6 +262,44 @@ export type Requests<Fd> = {
    */
   readonly shmlink_delivery_v1:
     | { readonly kind: "destroy" };
+  /** the authority of a connection that is minted, in the hands of who minted it */
+  readonly shmlink_grant_v1:
+    /**
+     * forgets it; the connection keeps what it has
+     *
+     * Nobody can revoke anything after that.
+     */
+    | { readonly kind: "destroy" }
+    /**
+     * adds rights on the names that a pattern stands for
+     *
+     * Rights that this client does not have itself, or may not pass on, make the connection fail. Before connect only.
+     */
+    | {
+        readonly kind: "add";
+        /** enum shmlink_manager_v1.rights */
+        readonly rights: number;
+        /** 1 to 128 bytes; * is any characters, ? is one */
+        readonly name: string;
+      }
+    /** makes the connection: answered by connection or failed */
+    | { readonly kind: "connect" }
+    /**
+     * takes rights away
+     *
+     * From this connection, and from all that were minted from it. The holder is told by manager.revoked.
+     */
+    | {
+        readonly kind: "revoke";
+        /** enum shmlink_manager_v1.rights */
+        readonly rights: number;
+        /** a pattern, exactly as it was added; empty for all of them */
+        readonly name: string;
+      };
+  /** a listening socket with an identity of its own */
+  readonly shmlink_context_v1:
+    /** forgets the object; the context lives until its close_fd hangs up */
+    | { readonly kind: "destroy" };
   /** the answer to list: entries, then done, which destroys the object */
   readonly shmlink_listing_v1: never;
 };
@@ -296,6 +365,19 @@ export type Events<Fd> = {
         readonly uid: number;
         /** largest ring, in bytes */
         readonly maxCapacity: number;
+      }
+    /**
+     * rights of this connection have been taken away
+     *
+     * Services and offers that they stood for are withdrawn, and requests that need them are denied. What is mapped or
+     * was received before stays: descriptors and memory cannot be taken back.
+     */
+    | {
+        readonly kind: "revoked";
+        /** enum rights */
+        readonly rights: number;
+        /** pattern, as it was granted */
+        readonly name: string;
       };
   /** a name under which this client accepts channels */
   readonly shmlink_service_v1:
@@ -450,6 +532,32 @@ export type Events<Fd> = {
         readonly code: number;
         readonly message: string;
       };
+  /** the authority of a connection that is minted, in the hands of who minted it */
+  readonly shmlink_grant_v1:
+    | {
+        readonly kind: "connection";
+        /** a connected socket, to be passed on; it begins with wl_display like any connection */
+        readonly fd: Fd;
+      }
+    | {
+        readonly kind: "failed";
+        /** enum shmlink_manager_v1.failure */
+        readonly code: number;
+        readonly message: string;
+      };
+  /** a listening socket with an identity of its own */
+  readonly shmlink_context_v1:
+    | {
+        readonly kind: "registered";
+        /** as in listings */
+        readonly contextId: number;
+      }
+    | {
+        readonly kind: "failed";
+        /** enum shmlink_manager_v1.failure */
+        readonly code: number;
+        readonly message: string;
+      };
   /** the answer to list: entries, then done, which destroys the object */
   readonly shmlink_listing_v1:
     | {
@@ -525,6 +633,27 @@ export const SHMLINK_MANAGER_V1_LISTENER_FLAGS = {
   no_tcp: 2,
 } as const;
 
+/**
+ * what a connection may do with a name
+ *
+ * They can be passed on in part, never in excess. A connection that was not minted has all of them, for every
+ * name, as far as the policy goes.
+ */
+export const SHMLINK_MANAGER_V1_RIGHTS = {
+  /** open channels to it; resolve it, for a listener */
+  dial: 1,
+  /** offer it as a service; register it, for a listener */
+  listen: 2,
+  /** see it in listings */
+  inspect: 4,
+  /** pass descriptors on under it */
+  offer: 8,
+  /** take descriptors that are offered under it */
+  take: 16,
+  /** pass these rights on to a connection that it mints */
+  delegate: 32,
+} as const;
+
 export const SHMLINK_MANAGER_V1_TAKE_FLAGS = {
   /** wait until there is something, also for a name that nobody offers yet */
   wait: 1,
@@ -583,9 +712,12 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
       { name: "list", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_listing_v1" }, { name: "selector", kind: "string" }] },
       { name: "offer", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_offer_v1" }, { name: "name", kind: "string" }] },
       { name: "take", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_delivery_v1" }, { name: "name", kind: "string" }, { name: "flags", kind: "uint" }] },
+      { name: "mint", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_grant_v1" }] },
+      { name: "create_context", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_context_v1" }, { name: "listenFd", kind: "fd" }, { name: "closeFd", kind: "fd" }, { name: "engine", kind: "string" }, { name: "app", kind: "string" }, { name: "instance", kind: "string" }] },
     ],
     events: [
       { name: "welcome", destructor: false, since: 1, args: [{ name: "version", kind: "string" }, { name: "uid", kind: "uint" }, { name: "maxCapacity", kind: "uint" }] },
+      { name: "revoked", destructor: false, since: 1, args: [{ name: "rights", kind: "uint" }, { name: "name", kind: "string" }] },
     ],
   },
   shmlink_service_v1: {
@@ -658,6 +790,31 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
     events: [
       { name: "fd", destructor: false, since: 1, args: [{ name: "fd", kind: "fd" }, { name: "type", kind: "string" }] },
       { name: "done", destructor: false, since: 1, args: [{ name: "count", kind: "uint" }, { name: "pid", kind: "uint" }, { name: "uid", kind: "uint" }] },
+      { name: "failed", destructor: false, since: 1, args: [{ name: "code", kind: "uint" }, { name: "message", kind: "string" }] },
+    ],
+  },
+  shmlink_grant_v1: {
+    name: "shmlink_grant_v1",
+    version: 1,
+    requests: [
+      { name: "destroy", destructor: true, since: 1, args: [] },
+      { name: "add", destructor: false, since: 1, args: [{ name: "rights", kind: "uint" }, { name: "name", kind: "string" }] },
+      { name: "connect", destructor: false, since: 1, args: [] },
+      { name: "revoke", destructor: false, since: 1, args: [{ name: "rights", kind: "uint" }, { name: "name", kind: "string" }] },
+    ],
+    events: [
+      { name: "connection", destructor: false, since: 1, args: [{ name: "fd", kind: "fd" }] },
+      { name: "failed", destructor: false, since: 1, args: [{ name: "code", kind: "uint" }, { name: "message", kind: "string" }] },
+    ],
+  },
+  shmlink_context_v1: {
+    name: "shmlink_context_v1",
+    version: 1,
+    requests: [
+      { name: "destroy", destructor: true, since: 1, args: [] },
+    ],
+    events: [
+      { name: "registered", destructor: false, since: 1, args: [{ name: "contextId", kind: "uint" }] },
       { name: "failed", destructor: false, since: 1, args: [{ name: "code", kind: "uint" }, { name: "message", kind: "string" }] },
     ],
   },

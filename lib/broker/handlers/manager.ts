@@ -11,6 +11,8 @@ import { plainText } from "../plain-text.ts";
 import type { Session } from "../session.ts";
 import { dial } from "./channel.ts";
 import { invalidArgument } from "./checks.ts";
+import { createContext } from "./context.ts";
+import { mint } from "./grant.ts";
 import { registerListener, reportFallback, resolve } from "./listener.ts";
 import { openOffer, take } from "./offer.ts";
 import { listen } from "./service.ts";
@@ -48,6 +50,10 @@ export function handleManager(session: Session, object: ObjectId, request: Reque
       return orFailed(session, request.id, "shmlink_offer_v1", () => openOffer(session, request));
     case "take":
       return orFailed(session, request.id, "shmlink_delivery_v1", () => take(session, request));
+    case "mint":
+      return mint(session, request.id);
+    case "create_context":
+      return orFailed(session, request.id, "shmlink_context_v1", () => createContext(session, request));
     default:
       return assertNever(request);
   }
@@ -62,6 +68,7 @@ function hello(session: Session, object: ObjectId, request: Hello): void {
   }
   session.name = plainText(request.name, MAX_NAME);
   session.greeted = true;
+  session.manager = object;
   session.adoptDoorbell(request.doorbell);
   const { core } = session;
   const maxCapacity = core.config.limits.maxCapacityBytes;
@@ -74,6 +81,7 @@ type Fallible =
   | "shmlink_listener_v1"
   | "shmlink_offer_v1"
   | "shmlink_delivery_v1"
+  | "shmlink_context_v1"
   | "shmlink_listing_v1";
 
 function orFailed(session: Session, id: ObjectId, name: Fallible, act: () => void): void {

@@ -10,6 +10,7 @@ const limits = {
   maxFdsPerUser: 8,
   maxObjectsPerUser: 100,
   maxQueuedBytesPerUser: 100,
+  maxContextsPerUser: 2,
 };
 
 function user(uid: number): Account {

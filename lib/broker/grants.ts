@@ -1,0 +1,69 @@
+/**
+ * The authority of a minted connection: rights on names. It can be divided and taken away, never grown: every use is
+ * checked up the whole line of connections that it was minted from, so what is revoked anywhere is gone below. Pure.
+ */
+import { matchGlob } from "../policy/glob.ts";
+import { SHMLINK_MANAGER_V1_RIGHTS } from "../protocol/shmlink-v1.gen.ts";
+
+export type Right = keyof typeof SHMLINK_MANAGER_V1_RIGHTS;
+export type Grant = { readonly rights: number; readonly name: string };
+
+export const ALL_RIGHTS: number = Object.values(SHMLINK_MANAGER_V1_RIGHTS).reduce((all, right) => all | right, 0);
+
+export class GrantSet {
+  readonly #parent: GrantSet | undefined;
+  #grants: Grant[] = [];
+
+  /** @param parent  of the connection that mints; undefined when that one is judged by the policy alone */
+  constructor(parent: GrantSet | undefined) {
+    this.#parent = parent;
+  }
+
+  get grants(): readonly Grant[] {
+    return this.#grants;
+  }
+
+  /** @returns false, and nothing is added, when the one who grants does not have it all or may not pass it on */
+  add(grant: Grant): boolean {
+    if (this.#parent?.mayPassOn(grant) === false) return false;
+    this.#grants.push(grant);
+    return true;
+  }
+
+  mayPassOn({ rights, name }: Grant): boolean {
+    const needed = rights | SHMLINK_MANAGER_V1_RIGHTS.delegate;
+    const covers = this.#grants.some((own) => (own.rights & needed) === needed && coversName(own.name, name));
+    return covers && this.#parent?.mayPassOn({ rights, name }) !== false;
+  }
+
+  allows(right: Right, name: string): boolean {
+    const bit = SHMLINK_MANAGER_V1_RIGHTS[right];
+    const own = this.#grants.some((grant) => (grant.rights & bit) !== 0 && matchGlob(grant.name, name));
+    return own && this.#parent?.allows(right, name) !== false;
+  }
+
+  /** Takes rights away. @param name  as it was added, "" for every one @returns what went */
+  revoke(rights: number, name: string): Grant[] {
+    const gone: Grant[] = [];
+    this.#grants = this.#grants.flatMap((grant) => {
+      if (name !== "" && grant.name !== name) return grant;
+      if ((grant.rights & rights) !== 0) gone.push({ rights: grant.rights & rights, name: grant.name });
+      const left = grant.rights & ~rights;
+      return left === 0 ? [] : { rights: left, name: grant.name };
+    });
+    return gone;
+  }
+
+  /** Whether it was minted from `other`, at whatever distance, or is it. */
+  descendsFrom(other: GrantSet): boolean {
+    return this === other || this.#parent?.descendsFrom(other) === true;
+  }
+}
+
+/** Whether every name of the pattern `inner` is one of `outer`. Says no where it cannot be sure. */
+export function coversName(outer: string, inner: string): boolean {
+  if (outer === inner) return true;
+  const isPattern = /[*?]/.test(inner);
+  // No name has a "*" or "?" in it, so only a "*" of `outer` can stand for one; a "?" must not.
+  return (!isPattern || !outer.includes("?")) && matchGlob(outer, inner);
+}

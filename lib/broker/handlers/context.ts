@@ -1,0 +1,81 @@
+/** shmlink_context_v1: listening sockets with an identity of their own. */
+import { constants, fstat, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
+import { FailureError } from "../../errors.ts";
+import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
+import { classifyFd } from "../classify.ts";
+import { authorize, chargeQuota } from "../core.ts";
+import type { ContextRecord } from "../records.ts";
+import type { Session } from "../session.ts";
+import { invalidArgument } from "./checks.ts";
+
+type Create = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "create_context" }>;
+
+const WORD = /^[A-Za-z0-9._:@+-]{1,64}$/;
+
+/** @throws FailureError denied, quota, refused; ProtocolError for what can never be valid. The descriptors are closed by
+ *  the connection when it throws. */
+export function createContext(session: Session, request: Create): void {
+  const { core, owner } = session;
+  const { listenFd, closeFd, engine, app, instance } = request;
+  for (const [key, value] of Object.entries({ engine, app, instance }))
+    if (!WORD.test(value))
+      throw invalidArgument(`Invalid ${key} ${JSON.stringify(value.slice(0, 70))}: 1 to 64 of A-Z a-z 0-9 . _ : @ + -`);
+  const name = `${engine}/${app}/${instance}`;
+  if (owner.context !== undefined)
+    throw refuse(
+      listenFd,
+      closeFd,
+      "denied",
+      `Cannot create context "${name}" from within a context: there is no nesting`,
+    );
+  checkFds(session, listenFd, closeFd);
+  const charge = { contexts: 1 };
+  try {
+    authorize(core, owner, "context", name);
+    chargeQuota(core, owner, charge);
+  } catch (error) {
+    closeBoth(listenFd, closeFd);
+    throw error;
+  }
+  const identity = { engine, app, instance };
+  const record: ContextRecord = {
+    kind: "context",
+    id: core.registry.nextId(),
+    name,
+    identity,
+    owner,
+    listener: listenFd,
+    closeFd,
+    accepted: 0,
+  };
+  try {
+    core.serveContext(record);
+  } catch (error) {
+    core.quota.release(owner, charge);
+    closeBoth(listenFd, closeFd);
+    if (!(error instanceof SyscallError)) throw error;
+    throw new FailureError("exhausted", `Cannot create context "${name}": ${error.message}`, { cause: error });
+  }
+  session.send(request.id, "shmlink_context_v1", { kind: "registered", contextId: record.id });
+}
+
+function checkFds({ core }: Session, listenFd: OwnedFd, closeFd: OwnedFd): void {
+  if (classifyFd(listenFd).type !== "unix-listener")
+    throw invalidArgument("Invalid listen_fd: a listening Unix stream socket is wanted");
+  const kind = fstat(closeFd).mode & constants.S_IFMT;
+  if (kind !== constants.S_IFIFO && kind !== constants.S_IFSOCK)
+    throw invalidArgument("Invalid close_fd: a pipe or a socket is wanted, whose other end hangs up");
+  if (core.ownSockets.has(listenFd) || core.ownSockets.has(closeFd))
+    throw refuse(listenFd, closeFd, "denied", "Cannot create a context on a socket of the broker");
+}
+
+/** A refusal is answered, so the connection does not close the descriptors. */
+function refuse(listenFd: OwnedFd, closeFd: OwnedFd, code: "denied", message: string): FailureError {
+  closeBoth(listenFd, closeFd);
+  return new FailureError(code, message);
+}
+
+function closeBoth(listenFd: OwnedFd, closeFd: OwnedFd): void {
+  listenFd.close();
+  closeFd.close();
+}

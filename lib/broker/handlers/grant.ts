@@ -1,0 +1,112 @@
+/** shmlink_grant_v1: connections with less authority than the one that makes them, and taking it away again. */
+import { constants, type OwnedFd, SyscallError, socketpair } from "../../../ffi/mod.ts";
+import { FailureError } from "../../errors.ts";
+import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
+import { assertNever } from "../../util/assert-never.ts";
+import type { ObjectId } from "../../util/brand.ts";
+import { authorize, chargeQuota, failureNumber } from "../core.ts";
+import { ALL_RIGHTS, type Grant, GrantSet, type Right } from "../grants.ts";
+import type { Handle, Session } from "../session.ts";
+import { invalidArgument } from "./checks.ts";
+
+type GrantRequest = Requests<OwnedFd>["shmlink_grant_v1"];
+type GrantHandle = Extract<Handle, { kind: "grant" }>;
+
+const PATTERN = /^[A-Za-z0-9._:/@*?-]{1,128}$/;
+const MAX_GRANTS = 64;
+
+export function mint(session: Session, object: ObjectId): void {
+  session.handles.set(object, { kind: "grant", grants: new GrantSet(session.owner.grants), state: "new" });
+}
+
+export function handleGrant(session: Session, object: ObjectId, request: GrantRequest): void {
+  const handle = session.handles.get(object);
+  if (request.kind === "destroy") return session.release(object);
+  if (handle?.kind !== "grant") return;
+  switch (request.kind) {
+    case "add":
+      return add(handle, request);
+    case "connect":
+      return connect(session, object, handle);
+    case "revoke":
+      return revoke(session, handle, request);
+    default:
+      return assertNever(request);
+  }
+}
+
+function add(handle: GrantHandle, { rights, name }: Grant): void {
+  if (!PATTERN.test(name)) throw invalidArgument(`Invalid name pattern ${JSON.stringify(name.slice(0, 140))}`);
+  if (rights === 0 || (rights & ~ALL_RIGHTS) !== 0) throw invalidArgument(`Invalid rights ${rights}`);
+  if (handle.state === "connected") throw invalidArgument("Rights were added to a connection that is made already");
+  if (handle.grants.grants.length >= MAX_GRANTS) throw invalidArgument(`Too many grants: ${MAX_GRANTS} is the most`);
+  if (!handle.grants.add({ rights, name })) handle.state = "refused";
+}
+
+function connect(session: Session, object: ObjectId, handle: GrantHandle): void {
+  try {
+    const fd = makeConnection(session, handle);
+    session.send(object, "shmlink_grant_v1", { kind: "connection", fd });
+  } catch (error) {
+    if (!(error instanceof FailureError)) throw error;
+    const { code, message } = error;
+    session.send(object, "shmlink_grant_v1", { kind: "failed", code: failureNumber(code), message });
+  }
+}
+
+function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
+  const { core, owner } = session;
+  const who = { uid: owner.uid, pid: owner.pid };
+  if (handle.state === "connected") throw new FailureError("refused", "Cannot mint a connection twice from one grant");
+  if (handle.state === "refused") {
+    core.logger.warn("Refused to delegate: more than the connection has itself", who);
+    throw new FailureError("denied", "Cannot mint a connection: it would have rights that this one cannot pass on");
+  }
+  authorize(core, owner, "delegate", "");
+  chargeQuota(core, owner, { sessions: 1 });
+  try {
+    const [ours, theirs] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+    const minted = core.startSession(ours, { ...owner, grants: handle.grants });
+    minted.trackOwnSocket(theirs);
+    handle.state = "connected";
+    core.logger.info(`Granted ${handle.grants.grants.map(describe).join(" ")}`, who);
+    return theirs;
+  } catch (error) {
+    core.quota.release(owner, { sessions: 1 });
+    if (!(error instanceof SyscallError)) throw error;
+    throw new FailureError("exhausted", `Cannot mint a connection: ${error.message}`, { cause: error });
+  }
+}
+
+function revoke(session: Session, handle: GrantHandle, { rights, name }: Grant): void {
+  const { core } = session;
+  const gone = handle.grants.revoke(rights, name);
+  for (const each of gone)
+    core.logger.info(`Revoked ${describe(each)}`, { uid: session.owner.uid, pid: session.owner.pid });
+  if (gone.length === 0) return;
+  for (const holder of core.sessions())
+    if (holder.owner.grants?.descendsFrom(handle.grants) === true) tell(holder, gone);
+}
+
+/** Withdraws what stood for a right that is gone, and says so. */
+function tell(holder: Session, gone: readonly Grant[]): void {
+  const { grants } = holder.owner;
+  for (const [object, handle] of [...holder.handles]) {
+    const right = RIGHT_OF[handle.kind];
+    const name = "name" in handle ? handle.name : undefined;
+    if (right !== undefined && name !== undefined && grants?.allows(right, name) === false) holder.release(object);
+  }
+  if (holder.manager === undefined) return; // before hello it has nothing to hear it with
+  for (const { rights, name } of gone)
+    holder.send(holder.manager, "shmlink_manager_v1", { kind: "revoked", rights, name });
+}
+
+const RIGHT_OF: Readonly<Partial<Record<Handle["kind"], Right>>> = {
+  service: "listen",
+  relayed: "offer",
+  take: "take",
+};
+
+function describe({ rights, name }: Grant): string {
+  return `${rights.toString(2).padStart(6, "0")}:${name}`;
+}

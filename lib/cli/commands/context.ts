@@ -1,0 +1,117 @@
+/** `shmlink context create`: a listening socket with an identity, for a container. */
+import { chmodSync } from "node:fs";
+import { type BorrowedFd, borrowFd, constants, pipe, SignalPipe } from "../../../ffi/mod.ts";
+import { BrokerLink } from "../../client/broker-link.ts";
+import { FailureError } from "../../errors.ts";
+import { Reactor } from "../../transport/reactor.ts";
+import { Children, startChild } from "../child.ts";
+import { type Command, makeCommand } from "../command.ts";
+import { OK } from "../exit-codes.ts";
+import type { LauncherState } from "../launcher.ts";
+import { listenUnix, removeUnix } from "../offer/address.ts";
+import { printError } from "../output.ts";
+import { UsageError } from "../usage-error.ts";
+
+const { SIGCHLD, SIGHUP, SIGINT, SIGTERM } = constants;
+
+export const command: Command = makeCommand({
+  name: "context",
+  summary: "make a listening socket with an identity, for a container",
+  description: `"context create" makes a socket at PATH; who connects there is known to the broker by engine, app and
+instance, whatever user it is, and is let in only by rules that name them (docs/policy.md). Mount it
+into the container and set SHMLINK_SOCKET there. The context lives until PROGRAM ends, without one
+until it is interrupted; with --close-fd it lives on until the other end of that pipe or socket is
+closed, and the command returns at once. Then the path is removed, except with --close-fd. Within a
+context no other one can be made.`,
+  takesProgram: true,
+  args: {
+    verb: { type: "positional", required: true, description: "create" },
+    engine: { type: "string", valueHint: "NAME", description: "what made the sandbox, such as podman" },
+    app: { type: "string", valueHint: "NAME", description: "what runs in it" },
+    instance: { type: "string", valueHint: "ID", description: "which one of several" },
+    path: { type: "string", valueHint: "PATH", description: "of the socket" },
+    mode: {
+      type: "string",
+      valueHint: "OCTAL",
+      default: "600",
+      description: "permissions of the socket (default 600)",
+    },
+    "close-fd": { type: "string", valueHint: "N", description: "an inherited pipe or socket that ends the context" },
+  },
+  examples: [
+    [
+      "shmlink context create --engine=podman --app=shop --instance=1 --path=/run/shop.sock -- podman run -v /run/shop.sock:/shmlink.sock -e SHMLINK_SOCKET=/shmlink.sock shop",
+      "a container with an identity of its own",
+    ],
+  ],
+  run: ({ verb, engine, app, instance, path, mode, "close-fd": closeFd }, { program, launcher }) => {
+    if (verb !== "create") throw new UsageError(`Unknown action: "${verb}" is not create`);
+    const identity = {
+      engine: needed(engine, "engine"),
+      app: needed(app, "app"),
+      instance: needed(instance, "instance"),
+    };
+    const permissions = parseMode(mode);
+    const fd = parseFd(closeFd);
+    if (fd !== undefined && program.length > 0)
+      throw new UsageError("Cannot use --close-fd with a program: one of them ends it");
+    const at = needed(path, "path");
+    using link = BrokerLink.connect({ name: "shmlink context" });
+    using listener = listenUnix(at);
+    let keep = false;
+    using _removed = { [Symbol.dispose]: () => (keep ? undefined : removeUnix(at)) };
+    chmodSync(at, permissions);
+    if (fd !== undefined) {
+      link.createContext({ ...identity, listener, closeFd: fd });
+      keep = true;
+      return OK;
+    }
+    const { reader, writer } = pipe();
+    using _writer = writer; // closed at our end, whatever it is
+    using closing = reader;
+    link.createContext({ ...identity, listener, closeFd: closing });
+    printError(`shmlink: context ${identity.engine}/${identity.app}/${identity.instance} at ${at}\n`);
+    return stay(link, program, launcher);
+  },
+});
+
+/** Until the program ends, or a signal comes where there is none. @throws FailureError "gone" with the broker */
+function stay(link: BrokerLink, argv: readonly string[], launcher: LauncherState): number {
+  using signals = new SignalPipe([SIGCHLD, SIGINT, SIGTERM, SIGHUP]);
+  using reactor = new Reactor();
+  const children = new Children();
+  let stopped = false;
+  reactor.add(signals.fd, constants.EPOLLIN, () => {
+    for (const signal of signals.take()) {
+      if (signal === SIGCHLD) children.reap();
+      else if (argv.length === 0) stopped = true;
+      else if (signal !== SIGINT) children.signal(signal);
+    }
+  });
+  const watching = reactor.add(link.fd, constants.EPOLLIN, () => {
+    if (link.dispatch() === "ended") watching.remove();
+  });
+  if (argv.length > 0) children.add(startChild({ argv, env: process.env, fds: [], launcher }));
+  while (argv.length > 0 ? children.size > 0 : !stopped) {
+    if (argv.length === 0 && link.ended)
+      throw new FailureError("gone", "Cannot keep the context: the broker has ended");
+    reactor.runOnce(-1);
+  }
+  return argv.length > 0 ? children.lastExitCode : OK;
+}
+
+function needed(text: string | undefined, option: string): string {
+  if (text !== undefined) return text;
+  throw new UsageError(`Missing --${option}: "shmlink context create" needs it`);
+}
+
+function parseMode(text: string): number {
+  if (/^0?[0-7]{3}$/.test(text)) return Number.parseInt(text, 8);
+  throw new UsageError(`Cannot use --mode "${text}": three octal digits are wanted, as in 600 or 666`);
+}
+
+function parseFd(text: string | undefined): BorrowedFd | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d{1,7}$/.test(text)) return borrowFd(Number(text));
+  throw new UsageError(`Cannot use --close-fd "${text}": the number of an open descriptor is wanted`);
+}

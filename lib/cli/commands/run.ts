@@ -1,0 +1,78 @@
+/** `shmlink run`: a program with exactly the rights that are granted to it, on an inherited descriptor. */
+import { constants, SignalPipe } from "../../../ffi/mod.ts";
+import { BrokerLink } from "../../client/broker-link.ts";
+import { type GrantSpec, RIGHTS, type RightName } from "../../client/grant.ts";
+import { Reactor } from "../../transport/reactor.ts";
+import { suggest } from "../../util/suggest.ts";
+import { Children, startChild } from "../child.ts";
+import { type Command, makeCommand } from "../command.ts";
+import { UsageError } from "../usage-error.ts";
+
+const { SIGCHLD, SIGHUP, SIGINT, SIGTERM } = constants;
+/** The program finds its connection here. */
+const FD = 3;
+
+export const command: Command = makeCommand({
+  name: "run",
+  summary: "run a program with exactly the rights that are granted to it",
+  description: `Runs PROGRAM with a connection of its own to the broker on descriptor ${FD} (SHMLINK_FD), which can do what
+--grant says and nothing else; nothing of it is in the file system. --grant=RIGHTS:NAME may be given
+several times: rights are dial, listen, inspect, offer, take and delegate, with commas, and NAME may
+have * and ?. With "delegate" the program can pass the same rights on, or fewer, never more;
+"shmlink run" within it does so. One program uses the connection: the first that connects. This does
+not keep a program from other sockets of the same user: a sandbox does.`,
+  takesProgram: true,
+  args: {
+    grant: {
+      type: "string",
+      alias: "g",
+      valueHint: "RIGHTS:NAME",
+      description: "what PROGRAM may do; as often as needed",
+    },
+  },
+  examples: [
+    ["shmlink run --grant=dial:db -- shmlink dial db", "a program that can dial db and nothing else"],
+    ["shmlink run --grant=dial:db --grant=listen,delegate:web/* -- server", "two grants, one of which it may pass on"],
+  ],
+  run: (_args, { program, options, launcher }) => {
+    if (program.length === 0) throw new UsageError('Missing program: write "shmlink run --grant=… -- PROGRAM"');
+    const prefix = "--grant=";
+    const given = options.filter((option) => option.startsWith(prefix)).map((option) => option.slice(prefix.length));
+    const grants = given.flatMap(parseGrants);
+    using link = BrokerLink.connect({ name: "shmlink run" });
+    using minted = link.mint(grants);
+    const { SHMLINK_SOCKET: _, ...env } = process.env;
+    using signals = new SignalPipe([SIGCHLD, SIGINT, SIGTERM, SIGHUP]);
+    using reactor = new Reactor();
+    const children = new Children();
+    reactor.add(signals.fd, constants.EPOLLIN, () => {
+      for (const signal of signals.take()) {
+        if (signal === SIGCHLD) children.reap();
+        else if (signal !== SIGINT) children.signal(signal); // the terminal sends that to both
+      }
+    });
+    children.add(startChild({ argv: program, env: { ...env, SHMLINK_FD: String(FD) }, fds: [minted.fd], launcher }));
+    minted.fd.close(); // the program's alone: when it ends, so does the connection
+    while (children.size > 0) reactor.runOnce(-1);
+    return children.lastExitCode;
+  },
+});
+
+/** "dial:db listen,delegate:web/*". @throws UsageError */
+export function parseGrants(text: string): GrantSpec[] {
+  return text.split(/\s+/).filter(Boolean).map(parseGrant);
+}
+
+function parseGrant(text: string): GrantSpec {
+  const colon = text.indexOf(":");
+  const name = text.slice(colon + 1);
+  if (colon < 1 || !/^[A-Za-z0-9._:/@*?-]{1,128}$/.test(name))
+    throw new UsageError(`Invalid --grant "${text}": RIGHTS:NAME is wanted, as in dial:db or listen,offer:web/*`);
+  return { rights: text.slice(0, colon).split(",").map(parseRight), name };
+}
+
+function parseRight(text: string): RightName {
+  const right = RIGHTS.find((each) => each === text);
+  if (right !== undefined) return right;
+  throw new UsageError(`Invalid right "${text}": one of ${RIGHTS.join(", ")} is wanted${suggest(text, RIGHTS)}`);
+}

@@ -1,0 +1,258 @@
+/** `shmlink run` and `shmlink context create` with real programs, sandboxes among them. */
+import { expect, test } from "bun:test";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { requires } from "../helpers/requires.ts";
+
+expectNoFdLeaks();
+
+const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
+const SELF = [process.execPath, ENTRY];
+
+type Ended = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
+
+function start(
+  broker: TestBroker,
+  words: readonly string[],
+): { readonly child: ChildProcess; readonly ended: Promise<Ended> } {
+  const [program = "", ...args] = words;
+  const child = spawn(program, args, { env: broker.env, stdio: ["pipe", "pipe", "pipe"] });
+  const text = ["", ""];
+  for (const [index, stream] of [child.stdout, child.stderr].entries())
+    stream?.on("data", (chunk: Buffer) => {
+      text[index] += chunk.toString();
+    });
+  const ended = new Promise<Ended>((resolve) => {
+    child.on("close", (code) => resolve({ code, stdout: text[0] ?? "", stderr: text[1] ?? "" }));
+  });
+  return { child, ended };
+}
+
+test("run gives a program exactly what is granted, on a descriptor and nowhere else", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  link.listen("other");
+  const listener = start(broker, [...SELF, "listen", "db"]);
+  await waitUntil(() => link.list().some(({ name }) => name === "db"), "the service");
+  const dial = start(broker, [...SELF, "run", "--grant=dial:db", "--", ...SELF, "dial", "db"]);
+  dial.child.stdin?.end("hello through a grant");
+  listener.child.stdin?.end();
+  expect(await dial.ended).toMatchObject({ code: 0, stderr: "" });
+  expect(await listener.ended).toMatchObject({ code: 0, stdout: "hello through a grant" });
+  const refused = await broker.run(["run", "--grant=dial:db", "--", ...SELF, "dial", "other"]);
+  expect(refused).toMatchObject({
+    code: 1,
+    stderr: 'shmlink: Cannot dial "other": it was not granted to this connection\n',
+  });
+  const nothing = await broker.run(["run", "--grant=listen:x", "--", ...SELF, "ls", "--json"]);
+  expect(JSON.parse(nothing.stdout)).toMatchObject({ services: [], channels: [], relayed: [] });
+  const view = await broker.run([
+    "run",
+    "--grant=dial:db",
+    "--",
+    "sh",
+    "-c",
+    'env | grep ^SHMLINK_ | grep -v CONFIG; readlink /proc/self/fd/3; exit 9',
+  ]);
+  expect(view.stdout).toMatch(/^SHMLINK_FD=3\nsocket:\[\d+\]\n$/);
+  expect(view.code).toBe(9);
+});
+
+test("run within run passes on less, never more, and repeats of --grant add up", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  const outer = ["run", "--grant=listen,delegate:web/*", "--grant=dial,delegate:db", "--", ...SELF];
+  const more = await broker.run([...outer, "run", "--grant=listen:*", "--", "true"]);
+  expect(more).toMatchObject({ code: 1, stderr: expect.stringContaining("rights that this one cannot pass on") });
+  const less = await broker.run([
+    ...outer,
+    "run",
+    "--grant=listen:web/a",
+    "--grant=dial:db",
+    "--",
+    ...SELF,
+    "dial",
+    "--wait=0",
+    "db",
+  ]);
+  expect(less.stderr).toContain('Cannot dial "db": nobody offers this name');
+  for (const [words, message] of [
+    [["run"], /Missing program/],
+    [["run", "--grant=dial", "--", "true"], /RIGHTS:NAME is wanted/],
+    [["run", "--grant=dail:x", "--", "true"], /Invalid right "dail".*did you mean "dial"/],
+  ] as const) {
+    const { code, stderr } = await broker.run(words);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(2);
+  }
+});
+
+const SHOP = (instance: string): string[] => [
+  "context",
+  "create",
+  "--engine=test",
+  "--app=shop",
+  `--instance=${instance}`,
+];
+
+const RULES = `[[allow]]
+name = "shops"
+engine = "test"
+app = "shop"
+action = ["connect", "dial", "listen", "list", "offer", "take", "context"]
+
+[[deny]]
+name = "second-shop"
+engine = "test"
+instance = "2"
+action = "dial"
+`;
+
+test("a context has an identity that rules speak of, no nesting, and goes with its program", async () => {
+  await using broker = new TestBroker(RULES);
+  using link = broker.connect();
+  link.listen("db");
+  const path = join(broker.directory, "shop.sock");
+  const inside = (instance: string, ...words: string[]): Promise<Ended> =>
+    broker.run([...SHOP(instance), `--path=${path}`, "--", "env", `SHMLINK_SOCKET=${path}`, ...words]);
+  const listed = await inside("1", ...SELF, "ls", "--json");
+  expect(listed).toMatchObject({ code: 0, stderr: `shmlink: context test/shop/1 at ${path}\n` });
+  expect(JSON.parse(listed.stdout).contexts).toMatchObject([
+    { name: "test/shop/1", engine: "test", app: "shop", instance: "1", accepted: 1 },
+  ]);
+  expect(existsSync(path)).toBe(false);
+  await waitUntil(() => link.list().every(({ kind }) => kind !== "context"), "the context to be gone");
+  const refused = await inside("2", ...SELF, "dial", "--wait=0", "db");
+  expect(refused.stderr).toMatch(
+    /Cannot dial "db": context test\/shop\/2 \(user \d+\) may not dial it \(rule "second-shop" at .*:7\)/,
+  );
+  const nested = await inside("1", ...SELF, ...SHOP("9"), `--path=${path}.nested`, "--", "true");
+  expect(nested.stderr).toContain('Cannot create context "test/shop/9" from within a context: there is no nesting');
+  expect(nested.code).toBe(1);
+});
+
+test("without a rule that names it, a context is let in nowhere, though it is the same user", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  const path = join(broker.directory, "c.sock");
+  const { code, stderr } = await broker.run([
+    ...SHOP("1"),
+    `--path=${path}`,
+    "--",
+    "env",
+    `SHMLINK_SOCKET=${path}`,
+    ...SELF,
+    "ls",
+  ]);
+  expect(stderr).toMatch(/no rule allows context test\/shop\/1 \(user \d+\) to connect/);
+  expect(code).toBe(1);
+});
+
+test("with --close-fd the context outlives the command, and ends when the other end hangs up", async () => {
+  await using broker = new TestBroker(RULES);
+  using link = broker.connect();
+  const path = join(broker.directory, "held.sock");
+  const script = `mkfifo "$1/hold"; exec 5<>"$1/hold" 7<"$1/hold"; shift; "$@" --close-fd=7 5>&- || exit 3; echo made; exec 7<&-; read line`;
+  const holder = start(broker, [
+    "sh",
+    "-c",
+    script,
+    "sh",
+    broker.directory,
+    ...SELF,
+    ...SHOP("1"),
+    `--path=${path}`,
+    "--mode=666",
+  ]);
+  const contexts = (): string[] => link.list().flatMap(({ kind, name }) => (kind === "context" ? name : []));
+  await waitUntil(() => contexts().length === 1, "the context");
+  expect(statSync(path).mode & 0o777).toBe(0o666);
+  holder.child.stdin?.end("\n");
+  expect(await holder.ended).toMatchObject({ code: 0, stdout: "made\n" });
+  await waitUntil(() => contexts().length === 0, "the context to end with its holder");
+});
+
+const BWRAP = [
+  requires.program("bwrap", "bubblewrap"),
+  requires.feature(canSandbox(), "this user may not make the namespaces"),
+];
+
+function canSandbox(): boolean {
+  try {
+    execFileSync("bwrap", ["--ro-bind", "/", "/", "--unshare-net", "--unshare-pid", "--proc", "/proc", "true"], {
+      stdio: "ignore",
+    });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A sandbox that has the programs, its own network and processes, and nothing of /tmp but its socket. */
+function sandbox(socket: string, ...words: string[]): string[] {
+  const programs = [CHECKOUT, dirname(process.execPath)].flatMap((path) => ["--ro-bind", path, path]);
+  const world = [
+    "--ro-bind",
+    "/usr",
+    "/usr",
+    "--symlink",
+    "usr/lib",
+    "/lib",
+    "--symlink",
+    "usr/lib64",
+    "/lib64",
+    "--symlink",
+    "usr/bin",
+    "/bin",
+  ];
+  const own = [
+    "--tmpfs",
+    "/tmp",
+    "--dev",
+    "/dev",
+    "--proc",
+    "/proc",
+    "--unshare-net",
+    "--unshare-pid",
+    "--bind",
+    socket,
+    "/shmlink.sock",
+  ];
+  return [
+    "bwrap",
+    ...world,
+    ...own,
+    ...programs,
+    "--setenv",
+    "SHMLINK_SOCKET",
+    "/shmlink.sock",
+    "--unsetenv",
+    "SHMLINK_CONFIG",
+    ...words,
+  ];
+}
+
+requires.test(
+  BWRAP,
+  "two sandboxes without a network in common exchange a channel through the host's broker, a third is refused",
+  async () => {
+    await using broker = new TestBroker(RULES);
+    using link = broker.connect();
+    const shop = (instance: string, ...words: string[]): ReturnType<typeof start> => {
+      const path = join(broker.directory, `shop-${instance}.sock`);
+      return start(broker, [...SELF, ...SHOP(instance), `--path=${path}`, "--", ...sandbox(path, ...SELF, ...words)]);
+    };
+    const listener = shop("1", "listen", "counter");
+    listener.child.stdin?.end("change");
+    await waitUntil(() => link.list().some(({ name }) => name === "counter"), "the service of the first sandbox");
+    const refused = await shop("2", "dial", "counter").ended;
+    expect(refused.stderr).toMatch(/context test\/shop\/2 .* may not dial it \(rule "second-shop"/);
+    const dialler = shop("3", "dial", "counter");
+    dialler.child.stdin?.end("coins");
+    expect(await dialler.ended).toMatchObject({ code: 0, stdout: "change" });
+    expect(await listener.ended).toMatchObject({ code: 0, stdout: "coins" });
+  },
+);

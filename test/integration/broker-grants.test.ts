@@ -1,0 +1,156 @@
+/** Minted connections: what was granted and nothing else, less on the way down, and taken away again. */
+import { expect, test } from "bun:test";
+import { constants, fcntl, memfdCreate } from "../../ffi/mod.ts";
+import { BrokerLink } from "../../lib/client/broker-link.ts";
+import type { GrantSpec, Minted } from "../../lib/client/grant.ts";
+import { FailureError } from "../../lib/errors.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+
+expectNoFdLeaks();
+
+function refusal(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof FailureError) return `${error.code}: ${error.message}`;
+    throw error;
+  }
+  throw new Error("It was not refused");
+}
+
+let nextFd = 200;
+
+/** Connects through a minted connection, as a program that inherited it. */
+function enter(broker: TestBroker, minted: Minted, wake = false): BrokerLink {
+  nextFd += 1;
+  const number = fcntl(minted.fd, constants.F_DUPFD_CLOEXEC, nextFd);
+  nextFd = number;
+  minted.fd.close();
+  return BrokerLink.connect({ name: "holder", wake, env: { ...broker.env, SHMLINK_FD: String(number) } });
+}
+
+const DB: GrantSpec = { rights: ["dial"], name: "db" };
+
+test("a minted connection can do what was granted, and nothing else", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect({ wake: true });
+  using service = parent.listen("db");
+  using other = parent.listen("other");
+  using minted = parent.mint([
+    DB,
+    { rights: ["listen", "inspect"], name: "web/*" },
+    { rights: ["take"], name: "gift" },
+  ]);
+  using holder = enter(broker, minted, true);
+  const [channel, accepted] = await Promise.all([holder.dialAsync("db"), service.acceptAsync()]);
+  channel.close();
+  accepted?.close();
+  expect(refusal(() => holder.dial(other.name))).toBe(
+    'denied: Cannot dial "other": it was not granted to this connection',
+  );
+  expect(refusal(() => holder.listen("db2"))).toStartWith("denied: ");
+  expect(refusal(() => holder.offer("gift"))).toStartWith("denied: ");
+  expect(refusal(() => holder.take("other"))).toStartWith("denied: ");
+  holder.listen("web/mine");
+  expect(holder.list().map(({ kind, name }) => `${kind} ${name}`)).toEqual(["broker broker", "service web/mine"]);
+  expect(holder.list("db")).toEqual([]);
+  using offer = parent.offer("gift");
+  using gift = memfdCreate("gift");
+  offer.publish([gift]);
+  using delivery = holder.take("gift");
+  expect(delivery.items.length).toBe(1);
+});
+
+test("a child passes on less, never more, and what the policy refuses its maker is refused to it", async () => {
+  await using broker = new TestBroker('[[deny]]\nname = "no-secrets"\naction = "listen"\nservice = "web/secret"\n');
+  using parent = broker.connect();
+  using minted = parent.mint([{ rights: ["listen", "offer", "delegate"], name: "web/*" }]);
+  using child = enter(broker, minted);
+  expect(refusal(() => child.mint([{ rights: ["listen"], name: "*" }]))).toMatch(
+    /^denied: .*rights that this one cannot pass on/,
+  );
+  expect(refusal(() => child.mint([{ rights: ["dial"], name: "web/a" }]))).toStartWith("denied: ");
+  using less = child.mint([
+    { rights: ["listen"], name: "web/?" },
+    { rights: ["listen"], name: "web/secret" },
+  ]);
+  using grandchild = enter(broker, less);
+  grandchild.listen("web/a");
+  expect(refusal(() => grandchild.listen("web/ab"))).toStartWith("denied: ");
+  expect(refusal(() => grandchild.listen("web/secret"))).toMatch(/rule "no-secrets" at /);
+  expect(refusal(() => grandchild.mint([{ rights: ["listen"], name: "web/a" }]))).toStartWith("denied: ");
+});
+
+test("revoking withdraws what stood for it, all the way down, and tells the holders; the audit says so", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  using watcher = broker.connect();
+  using minted = parent.mint([{ rights: ["listen", "offer", "delegate"], name: "a*" }]);
+  using child = enter(broker, minted);
+  using less = child.mint([{ rights: ["listen"], name: "ab" }]);
+  using grandchild = enter(broker, less);
+  child.offer("ao");
+  grandchild.listen("ab");
+  const names = (): string[] =>
+    watcher
+      .list()
+      .flatMap(({ kind, name }) => (kind === "broker" ? [] : name))
+      .sort();
+  expect(names()).toEqual(["ab", "ao"]);
+  minted.revoke(["listen"]);
+  expect(names()).toEqual(["ao"]);
+  for (const link of [child, grandchild]) {
+    link.sync();
+    expect(link.revoked).toEqual([{ rights: ["listen"], name: "a*" }]);
+  }
+  expect(refusal(() => grandchild.listen("ab"))).toStartWith("denied: ");
+  minted.revoke();
+  expect(names()).toEqual([]);
+  await waitUntil(() => /Revoked .*:a\*/.test(broker.log), "the audit");
+  for (const line of [/Granted .*:a\*/, /Used grant listen "ab"/, /Refused to listen "ab": it was not granted/])
+    expect(broker.log).toMatch(line);
+});
+
+test("a minted connection is not the broker's socket to relay, and ends with its last copy", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  using minted = parent.mint([{ rights: ["listen"], name: "x" }]);
+  using offer = parent.offer("smuggled");
+  expect(refusal(() => offer.publish([minted.fd]))).toContain("it is a socket of the broker");
+  const holder = enter(broker, minted);
+  holder.listen("x");
+  holder.close();
+  await waitUntil(() => !parent.list().some(({ name }) => name === "x"), "its service to be withdrawn");
+});
+
+test("SHMLINK_FD that names no connection is an error, never a way to more authority", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  for (const [value, why] of [
+    ["x", /the number of an open descriptor from 3 on is wanted/],
+    ["0", /from 3 on is wanted/],
+    ["999", /it is not open, or no socket/],
+  ] as const)
+    expect(refusal(() => BrokerLink.connect({ name: "t", env: { ...broker.env, SHMLINK_FD: value } }))).toMatch(why);
+  const { code, stderr } = await broker.run(["ls"]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+});
+
+test("rights that do not exist, or come after the connection was made, are a breach of the protocol", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  for (const requests of [
+    [message(4, 1, 0, ...text("x"))],
+    [message(4, 1, 1024, ...text("x"))],
+    [message(4, 1, 1, ...text("a b"))],
+    [message(4, 2), message(4, 1, 1, ...text("x"))],
+  ]) {
+    using raw = new RawPeer(broker.socketPath);
+    raw.greet();
+    raw.send(message(3, 9, 4));
+    for (const request of requests) raw.send(request);
+    expect(raw.nextError()?.code).toBe(2);
+  }
+});

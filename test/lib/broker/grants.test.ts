@@ -1,0 +1,67 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { coversName, GrantSet } from "../../../lib/broker/grants.ts";
+import { matchGlob } from "../../../lib/policy/glob.ts";
+
+const DIAL = 1;
+const LISTEN = 2;
+const DELEGATE = 32;
+
+function make(parent: GrantSet | undefined, ...grants: (readonly [rights: number, name: string])[]): GrantSet {
+  const set = new GrantSet(parent);
+  for (const [rights, name] of grants) expect(set.add({ rights, name })).toBe(true);
+  return set;
+}
+
+test("a right is for the names of its pattern, and for nothing else", () => {
+  const set = make(undefined, [DIAL, "db"], [LISTEN, "web/*"]);
+  expect(set.allows("dial", "db")).toBe(true);
+  expect(set.allows("listen", "db")).toBe(false);
+  expect(set.allows("listen", "web/a")).toBe(true);
+  expect(set.allows("dial", "web/a")).toBe(false);
+  expect(new GrantSet(undefined).allows("dial", "db")).toBe(false);
+});
+
+test("what is passed on is less: only with delegate, only rights and names that one has", () => {
+  const parent = make(undefined, [DIAL | DELEGATE, "web/*"], [LISTEN, "web/*"]);
+  const child = make(parent, [DIAL, "web/a*"]);
+  expect(child.allows("dial", "web/ab")).toBe(true);
+  for (const [rights, name] of [
+    [LISTEN, "web/a"],
+    [DIAL | LISTEN, "web/a"],
+    [DIAL, "db"],
+    [DIAL, "*"],
+    [DIAL, "?eb/*"],
+  ] as const)
+    expect(new GrantSet(parent).add({ rights, name })).toBe(false);
+  expect(new GrantSet(child).add({ rights: DIAL, name: "web/ab" })).toBe(false); // it was not given delegate
+});
+
+test("what is revoked is gone all the way down", () => {
+  const parent = make(undefined, [DIAL | LISTEN | DELEGATE, "*"]);
+  const child = make(parent, [DIAL | LISTEN | DELEGATE, "*"]);
+  const grandchild = make(child, [DIAL | LISTEN, "db"]);
+  expect(parent.revoke(DIAL, "*")).toEqual([{ rights: DIAL, name: "*" }]);
+  for (const set of [parent, child, grandchild]) {
+    expect(set.allows("dial", "db")).toBe(false);
+    expect(set.allows("listen", "db")).toBe(true);
+  }
+  expect(child.revoke(LISTEN, "db")).toEqual([]); // that is not how it was granted
+  expect(child.revoke(255, "").length).toBe(1);
+  expect(grandchild.allows("listen", "db")).toBe(false);
+  expect(parent.allows("listen", "db")).toBe(true);
+  expect(grandchild.descendsFrom(parent)).toBe(true);
+  expect(parent.descendsFrom(grandchild)).toBe(false);
+});
+
+test("coversName() never says that a pattern is covered of which a name is not", () => {
+  const pattern = fc.stringMatching(/^[ab*?]{1,5}$/);
+  const name = fc.stringMatching(/^[ab]{1,7}$/);
+  fc.assert(
+    fc.property(pattern, pattern, fc.array(name, { minLength: 20, maxLength: 40 }), (outer, inner, names) => {
+      if (!coversName(outer, inner)) return;
+      for (const each of names) if (matchGlob(inner, each)) expect(matchGlob(outer, each)).toBe(true);
+    }),
+    { numRuns: 5000 },
+  );
+});
