@@ -24,7 +24,7 @@ const ADDFD = allocateForever(SECCOMP_NOTIF_ADDFD.size);
 const ID = allocateForever(8);
 const ACTION = allocateForever(4);
 
-/** A trapped call. `pid` is the *thread*, in our pid namespace. Arguments are unsigned and exact below 2^53. */
+/** A trapped call. `pid` is the *thread*, in our pid namespace. Arguments are signed and exact to 2^53. */
 export type Notification = {
   readonly id: bigint;
   readonly pid: number;
@@ -34,7 +34,7 @@ export type Notification = {
 };
 
 function arg(index: number): number {
-  return Number(NOTIF.data.getBigUint64(SECCOMP_NOTIF.offsets.args + index * 8, true));
+  return Number(NOTIF.data.getBigInt64(SECCOMP_NOTIF.offsets.args + index * 8, true)); // signed, so that -1 stays -1
 }
 
 /** Takes the next trapped call; blocks until there is one, so poll first. @returns undefined when it vanished meanwhile */

@@ -2,6 +2,7 @@
 import { accessSync, constants as fileAccess, statSync } from "node:fs";
 import { errno, type FileLimit, type OwnedFd, SyscallError, spawn } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
+import type { Logger } from "../log.ts";
 import { CommandError } from "./errors.ts";
 
 const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
@@ -14,13 +15,15 @@ export type CommandOptions = {
   readonly ignoredSignals: readonly number[];
   readonly inheritedFds: readonly number[];
   readonly fileLimit: FileLimit | undefined;
-  /** The seccomp filter. */
-  readonly program: Uint8Array;
+  /** The seccomp filter; undefined inside another wrap, whose filter is inherited. */
+  readonly program: Uint8Array | undefined;
+  readonly logger: Logger;
 };
 
 export type StartedProgram = {
-  readonly pid: number /** The seccomp listener; the caller's. */;
-  readonly listener: OwnedFd;
+  readonly pid: number;
+  /** The seccomp listener; the caller's. undefined without a filter. */
+  readonly listener: OwnedFd | undefined;
 };
 
 /** @throws CommandError not found, not executable; FailureError where the kernel does not let us supervise it */
@@ -41,8 +44,17 @@ function start(options: CommandOptions, path: string, argv: readonly string[]): 
     return startWith(options, path, argv, false);
   } catch (error) {
     if (!isErrno(error, "seccomp", errno.EACCES)) throw error;
+    if (isPrivileged(path)) {
+      const why = "it is set-user-ID, and wrap without CAP_SYS_ADMIN takes that away (no_new_privs)";
+      options.logger.warn(`Program "${path}" runs without the rights of its owner: ${why}`);
+    }
     return startWith(options, path, argv, true);
   }
+}
+
+/** set-user-ID or set-group-ID */
+function isPrivileged(path: string): boolean {
+  return (statSync(path).mode & 0o6000) !== 0;
 }
 
 function startWith(
@@ -53,17 +65,8 @@ function startWith(
 ): StartedProgram {
   const { env, ignoredSignals, inheritedFds, fileLimit, program } = options;
   const limit = fileLimit === undefined ? {} : { fileLimit };
-  const { pid, listener } = spawn({
-    path,
-    argv,
-    env,
-    ignoredSignals,
-    inheritedFds,
-    ...limit,
-    filter: { program, noNewPrivs },
-  });
-  if (listener === undefined) throw new Error("spawn() with a filter gave no listener");
-  return { pid, listener };
+  const filter = program === undefined ? {} : { filter: { program, noNewPrivs } };
+  return spawn({ path, argv, env, ignoredSignals, inheritedFds, ...limit, ...filter });
 }
 
 function isErrno(error: unknown, syscall: string, number: number): boolean {

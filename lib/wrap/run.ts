@@ -20,6 +20,7 @@ import { type StartedProgram, startCommand } from "./command.ts";
 import { type FilterOptions, filterProgram } from "./filter.ts";
 import { GivenSockets } from "./given-sockets.ts";
 import { Journal } from "./journal.ts";
+import { isSupervised } from "./nesting.ts";
 import { Program } from "./program.ts";
 import type { Registry } from "./registry.ts";
 import type { Rule } from "./rules/types.ts";
@@ -71,9 +72,12 @@ export function runWrapped(options: WrapOptions): number {
   makeDirectory(options.directory);
   sweep(options);
   using signals = new SignalPipe(WATCHED_SIGNALS);
+  if (isSupervised()) return runInside(options, signals);
   prctl(PR_SET_CHILD_SUBREAPER, 1); // daemons of the tree stay ours: to be reaped, and to be looked into under Yama
   try {
-    const { pid, listener } = start(options, machine);
+    const { pid, listener } = start(options, filterProgram(machine, { ioUring: options.ioUring ?? "refuse" }));
+    if (listener === undefined) throw new Error("A program was started with a filter, and there is no listener");
+    enableSyncWakeUp(listener);
     using notify = listener;
     return supervise(options, machine, pid, notify, signals);
   } finally {
@@ -96,20 +100,35 @@ function sweep({ directory, logger }: WrapOptions): void {
   if (count > 0) logger.info(`Removed ${count} sockets of supervisors that were killed`);
 }
 
-function start(options: WrapOptions, machine: Machine): StartedProgram {
-  const { argv, env, ignoredSignals, inheritedFds, fileLimit, ioUring = "refuse" } = options;
-  const program = filterProgram(machine, { ioUring });
+function start(options: WrapOptions, program: Uint8Array | undefined): StartedProgram {
+  const { argv, env, ignoredSignals = [], inheritedFds = [], fileLimit, logger } = options;
   const strings = Array.isArray(env) ? env : Object.entries(env).map(([name, value]) => `${name}=${value}`);
-  const started = startCommand({
-    argv,
-    env: strings,
-    ignoredSignals: ignoredSignals ?? [],
-    inheritedFds: inheritedFds ?? [],
-    fileLimit,
-    program,
+  return startCommand({ argv, env: strings, ignoredSignals, inheritedFds, fileLimit, program, logger });
+}
+
+/** The kernel allows one supervisor for a tree: inside another wrap the program is simply run, and served by that. */
+function runInside(options: WrapOptions, signals: SignalPipe): number {
+  if ((options.rules ?? []).length > 0) {
+    options.logger.warn("Rules are not applied inside another wrap: those of the outer one are");
+  }
+  using reactor = new Reactor();
+  const program = new Program(start(options, undefined).pid);
+  watchSignals(reactor, signals, program, () => {
+    if (program.pid === undefined) reactor.stop();
   });
-  enableSyncWakeUp(started.listener);
-  return started;
+  reactor.run();
+  return program.waitForEnd();
+}
+
+function watchSignals(reactor: Reactor, signals: SignalPipe, program: Program, onChild: () => void): void {
+  reactor.add(signals.fd, EPOLLIN, () => {
+    for (const sent of signals.takeSent()) {
+      if (sent.signal === SIGCHLD) program.noticeChildren();
+      else if (sent.signal === SIGCONT) program.resume();
+      else forwardSignal(sent, program.pid);
+    }
+    onChild();
+  });
 }
 
 function supervise(options: WrapOptions, machine: Machine, pid: number, notify: OwnedFd, signals: SignalPipe): number {
@@ -130,13 +149,7 @@ function supervise(options: WrapOptions, machine: Machine, pid: number, notify: 
   const parts = { notify, machine, registry, namedRegistry, reactor, logger, directory, rules, given, journal };
   using _supervisor = new Supervisor({ ...parts, exposeTcp, onTreeEnd });
   const program = new Program(pid);
-  reactor.add(signals.fd, EPOLLIN, () => {
-    for (const sent of signals.takeSent()) {
-      if (sent.signal === SIGCHLD) program.noticeChildren();
-      else if (sent.signal === SIGCONT) program.resume();
-      else forwardSignal(sent, program.pid);
-    }
-  });
+  watchSignals(reactor, signals, program, () => undefined); // the end of the tree comes by the listener
   watchRegistry(reactor, registry);
   reactor.run();
   return program.waitForEnd();

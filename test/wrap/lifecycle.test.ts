@@ -50,15 +50,41 @@ test("a script without an interpreter line is run by the shell, as execvp does",
   expect(running.output).toBe("it ran well\n");
 });
 
-test("wrap inside wrap is refused with the reason", async () => {
+requires.test([cc], "wrap inside wrap joins the outer supervisor, and passes exit codes and signals on", async () => {
   await using stage = new Stage();
-  const driver = ["test/helpers/wrap-driver.ts", stage.path, "--", "true"] as const;
   const [runtime] = RUNTIMES;
   if (runtime === undefined) throw new Error("no runtime");
-  const nested = stage.wrap(runtime.command(...driver));
-  expect(await nested.exit).toBe(1);
-  expect(nested.output).toContain("another supervisor");
+  const inner = (...argv: string[]): string[] => stage.wrapCommand(argv, { runtime, flags: ["--log"] });
+  const server = stage.wrap(inner(compileFixture("accept-ways"), "poll", "1"), { flags: ["--log"] });
+  const port = Number(await server.match(/port (\d+)/));
+  await stage.listener(port);
+  const client = stage.wrap(inner("bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/${port}; exit 9`));
+  expect(await client.exit).toBe(9);
+  expect(await server.exit).toBe(0);
+  expect(server.output.match(/Handed off/g)).toHaveLength(1);
+  const waiting = stage.wrap(inner("sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"));
+  await waiting.match(/ready/);
+  waiting.child.kill("SIGTERM");
+  expect(await waiting.exit).toBe(3);
 });
+
+requires.test([cc], "wrap inside another supervisor is refused with the reason", async () => {
+  await using stage = new Stage();
+  const nested = stage.plain([compileFixture("foreign-listener"), ...stage.wrapCommand(["true"])]);
+  expect(await nested.exit).toBe(1);
+  expect(nested.output).toContain('Cannot run "true" under wrap: another supervisor');
+});
+
+requires.test(
+  [requires.program("su", "util-linux"), requires.ordinaryUser()],
+  "a set-user-ID program is said to run without its owner's rights",
+  async () => {
+    await using stage = new Stage();
+    const running = stage.wrap(["su", "--version"], { flags: ["--log"] });
+    expect(await running.exit).toBe(0);
+    expect(running.output).toMatch(/wrap warn: Program "\S+su" runs without the rights of its owner/);
+  },
+);
 
 test("signals sent to wrap reach the program", async () => {
   await using stage = new Stage();

@@ -15,6 +15,7 @@ import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { passListenFds } from "../listen-fds.ts";
 import { createLogger } from "../logger.ts";
+import { printError } from "../output.ts";
 import { UsageError } from "../usage-error.ts";
 import { renderSummary } from "../wrap-report.ts";
 import { collectRules, renderRules } from "../wrap-rules.ts";
@@ -77,7 +78,7 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
     if (first === undefined) throw new UsageError('Missing program: write "shmlink wrap -- PROGRAM [ARGUMENTS]"');
     const journal = new Journal(args.trace === undefined ? undefined : openTrace(args.trace));
     const code = run(args, input, { config, rules, journal, first });
-    if (args.explain === true) process.stderr.write(renderSummary(journal.summary()));
+    if (args.explain === true) printError(renderSummary(journal.summary()));
     return code;
   },
 });
@@ -113,8 +114,9 @@ function run(args: Arguments, { program, verbose, launcher }: CommandInput, made
     directory: join(dirname(brokerSocketPath(env, process.geteuid?.() ?? 0)), "tcp"),
     exposeTcp: args.tcp !== false && config.wrap.exposeTcp,
     ioUring: choice("--io-uring", ["refuse", "allow"], args["io-uring"]),
-    // Not at "info": the terminal is the program's.
-    logger: createLogger({ level: verbose ? "debug" : "warn", env, isTerminal: process.stderr.isTTY === true }),
+    // Not at "info": the terminal is the program's. As lines, and without a look at process.stderr, which would make
+    // the descriptor non-blocking that the program shares with us.
+    logger: createLogger({ level: verbose ? "debug" : "warn", env, isTerminal: false }),
     fileLimit: originalLimit(launcher),
     ignoredSignals: launcher.ignoredSignals,
     inheritedFds: passed.inheritedFds,

@@ -15,6 +15,7 @@ import { type Answer, CONTINUE, failure, readLength, value, writeResult } from "
 import type { Call, Context } from "../context.ts";
 import type { WrappedListener } from "../listener.ts";
 import type { Domain } from "../names.ts";
+import { isThatQuestion } from "../nesting.ts";
 import { rehearseOption } from "../options.ts";
 import { cookieOf, inspectSocket, listenerPathOf } from "../socket.ts";
 import { type Cookie, optionKey } from "../socket-table.ts";
@@ -72,7 +73,9 @@ function set(
   if (stored !== undefined) table.setOption(cookie, optionKey(level, name), stored);
 }
 
-export function handleGetsockopt(context: Context, { tracee, args }: Call): Answer {
+export function handleGetsockopt(context: Context, call: Call): Answer {
+  if (isThatQuestion(call)) return value(0);
+  const { tracee, args } = call;
   const [number, level, name, address, lengthAddress] = args;
   using fd = tracee.descriptor(number);
   const subject = fd && findSubject(context, fd);

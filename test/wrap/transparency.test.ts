@@ -1,0 +1,45 @@
+/** A wrapped program finds its process as it would have been without wrap: all of it is compared. */
+import { expect, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { Cli } from "../cli/fixture.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { requires } from "../helpers/requires.ts";
+import { BUN, buildForNode, ROOT, RUNTIMES } from "../helpers/runtimes.ts";
+import { Running } from "../helpers/wrapped.ts";
+
+expectNoFdLeaks();
+const python = requires.program("python3", "python3");
+const PROGRAM = ["python3", "-I", join(ROOT, "test/fixtures/programs/process-state.py"), "a b", "--json", ""];
+
+/** Unusual in all that a shell can set; then runs its arguments. */
+const SCRIPT = `umask 027; ulimit -Sn 345; ulimit -c 0; ulimit -Ss 4096; cd sub
+trap "" USR2 HUP; exec 5</etc/passwd 7>>out 9<>out
+export SHELL_PID=$$ ODD='a = "b"' EMPTY=
+exec 0</dev/null
+exec nice -n 3 "$@"`;
+
+async function stateOf(cli: Cli, command: readonly string[]): Promise<string[]> {
+  const running = new Running(["bash", "-c", SCRIPT, "bash", ...command], cli.directory);
+  expect(await running.exit, running.output).toBe(0);
+  return running.output.replace(/^env SHELL_PID .*$/m, "env SHELL_PID").split("\n");
+}
+
+if (RUNTIMES.some(({ name }) => name === "node")) test("the build for node is there", () => buildForNode());
+
+for (const runtime of RUNTIMES) {
+  requires.test(
+    [python],
+    `environment, descriptors, limits, signals, masks and all the rest are the program's own, on ${runtime.name}`,
+    async () => {
+      await using cli = new Cli(BUN);
+      mkdirSync(join(cli.directory, "sub"));
+      const set = ["env", `SHMLINK_SOCKET=${cli.socketPath}`, `SHMLINK_RUNTIME=${runtime.name}`];
+      const native = await stateOf(cli, [...set, ...PROGRAM]);
+      expect(native.length).toBeGreaterThan(40);
+      const wrapped = await stateOf(cli, [...set, join(ROOT, "bin/shmlink"), "wrap", "--", ...PROGRAM]);
+      expect(wrapped).toEqual(native);
+    },
+    60_000,
+  );
+}
