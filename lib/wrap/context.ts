@@ -5,6 +5,7 @@ import type { Reactor } from "../transport/reactor.ts";
 import type { Answer } from "./answer.ts";
 import type { Counters } from "./counters.ts";
 import type { GivenSockets } from "./given-sockets.ts";
+import type { HoldingsFinder } from "./holdings.ts";
 import type { Journal } from "./journal.ts";
 import type { WrappedListener } from "./listener.ts";
 import type { Listeners } from "./listeners.ts";
@@ -26,6 +27,7 @@ export type Context = {
   readonly rules: readonly Rule[];
   readonly given: GivenSockets;
   readonly journal: Journal;
+  readonly holdings: HoldingsFinder;
   /** A pristine TCP socket of that domain. */
   template(domain: Domain): Template;
   /** Answers a call by itself. @returns false when nobody waits for it any more */

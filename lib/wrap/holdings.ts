@@ -18,17 +18,45 @@ export type Holdings = { readonly numbers: readonly number[]; readonly registrat
 const EPOLL = "anon_inode:[eventpoll]";
 const ENTRY = /^tfd:\s*(\d+)\s+events:\s*([0-9a-f]+)\s+data:\s*([0-9a-f]+)\s+pos:\S+\s+ino:([0-9a-f]+)/gm;
 
-/** As far as /proc shows it. @param number  one that is known @param inode  of the socket */
-export function findHoldings(thread: number, number: number, inode: bigint): Holdings {
-  const numbers = new Set([number]);
-  const epolls: number[] = [];
-  for (const fd of descriptorsOf(thread)) {
-    const link = linkOf(thread, fd);
-    if (link === `socket:[${inode}]`) numbers.add(Number(fd));
-    else if (link === EPOLL) epolls.push(Number(fd));
+/** Numbers below this are looked at every time: programs make their epoll sets early. */
+const ALWAYS_BELOW = 64;
+/** For so long a higher number that was something else is taken to be that still. A program with thousands of sockets
+ *  would otherwise cost a look at each of them for each connect(). */
+const TRUST_MS = 500;
+const MAX_THREADS = 64;
+
+/** Finds holdings in /proc, and remembers for a moment what it need not look at again. */
+export class HoldingsFinder {
+  /** Thread → number → when it was last seen to be something else. */
+  readonly #seen: Map<number, Map<number, number>> = new Map();
+
+  /** As far as /proc shows it. @param number  one that is known @param inode  of the socket */
+  find(thread: number, number: number, inode: bigint): Holdings {
+    const numbers = new Set([number]);
+    const epolls: number[] = [];
+    const nowMs = performance.now();
+    const seen = this.#seenOf(thread);
+    for (const fd of descriptorsOf(thread)) {
+      const each = Number(fd);
+      if (nowMs - (seen.get(each) ?? Number.NEGATIVE_INFINITY) < TRUST_MS && each !== number) continue;
+      const link = linkOf(thread, fd);
+      if (link === `socket:[${inode}]`) numbers.add(each);
+      else if (link === EPOLL) epolls.push(each);
+      else if (each >= ALWAYS_BELOW) seen.set(each, nowMs);
+    }
+    seen.delete(number); // it is about to be exchanged
+    const registrations = epolls.flatMap((epoll) => registrationsIn(fdinfo(thread, epoll), epoll, inode));
+    return { numbers: [...numbers], registrations: registrations.filter((entry) => numbers.has(entry.number)) };
   }
-  const registrations = epolls.flatMap((epoll) => registrationsIn(fdinfo(thread, epoll), epoll, inode));
-  return { numbers: [...numbers], registrations: registrations.filter((entry) => numbers.has(entry.number)) };
+
+  #seenOf(thread: number): Map<number, number> {
+    const known = this.#seen.get(thread);
+    if (known !== undefined) return known;
+    if (this.#seen.size >= MAX_THREADS) this.#seen.clear();
+    const made = new Map<number, number>();
+    this.#seen.set(thread, made);
+    return made;
+  }
 }
 
 /** Reads what proc(5) says of an epoll instance. */

@@ -24,6 +24,7 @@ import { handleListen } from "./handlers/listen.ts";
 import { handleGetpeername, handleGetsockname } from "./handlers/names.ts";
 import { handleGetsockopt, handleSetsockopt } from "./handlers/options.ts";
 import { handleSendto } from "./handlers/sendto.ts";
+import { HoldingsFinder } from "./holdings.ts";
 import type { Journal } from "./journal.ts";
 import type { WrappedListener } from "./listener.ts";
 import { Listeners } from "./listeners.ts";
@@ -91,7 +92,8 @@ export class Supervisor implements Disposable {
     });
     const template = (domain: Domain): Template => this.#template(domain);
     const answer = (call: Call, what: Answer): boolean => this.#answer(call.id, what);
-    const services = { registry, listeners, reactor, logger, given, journal };
+    const holdings = new HoldingsFinder();
+    const services = { holdings, registry, listeners, reactor, logger, given, journal };
     return { ...services, notify, table, exposeTcp, rules, template, answer };
   }
 

@@ -14,7 +14,7 @@ import {
   SyscallError,
 } from "../../ffi/mod.ts";
 import type { Call, Context } from "./context.ts";
-import { type EpollEntry, findHoldings } from "./holdings.ts";
+import type { EpollEntry } from "./holdings.ts";
 import { CallGone, type Tracee } from "./tracee.ts";
 
 const { O_CLOEXEC } = constants;
@@ -24,7 +24,7 @@ const { O_CLOEXEC } = constants;
 export function swapSocket(context: Context, call: Call, old: BorrowedFd, fresh: BorrowedFd): boolean {
   const { tracee, args } = call;
   const number = args[0] | 0;
-  const { numbers, registrations } = findHoldings(tracee.thread, number, fstat(old).ino);
+  const { numbers, registrations } = context.holdings.find(tracee.thread, number, fstat(old).ino);
   copySignalOwner(old, fresh);
   if (!install(context, call, fresh, number)) return false;
   for (const other of numbers) if (other !== number) install(context, call, fresh, other);

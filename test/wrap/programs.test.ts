@@ -1,7 +1,7 @@
 /** Real, unmodified programs: reached by plain TCP and by wrapped clients, with addresses that make sense to both. */
 import { expect } from "bun:test";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { findProgram, requires } from "../helpers/requires.ts";
@@ -240,8 +240,20 @@ for (const keepalive of [true, false]) {
   );
 }
 
+const CLIENT_LIST = `
+import re, socket, sys
+port = int(sys.argv[1])
+clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]
+for client in clients: client.sendall(b"PING\\r\\n"); client.recv(100)
+clients[0].sendall(b"CLIENT LIST\\r\\n")
+text = clients[0].recv(65536).decode()
+pairs = set(re.findall(r" addr=(\\S+) laddr=(\\S+) ", text))
+name = lambda a: "%s:%d" % a
+print("agreed", len(pairs & {(name(c.getsockname()), name(c.getpeername())) for c in clients}))
+`;
+
 requires.test(
-  [requires.program("redis-server", "redis-server"), requires.program("redis-cli", "redis-tools")],
+  [requires.program("redis-server", "redis-server"), requires.program("redis-cli", "redis-tools"), python],
   "redis: the client's address at the server is the client's own",
   async () => {
     await using stage = new Stage();
@@ -254,6 +266,8 @@ requires.test(
     expect(await output(stage.wrap([...cli, "client", "list"]))).toMatch(
       new RegExp(`addr=127.0.0.1:\\d+ laddr=127.0.0.1:${port} `),
     );
+    const both = await output(stage.wrap(["python3", "-c", CLIENT_LIST, String(port)]));
+    expect(both).toBe("agreed 8\n");
     const bench = ["redis-benchmark", "-p", String(port), "-n", "2000", "-c", "20", "-P", "4", "-q", "-t", "set,get"];
     expect(await output(stage.wrap(bench))).toContain("requests per second");
     await expectNoFallback(stage, server);
@@ -293,4 +307,149 @@ requires.test(
     expect(stage.registry.fallbacks()).toEqual([]);
   },
   180_000,
+);
+
+requires.test(
+  [python, curl],
+  "python3 -m http.server, with its short backlog, under 64 curls at once",
+  async () => {
+    await using stage = new Stage();
+    writeFileSync(join(stage.path, "page"), "the page\n");
+    const port = freePort();
+    const server = stage.wrap(["python3", "-m", "http.server", String(port), "--bind", "127.0.0.1"]);
+    await stage.listener(port);
+    const url = `http://127.0.0.1:${port}/page`;
+    const script = `for i in $(seq 64); do curl -sS --max-time 20 ${url} & done; wait`;
+    expect(await output(stage.wrap(["bash", "-c", script]))).toBe("the page\n".repeat(64));
+    await expectNoFallback(stage, server, "SIGINT");
+    expect(server.output.match(/"GET \/page HTTP\/1.1" 200/g)).toHaveLength(64);
+    expect(server.output).toContain("Keyboard interrupt received");
+  },
+  LIMIT_MS,
+);
+
+requires.test(
+  [python],
+  "asyncio: 2,000 streams at once, each with an address of its own that both ends agree on",
+  async () => {
+    await using stage = new Stage();
+    const port = String(freePort());
+    const program = (role: string): string[] => {
+      return ["python3", join(ROOT, "test/fixtures/programs/streams.py"), role, port, "2000"];
+    };
+    const server = stage.wrap(program("server"));
+    await server.match(/listening/);
+    expect(await output(stage.wrap(program("client")))).toBe("different 2000\n");
+    expect(await output(server)).toMatch(/different 200[01]\n/);
+    expect(stage.registry.fallbacks()).toEqual([]);
+  },
+  LIMIT_MS,
+);
+
+const CLUSTER = `
+const cluster = require("cluster"), http = require("http");
+if (cluster.isPrimary) {
+  cluster.schedulingPolicy = Number(process.argv[2]);
+  let ready = 0;
+  for (let i = 0; i < 2; i++) cluster.fork();
+  cluster.on("message", (_, { port }) => { if (++ready === 2) console.log("port", port); });
+} else {
+  const server = http.createServer(({ socket }, response) => response.end(process.pid + " " + socket.remoteAddress + "\\n"));
+  server.listen(Number(process.argv[3]), "127.0.0.1", () => process.send({ port: server.address().port }));
+}
+`;
+
+for (const [policy, name] of [
+  ["1", "shared"],
+  ["2", "handed out in turn"],
+] as const) {
+  requires.test(
+    [requires.program("node", "nodejs"), curl],
+    `a node cluster of two workers, its listener ${name}`,
+    async () => {
+      await using stage = new Stage();
+      const file = join(stage.path, "cluster.cjs");
+      writeFileSync(file, CLUSTER);
+      const server = stage.wrap(["node", file, policy, String(freePort())]);
+      const port = Number(await server.match(/port (\d+)/));
+      const pages = (await Promise.all([1, 2, 3, 4].map(() => fetchBoth(stage, `http://127.0.0.1:${port}/`)))).flat();
+      for (const page of pages) expect(page).toMatch(/^\d+ 127\.0\.0\.1\n$/);
+      if (policy === "2") expect(new Set(pages.map((page) => page.split(" ")[0])).size).toBe(2);
+      await expectNoFallback(stage, server);
+    },
+    LIMIT_MS,
+  );
+}
+
+const wget = requires.program("wget", "wget");
+
+requires.test(
+  [curl, wget, python, requires.program("bash", "bash")],
+  "clients say the same of a server that is there, is not, and is plain TCP",
+  async () => {
+    await using stage = new Stage();
+    writeFileSync(join(stage.path, "page"), "the page\n");
+    const [here, plain, absent] = [freePort(), freePort(), freePort()];
+    const server = stage.wrap(["python3", "-m", "http.server", String(here), "--bind", "127.0.0.1"]);
+    const other = stage.plain(["python3", "-u", "-m", "http.server", String(plain), "--bind", "127.0.0.1"]);
+    await stage.listener(here);
+    await other.match(/Serving HTTP/);
+    for (const port of [here, plain, absent]) {
+      for (const client of [
+        ["curl", "-sS", `http://127.0.0.1:${port}/page`],
+        ["curl", "-sS", `http://[::ffff:127.0.0.1]:${port}/page`],
+        ["wget", "-qO-", "--tries=1", `http://127.0.0.1:${port}/page`],
+        [
+          "bash",
+          "-c",
+          `exec 3<>/dev/tcp/127.0.0.1/${port} && printf 'GET /page HTTP/1.0\\r\\n\\r\\n' >&3 && tail -n1 <&3`,
+        ],
+      ]) {
+        const [native, wrapped] = [stage.plain(client), stage.wrap(client)];
+        const codes = [await native.exit, await wrapped.exit];
+        const said = [native.output, wrapped.output].map((text) => text.replace(/after \d+ ms/, "after N ms"));
+        expect([codes[1], said[1]]).toEqual([codes[0], said[0]]);
+        if (port !== absent) expect(said[1]).toContain("the page");
+      }
+    }
+    other.child.kill();
+    await expectNoFallback(stage, server);
+  },
+  LIMIT_MS,
+);
+
+const STORM_SERVER = `
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print("port", listener.getsockname()[1])
+while True:
+    connection, address = listener.accept()
+    connection.sendall(str(address[1]).encode())
+    connection.close()
+`;
+
+const STORM_CLIENT = `
+import socket, sys
+served = 0
+for _ in range(int(sys.argv[2])):
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
+        served += int(s.recv(100)) == s.getsockname()[1]
+print("served", served)
+`;
+
+requires.test(
+  [python],
+  "a storm of a thousand short clients: all are served, and the supervisor's descriptors are what they were",
+  async () => {
+    await using stage = new Stage();
+    const server = stage.wrap(["python3", "-u", "-c", STORM_SERVER]);
+    const port = await server.match(/port (\d+)/);
+    const descriptors = (): number => readdirSync(`/proc/${server.pid}/fd`).length;
+    expect(await output(stage.wrap(["python3", "-c", STORM_CLIENT, port, "50"]))).toBe("served 50\n");
+    const before = descriptors();
+    expect(await output(stage.wrap(["python3", "-c", STORM_CLIENT, port, "1000"]))).toBe("served 1000\n");
+    expect(descriptors()).toBe(before);
+    await expectNoFallback(stage, server);
+  },
+  LIMIT_MS,
 );
