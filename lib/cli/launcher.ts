@@ -29,7 +29,9 @@ export function takeLauncherState(env: Env): LauncherState {
   delete env["SHMLINK_FDS"];
   return {
     fileLimit: parseLimit(limit),
-    ignoredSignals: parseMask(mask) ?? ownIgnoredSignals(),
+    get ignoredSignals() {
+      return parseMask(mask) ?? ownIgnoredSignals(); // when a program is to be wrapped: not at every start
+    },
     inheritedFds: (fds ?? "")
       .split(" ")
       .filter((text) => /^\d+$/.test(text))

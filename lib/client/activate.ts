@@ -5,10 +5,10 @@
  */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { constants, type OwnedFd, open, SyscallError, spawn, waitForChild } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { listenOn, prepareSocketDirectory } from "../transport/socket-path.ts";
+import { modulePath } from "../util/module-path.ts";
 
 /** The outer shell ends at once, so that the broker is nobody's child; the inner one becomes the broker. */
 const SCRIPT = `cd /; /bin/sh -c 'LISTEN_PID=$$; export LISTEN_PID; exec "$@"' sh "$@" &`;
@@ -17,7 +17,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 /** How to run `shmlink broker` on the runtime that runs us. */
 function brokerCommand(): string[] {
-  const here = fileURLToPath(import.meta.url);
+  const here = modulePath(import.meta.url);
   const bin = join(dirname(here), "..", "..", "bin");
   const candidates = here.endsWith(".ts")
     ? [join(bin, "shmlink.ts")]
