@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, expect } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import {
   accept,
@@ -239,3 +239,42 @@ requires.test(LIBWAYLAND, "the broker tells libwayland-client of a second hello"
   expect(lines.at(-1)).toBe("second hello failed: errno 71, shmlink_manager_v1@4 error 1");
   expect(code).toBe(2);
 });
+
+requires.test(
+  LIBWAYLAND,
+  "a C program lists, passes descriptors on and takes them, and talks over a channel with us",
+  async () => {
+    const relay = buildLibwaylandProgram("relay", directory);
+    await using broker = new TestBroker();
+    using link = broker.connect({ wake: true });
+    using service = link.listen("echo");
+    const child = spawn(relay, [broker.socketPath], { stdio: ["ignore", "pipe", "inherit"], timeout: GIVE_UP_MS });
+    let text = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      text += chunk.toString();
+    });
+    const ended = new Promise((resolve) => child.on("close", resolve));
+    using delivery = await link.takeAsync("c-gift", { waitMs: -1 });
+    const [gift] = delivery.fds;
+    const path = `/proc/self/fd/${gift?.number}`;
+    expect(delivery.items.map(({ type }) => type)).toEqual(["memfd"]);
+    expect(readFileSync(path, "utf8")).toBe("from C");
+    using offer = link.offer("ts-gift");
+    using present = memfdWith("from TypeScript");
+    offer.publish([present]);
+    const channel = await service.acceptAsync();
+    for await (const message of channel ?? []) await channel?.sendAsync(message.data);
+    channel?.close();
+    expect(await ended).toBe(0);
+    expect(text.trimEnd().split("\n")).toEqual([
+      "service echo",
+      expect.stringMatching(/^refused 3 Cannot offer a descriptor as "c-gift": it is a socket of the broker/),
+      "published 1",
+      "taken 1",
+      'fd memfd "from TypeScript"',
+      "delivered 1",
+      "echoed 1000",
+      "end",
+    ]);
+  },
+);
