@@ -4,14 +4,17 @@ import { mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const SOURCES: string = fileURLToPath(new URL("c/", import.meta.url));
-const BUILD: string = fileURLToPath(new URL("../build/bench/", import.meta.url));
+/** Where the programs are, with a slash. */
+export const BUILD: string = fileURLToPath(new URL("../build/bench/", import.meta.url));
+
+const PROGRAMS = ["ring", "socket", "wake", "load", "trap"];
 
 export type Baseline = "ring" | "socket" | "wake";
 
 /** Compiles all of them. @throws Error when there is no cc */
 export function buildBaselines(): void {
   mkdirSync(BUILD, { recursive: true });
-  for (const name of ["ring", "socket", "wake"]) {
+  for (const name of PROGRAMS) {
     execFileSync("cc", ["-O2", "-std=gnu11", "-Wall", "-o", `${BUILD}${name}`, `${SOURCES}${name}.c`], {
       stdio: "inherit",
     });
