@@ -88,6 +88,15 @@ export class Broker implements Disposable {
     }
   }
 
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
+  /** Whether nothing that a peer made is left. */
+  get isEmpty(): boolean {
+    return this.#core.registry.isEmpty && this.#core.quota.isEmpty;
+  }
+
   /** Serves until SIGTERM, SIGINT, or the idle time is over. */
   run(): void {
     using signals = new SignalPipe([constants.SIGTERM, constants.SIGINT, constants.SIGHUP]);
@@ -97,12 +106,16 @@ export class Broker implements Disposable {
     this.#startWatchdog();
     this.#notifier.ready(`Serving ${this.#options.listeners.length} socket(s)`);
     this.#armIdle();
-    while (!this.#stopped) {
-      this.#reactor.runOnce(-1);
-      this.#settle();
-    }
+    while (!this.#stopped) this.turn(-1);
     registration.remove();
     this.#notifier.stopping();
+  }
+
+  /** Waits for events, at most `timeoutMs` (-1: no limit), handles them and sends the answers. What a peer does wrong
+   *  never comes out of here as an exception. */
+  turn(timeoutMs: number): void {
+    this.#reactor.runOnce(timeoutMs);
+    this.#settle();
   }
 
   #handleSignal(signal: number): void {

@@ -76,6 +76,11 @@ export class Quota {
     this.limits = limits;
   }
 
+  /** Whether everything that was charged has been given back. */
+  get isEmpty(): boolean {
+    return this.#usage.size === 0 && RESOURCES.every((resource) => this.#total[resource] === 0);
+  }
+
   /** @returns undefined, or the sentence that says which limit stands in the way */
   charge(who: Account, charge: Charge): string | undefined {
     const key = accountKey(who);

@@ -46,7 +46,7 @@ export class Registry {
   }
 
   get isEmpty(): boolean {
-    return this.services.size === 0 && this.channels.size === 0 && this.listeners.size === 0 && this.offers.size === 0;
+    return this.all().next().done === true && this.takers.size === 0;
   }
 
   addTaker(record: TakeRecord): void {

@@ -121,7 +121,9 @@ export class Session {
   /** Adopts the doorbell of hello: a stream socket, or anything else for none. */
   adoptDoorbell(fd: OwnedFd): void {
     const isSocket = (fstat(fd).mode & constants.S_IFMT) === constants.S_IFSOCK;
-    if (isSocket && getIntOption(fd, constants.SOL_SOCKET, constants.SO_TYPE) === constants.SOCK_STREAM)
+    // A connection to us that we held ourselves would never end.
+    const isOurs = this.core.ownSockets.has(fd);
+    if (isSocket && !isOurs && getIntOption(fd, constants.SOL_SOCKET, constants.SO_TYPE) === constants.SOCK_STREAM)
       this.#keepDoorbell(fd);
     else fd.close();
   }
@@ -225,11 +227,20 @@ export class Session {
       const state = this.#connection.pump((message) => this.#dispatch(message), limit);
       rate.spend(this.owner, limit - this.#connection.messagesLeft, nowMs);
       if (state === "ended") return this.end();
+      this.#checkWaitingFds();
       this.#account();
       if (state === "more" || this.#hungUp) this.#readLater(0);
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  /** Descriptors whose message has not come are held here for as long as the session lives; one of our own connections
+   *  among them, its own perhaps, would then live for ever. */
+  #checkWaitingFds(): void {
+    if (this.#ended || this.#connection.waitingFds.length === 0) return;
+    if (this.#connection.waitingFds.some((fd) => this.core.ownSockets.has(fd)))
+      throw new ProtocolError("A socket of the broker was sent ahead of a message");
   }
 
   /** What has been received and not handled does not make the socket readable again, so a timer stands for it. */

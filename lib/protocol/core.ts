@@ -53,6 +53,11 @@ export class Core {
     this.objects.addDisplay(newEntry("wl_display", 1));
   }
 
+  /** Descriptors that wait for their messages. */
+  get waitingFds(): readonly OwnedFd[] {
+    return this.#reader.waitingFds;
+  }
+
   /** Of the last read(): how many messages it could still have handed on. */
   get messagesLeft(): number {
     return this.#messagesLeft;

@@ -36,6 +36,11 @@ export class ServerConnection implements Disposable {
     return this.#core.transport.queuedFds;
   }
 
+  /** Descriptors that have come, and their messages have not; they stay the connection's. */
+  get waitingFds(): readonly OwnedFd[] {
+    return this.#core.waitingFds;
+  }
+
   /** See Transport.starved. */
   get starved(): boolean {
     return this.#core.transport.starved;

@@ -59,6 +59,11 @@ export class WireReader<Fd> {
     return this.#decode(header, signature);
   }
 
+  /** Descriptors that no message has taken yet. */
+  get waitingFds(): readonly Fd[] {
+    return this.#fdStart === this.#fds.length ? [] : this.#fds.slice(this.#fdStart);
+  }
+
   /** Gives back the descriptors that no message has taken: the caller owns them. */
   drainFds(): Fd[] {
     const fds = this.#fds.slice(this.#fdStart);

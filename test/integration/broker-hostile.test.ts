@@ -130,3 +130,30 @@ test("who sends descriptors without a message that takes them is ended, and they
   await waitUntil(() => openFds(broker.pid).length === before, "the broker to have closed them");
   roundTrip(other);
 });
+
+test("a connection that is sent to its own other end does not keep itself alive, in whatever way it is sent", async () => {
+  await using broker = new TestBroker();
+  using other = broker.connect();
+  const before = openFds(broker.pid).length;
+  const ways: ((raw: RawPeer) => void)[] = [
+    (raw) => push(raw.fd, message(1, 0, 0x10).subarray(0, 6), [raw.fd]), // ahead of a message that never comes
+    (raw) => {
+      push(raw.fd, message(1, 1, 2));
+      push(raw.fd, message(2, 0, 1, ...text("shmlink_manager_v1"), 1, 3));
+      push(raw.fd, message(3, 0, ...text("own")), [raw.fd]); // as its doorbell
+    },
+    (raw) => {
+      raw.greet();
+      push(raw.fd, message(3, 7, 4, ...text("loop")));
+      push(raw.fd, message(4, 1), [raw.fd]); // in a bundle that is never published
+    },
+  ];
+  for (const way of ways) {
+    {
+      using raw = new RawPeer(broker.socketPath);
+      way(raw);
+    }
+    await waitUntil(() => openFds(broker.pid).length === before, `the session to end: ${way.toString()}`);
+  }
+  roundTrip(other);
+});

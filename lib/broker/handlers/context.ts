@@ -63,8 +63,9 @@ function checkFds({ core }: Session, listenFd: OwnedFd, closeFd: OwnedFd): void 
   if (classifyFd(listenFd).type !== "unix-listener")
     throw invalidArgument("Invalid listen_fd: a listening Unix stream socket is wanted");
   const kind = fstat(closeFd).mode & constants.S_IFMT;
-  if (kind !== constants.S_IFIFO && kind !== constants.S_IFSOCK)
-    throw invalidArgument("Invalid close_fd: a pipe or a socket is wanted, whose other end hangs up");
+  const hangsUp =
+    (kind === constants.S_IFIFO || kind === constants.S_IFSOCK) && !classifyFd(closeFd).type.endsWith("-listener");
+  if (!hangsUp) throw invalidArgument("Invalid close_fd: a pipe or a socket is wanted, whose other end hangs up");
   if (core.ownSockets.has(listenFd) || core.ownSockets.has(closeFd))
     throw refuse(listenFd, closeFd, "denied", "Cannot create a context on a socket of the broker");
 }

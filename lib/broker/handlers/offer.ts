@@ -59,6 +59,7 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
     throw invalidArgument(`Too many descriptors in a bundle: ${MAX_MESSAGE_FDS} is the most`);
   if (offer.refusal !== undefined) return fd.close();
   try {
+    examine(core, fd, offer.name); // not only when it is published: a connection that we hold would never end
     chargeQuota(core, offer.session.owner, { fds: 1 });
     offer.staged.push(fd);
   } catch (error) {
