@@ -2,7 +2,6 @@
 import { chmodSync } from "node:fs";
 import { type BorrowedFd, borrowFd, constants, pipe, SignalPipe } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
-import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { Children, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
@@ -56,12 +55,12 @@ context no other one can be made.`,
     if (fd !== undefined && program.length > 0)
       throw new UsageError("Cannot use --close-fd with a program: one of them ends it");
     const at = needed(path, "path");
-    using link = BrokerLink.connect({ name: "shmlink context" });
     using listener = listenUnix(at);
     let keep = false;
     using _removed = { [Symbol.dispose]: () => (keep ? undefined : removeUnix(at)) };
     chmodSync(at, permissions);
     if (fd !== undefined) {
+      using link = BrokerLink.connect({ name: "shmlink context" });
       link.createContext({ ...identity, listener, closeFd: fd });
       keep = true;
       return OK;
@@ -69,14 +68,24 @@ context no other one can be made.`,
     const { reader, writer } = pipe();
     using _writer = writer; // closed at our end, whatever it is
     using closing = reader;
-    link.createContext({ ...identity, listener, closeFd: closing });
+    const register = (): BrokerLink => {
+      const link = BrokerLink.connect({ name: "shmlink context" });
+      try {
+        link.createContext({ ...identity, listener, closeFd: closing });
+        return link;
+      } catch (error) {
+        link.close();
+        throw error;
+      }
+    };
+    const first = register();
     printError(`shmlink: context ${identity.engine}/${identity.app}/${identity.instance} at ${at}\n`);
-    return stay(link, program, launcher);
+    return stay(first, register, program, launcher);
   },
 });
 
-/** Until the program ends, or a signal comes where there is none. @throws FailureError "gone" with the broker */
-function stay(link: BrokerLink, argv: readonly string[], launcher: LauncherState): number {
+/** Until the program ends, or a signal comes where there is none. A broker that ends is found again, and told again. */
+function stay(first: BrokerLink, register: () => BrokerLink, argv: readonly string[], launcher: LauncherState): number {
   using signals = new SignalPipe([SIGCHLD, SIGINT, SIGTERM, SIGHUP]);
   using reactor = new Reactor();
   const children = new Children();
@@ -88,15 +97,23 @@ function stay(link: BrokerLink, argv: readonly string[], launcher: LauncherState
       else if (signal !== SIGINT) children.signal(signal);
     }
   });
-  const watching = reactor.add(link.fd, constants.EPOLLIN, () => {
-    if (link.dispatch() === "ended") watching.remove();
-  });
+  let link = first;
+  const watch = (): void => {
+    const watching = reactor.add(link.fd, constants.EPOLLIN, () => {
+      if (link.dispatch() === "ended") watching.remove();
+    });
+  };
+  watch();
   if (argv.length > 0) children.add(startChild({ argv, env: process.env, fds: [], launcher }));
   while (argv.length > 0 ? children.size > 0 : !stopped) {
-    if (argv.length === 0 && link.ended)
-      throw new FailureError("gone", "Cannot keep the context: the broker has ended");
+    if (link.ended) {
+      link.close();
+      link = register();
+      watch();
+    }
     reactor.runOnce(-1);
   }
+  link.close();
   return argv.length > 0 ? children.lastExitCode : OK;
 }
 

@@ -7,7 +7,9 @@ import { FailureError, ProtocolError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { CopyLoop, type SessionOptions } from "../copy/session.ts";
 import { OK } from "../exit-codes.ts";
+import type { LauncherState } from "../launcher.ts";
 import { parseCapacity } from "../numbers.ts";
+import { outliving } from "../outliving.ts";
 import { reportError } from "../report-error.ts";
 
 export const command: Command = makeCommand({
@@ -30,21 +32,47 @@ does not read the terminal at all.`,
   ],
   run: ({ name, keep, message, capacity }, { verbose, launcher }) => {
     const bytes = parseCapacity(capacity);
-    using link = BrokerLink.connect({ name: "shmlink listen" });
-    using service = link.listen(name, bytes === undefined ? {} : { capacity: bytes });
-    using loop = new CopyLoop(launcher);
-    const waiting = new Waiting(link, service, loop);
-    do {
-      const channel = waiting.next();
-      if (channel === undefined) break;
-      if (keep !== true) service.close();
-      const options = { name, messages: message === true, verbose };
-      const exitCode = keep === true ? survive(loop, channel, options) : loop.copy(channel, options);
-      if (exitCode !== OK) return exitCode;
-    } while (keep === true);
-    return loop.stoppedBy ?? OK;
+    const make = (): Offered => new Offered(name, bytes, launcher);
+    const options = { name, messages: message === true, verbose };
+    if (keep === true) return outliving(make, (offered) => serveAll(offered, options));
+    using offered = make();
+    const channel = offered.waiting.next();
+    if (channel === undefined) return offered.loop.stoppedBy ?? OK;
+    offered.service.close();
+    const exitCode = offered.loop.copy(channel, options);
+    return exitCode === OK ? (offered.loop.stoppedBy ?? OK) : exitCode;
   },
 });
+
+/** The name as it is offered to one broker. */
+class Offered implements Disposable {
+  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink listen" });
+  readonly service: Service;
+  readonly loop: CopyLoop;
+  readonly waiting: Waiting;
+
+  constructor(name: string, capacity: number | undefined, launcher: LauncherState) {
+    this.service = this.#link.listen(name, capacity === undefined ? {} : { capacity });
+    this.loop = new CopyLoop(launcher);
+    this.waiting = new Waiting(this.#link, this.service, this.loop);
+  }
+
+  [Symbol.dispose](): void {
+    this.loop[Symbol.dispose]();
+    this.service.close();
+    this.#link.close();
+  }
+}
+
+/** @throws FailureError "gone" when the broker has ended */
+function serveAll({ waiting, loop }: Offered, options: SessionOptions): number {
+  for (;;) {
+    const channel = waiting.next();
+    if (channel === undefined) return loop.stoppedBy ?? OK;
+    const exitCode = survive(loop, channel, options);
+    if (exitCode !== OK) return exitCode;
+  }
+}
 
 /** What one peer does wrong is said, and the next one is served. */
 function survive(loop: CopyLoop, channel: Channel, options: SessionOptions): number {

@@ -17,6 +17,7 @@ import { type Command, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
 import { Accepting, type PeekKind } from "../offer/accepting.ts";
 import { listenTcp, listenUnix, parseHostPort, removeUnix } from "../offer/address.ts";
+import { outliving } from "../outliving.ts";
 import { printError } from "../output.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -51,8 +52,12 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     if (listener === true && peek !== undefined)
       throw new UsageError("Cannot use --peek with --listener: whoever takes the listener accepts");
     const kind = parsePeek(peek);
-    using offering = new Offering(name);
-    if (fd !== undefined) return offering.handOut(parseFds(fd), keep === true);
+    const fds = fd === undefined ? [] : parseFds(fd);
+    if (fd !== undefined)
+      return outliving(
+        () => new Offering(name),
+        (offering) => offering.handOut(fds, keep === true),
+      );
     using socket = tcp === undefined ? listenUnix(unix ?? "") : listenTcp(parseHostPort(tcp), tcp);
     using _removed = {
       [Symbol.dispose]: () => (unix === undefined || listener === true ? undefined : removeUnix(unix)),
@@ -60,7 +65,10 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     printError(
       `shmlink: offering "${name}": ${listener === true ? "the listener" : "connections"} at ${unix ?? placeOf(socket)}\n`,
     );
-    return listener === true ? offering.handOut([socket], keep === true) : offering.accept(socket, kind);
+    return outliving(
+      () => new Offering(name),
+      (offering) => (listener === true ? offering.handOut([socket], keep === true) : offering.accept(socket, kind)),
+    );
   },
 });
 

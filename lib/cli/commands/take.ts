@@ -9,6 +9,7 @@ import { type Command, makeCommand } from "../command.ts";
 import { OK, SIGNAL_BASE } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { parseSeconds } from "../numbers.ts";
+import { outliving } from "../outliving.ts";
 import { UsageError } from "../usage-error.ts";
 
 const { SIGCHLD, SIGHUP, SIGINT, SIGTERM } = constants;
@@ -43,8 +44,10 @@ by side, until it is interrupted.`,
     if (program.length === 0)
       throw new UsageError(`Missing program: write "shmlink take ${name} -- PROGRAM [ARGUMENTS]"`);
     const waitMs = parseSeconds(wait, "--wait");
-    using taker = new Taker(name, { argv: program, stdio: stdio === true, launcher });
-    return keep === true ? taker.serve() : taker.once(waitMs);
+    const make = (): Taker => new Taker(name, { argv: program, stdio: stdio === true, launcher });
+    if (keep === true) return outliving(make, (taker) => taker.serve());
+    using taker = make();
+    return taker.once(waitMs);
   },
 });
 
