@@ -37,12 +37,21 @@ export class AsyncDoorbell implements Disposable {
     return this.#waiters.length > 0;
   }
 
-  /** Resolves when a byte arrived, the other end hung up, or on notify() or close(). May be for nothing: look again. */
-  wait(): Promise<void> {
-    if (this.#hungUp || this.#closed) return Promise.resolve();
+  /** Resolves when a byte arrived, the other end hung up, `signal` was aborted, or on notify() or close(). May be for
+   *  nothing: look again. */
+  wait(signal?: AbortSignal): Promise<void> {
+    if (this.#hungUp || this.#closed || signal?.aborted) return Promise.resolve();
     this.#adopted ??= this.#adopt();
     if (this.#waiters.length === 0) this.#adopted.ref();
-    return new Promise((resolve) => this.#waiters.push(resolve));
+    return new Promise((resolve) => {
+      const waiter = (): void => {
+        signal?.removeEventListener("abort", abort);
+        resolve();
+      };
+      const abort = (): void => this.#giveUp(waiter);
+      signal?.addEventListener("abort", abort);
+      this.#waiters.push(waiter);
+    });
   }
 
   /** Lets all who wait look again. */
@@ -65,6 +74,12 @@ export class AsyncDoorbell implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #giveUp(waiter: () => void): void {
+    this.#waiters = this.#waiters.filter((each) => each !== waiter);
+    if (this.#waiters.length === 0) this.#adopted?.unref();
+    waiter();
   }
 
   #adopt(): Adopted {

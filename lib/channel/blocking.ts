@@ -1,4 +1,5 @@
 /** The synchronous half: calls that wait, first looking, then asleep on the doorbell. For workers and dedicated loops. */
+import { FailureError } from "../errors.ts";
 import { EMPTY } from "../ring/consumer.ts";
 import { FIRST, LAST, MAX_MESSAGE_BYTES } from "../ring/layout.ts";
 import { AdaptiveSpin } from "./adaptive-spin.ts";
@@ -6,6 +7,7 @@ import { ChannelEnd, type ChannelOptions, type ChannelParts, type SendOptions } 
 import type { Message } from "./message.ts";
 import { PackedWords } from "./packed-words.ts";
 
+const NEVER = Number.POSITIVE_INFINITY;
 const BATCH = 16; // records published together
 
 export class BlockingChannel extends ChannelEnd {
@@ -22,7 +24,8 @@ export class BlockingChannel extends ChannelEnd {
   }
 
   /** Sends one message, waiting for room as long as it takes. @param bytes  copied before this returns
-   *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError above MAX_MESSAGE_BYTES */
+   *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError above MAX_MESSAGE_BYTES;
+   *  FailureError "timeout" when the first record had no room in `timeoutMs` */
   send(bytes: Uint8Array, options?: SendOptions): void {
     if (this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0))) this.sent();
     else this.#sendWaiting(bytes, options);
@@ -37,7 +40,7 @@ export class BlockingChannel extends ChannelEnd {
       const end = Math.min(start + BATCH, messages.length);
       for (let index = producer.putMany(messages, start, end, type); index < end; ) {
         const bytes = messages[index++] as Uint8Array;
-        if (bytes.length > producer.maxPayload) this.#sendFragments(bytes, type);
+        if (bytes.length > producer.maxPayload) this.#sendFragments(bytes, type, NEVER);
         else if (!producer.put(bytes, type)) this.#putWaiting(bytes, type);
         index = producer.putMany(messages, index, end, type);
       }
@@ -48,12 +51,10 @@ export class BlockingChannel extends ChannelEnd {
   /** Waits for a message. @param timeoutMs  -1 for no limit
    *  @returns undefined at the end (`ended` is true then), or when the time was up */
   receive(timeoutMs = -1): Message | undefined {
-    const end = performance.now() + timeoutMs;
+    const deadline = deadlineOf(timeoutMs);
     for (;;) {
       const message = this.tryReceive();
-      if (message !== undefined || !this.#awaitData(timeoutMs < 0 ? -1 : Math.max(0, end - performance.now()))) {
-        return message;
-      }
+      if (message !== undefined || !this.#awaitData(deadline)) return message;
     }
   }
 
@@ -134,7 +135,7 @@ export class BlockingChannel extends ChannelEnd {
       }
       const length = this.nextRecord();
       if (length >= 0) return this.#takeOne(into, messageBytes, length);
-      if (!this.#awaitData(-1)) return 0;
+      if (!this.#awaitData(NEVER)) return 0;
     }
   }
 
@@ -161,7 +162,7 @@ export class BlockingChannel extends ChannelEnd {
   readBytes(max: number): Uint8Array<ArrayBuffer> | undefined {
     for (;;) {
       const bytes = this.tryReadBytes(max);
-      if (bytes !== undefined || !this.#awaitData(-1)) return bytes;
+      if (bytes !== undefined || !this.#awaitData(NEVER)) return bytes;
     }
   }
 
@@ -171,19 +172,20 @@ export class BlockingChannel extends ChannelEnd {
   }
 
   #sendWaiting(bytes: Uint8Array, options?: SendOptions): void {
-    if (bytes.length > this.producer.maxPayload) this.#sendFragments(bytes, options?.type ?? 0);
-    else while (!this.trySend(bytes, options)) this.#awaitSpace(bytes.length);
+    const deadline = deadlineOf(options?.timeoutMs ?? -1);
+    if (bytes.length > this.producer.maxPayload) this.#sendFragments(bytes, options?.type ?? 0, deadline);
+    else while (!this.trySend(bytes, options)) this.#awaitSpace(bytes.length, deadline);
   }
 
   #putWaiting(bytes: Uint8Array, type: number): void {
     this.publish();
     while (!this.producer.put(bytes, type)) {
       this.noRoom();
-      this.#awaitSpace(bytes.length);
+      this.#awaitSpace(bytes.length, NEVER);
     }
   }
 
-  #sendFragments(bytes: Uint8Array, type: number): void {
+  #sendFragments(bytes: Uint8Array, type: number, deadline: number): void {
     this.checkSending();
     checkMessageBytes(bytes.length);
     const piece = this.pieceBytes;
@@ -192,7 +194,7 @@ export class BlockingChannel extends ChannelEnd {
       const part = bytes.subarray(at, at + piece);
       while (!this.producer.put(part, type, flags)) {
         this.noRoom();
-        this.#awaitSpace(part.length);
+        this.#awaitSpace(part.length, at === 0 ? deadline : NEVER);
       }
       this.publish();
     }
@@ -204,9 +206,10 @@ export class BlockingChannel extends ChannelEnd {
     let length = EMPTY;
     for (let look = 0; look < looks && length === EMPTY; look = (look + 1) | 0) length = consumer.receive(into);
     if (length >= 0) return length;
+    const deadline = deadlineOf(timeoutMs);
     for (;;) {
       const length = this.tryReceiveInto(into);
-      if (length >= 0 || !this.#awaitData(timeoutMs)) return length;
+      if (length >= 0 || !this.#awaitData(deadline)) return length;
     }
   }
 
@@ -221,24 +224,38 @@ export class BlockingChannel extends ChannelEnd {
   }
 
   /** @returns false at the end, or when the time was up */
-  #awaitData(timeoutMs: number): boolean {
+  #awaitData(deadline: number): boolean {
     if (this.ended) return false;
-    if (timeoutMs !== 0 && this.#spin.run(this.#dataReady)) return true;
+    if (timeLeft(deadline) !== 0 && this.#spin.run(this.#dataReady)) return true;
     if (!this.armReceive()) return true;
-    const rung = this.doorbell.wait(timeoutMs);
+    const rung = this.doorbell.wait(timeLeft(deadline));
     this.consumer.disarmData();
     this.tookDoorbell();
     return rung || this.consumer.next() !== EMPTY;
   }
 
-  #awaitSpace(length: number): void {
+  /** @param deadline  by performance.now() @throws FailureError "timeout" */
+  #awaitSpace(length: number, deadline: number): void {
     this.#wantedBytes = length;
     if (this.#spin.run(this.#spaceReady)) return;
     if (!this.armSend(length)) return;
-    this.doorbell.wait(-1);
+    const rung = this.doorbell.wait(timeLeft(deadline));
     this.producer.disarmSpace();
     this.tookDoorbell();
+    if (!rung && !this.producer.hasRoom(length)) {
+      throw new FailureError("timeout", `Cannot send on channel "${this.channelId}": the peer made no room in time`);
+    }
   }
+}
+
+/** When a timeout that starts now is over, by performance.now(). */
+function deadlineOf(timeoutMs: number): number {
+  return timeoutMs < 0 ? NEVER : performance.now() + timeoutMs;
+}
+
+/** Milliseconds until then, for poll(2): -1 for never. */
+function timeLeft(deadline: number): number {
+  return deadline === NEVER ? -1 : Math.max(0, Math.ceil(deadline - performance.now()));
 }
 
 export function checkMessageBytes(length: number): void {

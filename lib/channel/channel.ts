@@ -10,7 +10,7 @@ import type { ChannelOptions } from "./end.ts";
 import { readRingHeader } from "./memfd.ts";
 import { checkRingSeals } from "./seals.ts";
 
-export { Channel } from "./duplex.ts";
+export { Channel, type ReceiveOptions } from "./duplex.ts";
 export type { ChannelOptions, SendOptions, Trust } from "./end.ts";
 export type { Message } from "./message.ts";
 

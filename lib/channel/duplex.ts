@@ -9,6 +9,10 @@ import type { SendOptions } from "./end.ts";
 import type { Message } from "./message.ts";
 import { readableFrom, writableTo } from "./streams.ts";
 
+export type ReceiveOptions = {
+  readonly signal?: AbortSignal | undefined;
+};
+
 const MESSAGES_A_TURN = 256; // received without letting the event loop do anything else
 
 export class Channel extends BlockingChannel implements AsyncIterable<Message> {
@@ -19,25 +23,26 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
   #received = 0;
 
   /** Sends one message, in the order of the calls. Resolves when it is in the ring; until then `bytes` must not change.
-   *  Meanwhile the blocking sends throw, because they could come between the records of this one. */
-  async sendAsync(bytes: Uint8Array, options?: SendOptions): Promise<void> {
+   *  Meanwhile the blocking sends throw, because they could come between the records of this one.
+   *  @throws the signal's reason, and nothing was sent */
+  async sendAsync(bytes: Uint8Array, options: SendOptions = {}): Promise<void> {
     checkMessageBytes(bytes.length);
-    await this.#inOrder(() => this.#sendPieces(bytes, options?.type ?? 0, false));
+    await this.#inOrder(() => this.#sendPieces(bytes, options, false));
   }
 
   /** Writes bytes without boundaries. Resolves when all are in the ring. */
   async writeBytesAsync(chunk: Uint8Array): Promise<void> {
-    await this.#inOrder(() => this.#sendPieces(chunk, 0, true));
+    await this.#inOrder(() => this.#sendPieces(chunk, {}, true));
   }
 
-  /** @returns undefined at the end */
-  async receiveAsync(): Promise<Message | undefined> {
-    return this.#awaitResult(() => this.tryReceive());
+  /** @returns undefined at the end  @throws the signal's reason, and nothing is lost; AbortSignal.timeout() makes timeouts */
+  async receiveAsync(options: ReceiveOptions = {}): Promise<Message | undefined> {
+    return this.#awaitResult(() => this.tryReceive(), options.signal);
   }
 
-  /** @returns between 1 and `max` bytes, undefined at the end */
-  async readBytesAsync(max: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.#awaitResult(() => this.tryReadBytes(max));
+  /** @returns between 1 and `max` bytes, undefined at the end  @throws as receiveAsync() */
+  async readBytesAsync(max: number, options: ReceiveOptions = {}): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#awaitResult(() => this.tryReadBytes(max), options.signal);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Message, void, undefined> {
@@ -90,25 +95,27 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     }
   }
 
-  async #sendPieces(bytes: Uint8Array, type: number, separate: boolean): Promise<void> {
+  async #sendPieces(bytes: Uint8Array, { type = 0, signal }: SendOptions, separate: boolean): Promise<void> {
     const piece = separate || bytes.length > this.producer.maxPayload ? this.pieceBytes : bytes.length;
     for (let at = 0; at === 0 || at < bytes.length; at += piece) {
       const part = bytes.subarray(at, at + piece);
       const first = separate || at === 0 ? FIRST : 0;
       const last = separate || at + piece >= bytes.length ? LAST : 0;
       this.#checkMayGoOn();
+      if (at === 0) signal?.throwIfAborted();
       while (!this.producer.put(part, type, first | last)) {
         this.noRoom();
-        await this.#awaitSpace(part.length);
+        await this.#awaitSpace(part.length, at === 0 ? signal : undefined);
       }
       this.publish();
       if (part.length === 0) return;
     }
   }
 
-  async #awaitSpace(length: number): Promise<void> {
-    if (this.armSend(length)) await this.#ring();
+  async #awaitSpace(length: number, signal: AbortSignal | undefined): Promise<void> {
+    if (this.armSend(length)) await this.#ring(signal);
     this.#checkMayGoOn();
+    signal?.throwIfAborted();
   }
 
   #checkMayGoOn(): void {
@@ -116,22 +123,23 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     this.checkPeer();
   }
 
-  async #awaitResult<T>(attempt: () => T | undefined): Promise<T | undefined> {
+  async #awaitResult<T>(attempt: () => T | undefined, signal: AbortSignal | undefined): Promise<T | undefined> {
     for (;;) {
+      signal?.throwIfAborted();
       const result = attempt();
       if (result !== undefined) {
         if (++this.#received % MESSAGES_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
         return result;
       }
       if (this.ended) return undefined;
-      if (this.armReceive()) await this.#ring();
+      if (this.armReceive()) await this.#ring(signal);
     }
   }
 
-  async #ring(): Promise<void> {
+  async #ring(signal: AbortSignal | undefined): Promise<void> {
     this.#bell ??= new AsyncDoorbell(this.doorbell.fd);
     this.awaiting = true;
-    await this.#bell.wait();
+    await this.#bell.wait(signal);
     this.awaiting = this.#bell.waiting;
     if (this.#bell.hungUp && this.refusal === undefined) this.doorbell.drain();
   }

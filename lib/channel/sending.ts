@@ -5,6 +5,10 @@ import { ChannelCore } from "./core.ts";
 export type SendOptions = {
   /** For the receiver to tell messages apart, 0 … 65535. */
   readonly type?: number;
+  /** How long a blocking send waits for room; -1, as by default, for no limit. What did not fit in time is not sent. */
+  readonly timeoutMs?: number;
+  /** Gives up an asynchronous send that waits for room. A message of which a part is in the ring already is finished. */
+  readonly signal?: AbortSignal;
 };
 
 const CLOCK_MASK = 15; // every 16 sends a look at the clock,

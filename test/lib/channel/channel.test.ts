@@ -306,3 +306,62 @@ test("sealRing() refuses what cannot be sealed", () => {
   using _o = other;
   expect(() => sealRing(socket)).toThrow(ProtocolError);
 });
+
+test("a signal gives up a receive that waits, and nothing is lost", async () => {
+  const [left, right] = channelPair();
+  expect(left.receiveAsync({ signal: AbortSignal.abort(new Error("at once")) })).rejects.toThrow("at once");
+  const controller = new AbortController();
+  const pending = left.receiveAsync({ signal: controller.signal });
+  const other = left.receiveAsync();
+  controller.abort(new Error("enough"));
+  expect(pending).rejects.toThrow("enough");
+  right.send(bytes("for the other"));
+  expect((await other)?.data).toEqual(bytes("for the other"));
+  const timely = left.receiveAsync({ signal: AbortSignal.timeout(10) });
+  expect(timely).rejects.toThrow(expect.objectContaining({ name: "TimeoutError" }));
+  await timely.catch(() => undefined);
+  right.send(bytes("later"));
+  expect((await left.receiveAsync())?.data).toEqual(bytes("later"));
+  left.close();
+  right.close();
+});
+
+test("a signal gives up a send that waits for room, and those after it go on", async () => {
+  const [left, right] = channelPair(4096);
+  const full = new Uint8Array(1000);
+  while (left.trySend(full));
+  const controller = new AbortController();
+  const given = left.sendAsync(bytes("given up"), { signal: controller.signal });
+  const kept = left.sendAsync(bytes("kept"));
+  controller.abort();
+  expect(given).rejects.toThrow(expect.objectContaining({ name: "AbortError" }));
+  await given.catch(() => undefined);
+  let last: Uint8Array | undefined;
+  const reading = (async () => {
+    for await (const { data } of right) last = data;
+  })();
+  await kept;
+  left.end();
+  await reading;
+  expect(last).toEqual(bytes("kept"));
+  left.close();
+  right.close();
+});
+
+test("a blocking call gives up when its time is over, however often it was woken for nothing", () => {
+  const [left, right] = channelPair(4096);
+  const into = new Uint8Array(64);
+  for (let index = 0; index < 3; index++) send(right.doorbellFd, new Uint8Array(1), constants.MSG_DONTWAIT);
+  expect(left.receiveInto(into, 30)).toBe(-1);
+  expect(left.receive(0)).toBeUndefined();
+  const full = new Uint8Array(1000);
+  while (left.trySend(full));
+  expect(() => left.send(full, { timeoutMs: 20 })).toThrow(expect.objectContaining({ code: "timeout" }));
+  let received = 0;
+  while (right.receive(0) !== undefined) received++;
+  expect(received).toBe(4);
+  left.send(full, { timeoutMs: 20 });
+  expect(right.receive()?.data).toEqual(full);
+  left.close();
+  right.close();
+});
