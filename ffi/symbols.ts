@@ -35,6 +35,7 @@ export const SYMBOLS = {
   memfdCreate:       { c: "int memfd_create(const char *name, unsigned flags)", args: ["view", "u32"], result: "i32", nr: { x64: 319, arm64: 279 }, man: "memfd_create(2)" },
   mmap:              { c: "void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)", args: ["address", "i64", "i32", "i32", "i32", "i64"], result: "i64", nr: { x64: 9, arm64: 222 }, man: "mmap(2)" },
   mprotect:          { c: "int mprotect(void *addr, size_t length, int prot)", args: ["address", "i64", "i32"], result: "i32", nr: { x64: 10, arm64: 226 }, man: "mprotect(2)" },
+  madvise:           { c: "int madvise(void *addr, size_t length, int advice)", args: ["address", "i64", "i32"], result: "i32", nr: { x64: 28, arm64: 233 }, man: "madvise(2)" },
   munmap:            { c: "int munmap(void *addr, size_t length)", args: ["address", "i64"], result: "i32", nr: { x64: 11, arm64: 215 }, man: "munmap(2)" },
   socket:            { c: "int socket(int domain, int type, int protocol)", args: ["i32", "i32", "i32"], result: "i32", nr: { x64: 41, arm64: 198 }, man: "socket(2)" },
   socketpair:        { c: "int socketpair(int domain, int type, int protocol, int fds[2])", args: ["i32", "i32", "i32", "address"], result: "i32", nr: { x64: 53, arm64: 199 }, man: "socketpair(2)" },

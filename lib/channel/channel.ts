@@ -2,7 +2,15 @@
  * From descriptors to a channel, in the two steps of the protocol: map our own ring while it is still writable, then,
  * when the broker has sealed both, check the peer's and map it for reading.
  */
-import { constants, fstat, type Mapping, mapShared, type OwnedFd, setNonBlocking } from "../../ffi/mod.ts";
+import {
+  constants,
+  fstat,
+  type Mapping,
+  mapShared,
+  type OwnedFd,
+  SyscallError,
+  setNonBlocking,
+} from "../../ffi/mod.ts";
 import { ClosedError, ProtocolError } from "../errors.ts";
 import { type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
 import { Channel } from "./duplex.ts";
@@ -54,6 +62,7 @@ export class ChannelSetup implements Disposable {
       checkRingSeals(peer);
       const header = readRingHeader(peer);
       this.#checkCounterpart(header);
+      if (options.prefault) populate(own);
       const mapping = mapShared(peer, ringFileBytes(header.capacity), "read");
       this.#own = undefined;
       const { channelId, side, capacity: ownCapacity } = this;
@@ -84,6 +93,14 @@ export class ChannelSetup implements Disposable {
     if (side === this.side) {
       throw new ProtocolError(`Cannot use the ring: side is "${side}", the other side's is needed`);
     }
+  }
+}
+
+function populate(own: Mapping): void {
+  try {
+    own.populate();
+  } catch (error) {
+    if (!(error instanceof SyscallError && error.code === "EINVAL")) throw error;
   }
 }
 

@@ -23,6 +23,9 @@ export type ChannelOptions = {
   readonly peerUid?: number;
   /** How long a blocking call looks before it sleeps, at most; microseconds, 0 for never. */
   readonly spinUs?: number;
+  /** Take the memory of our whole ring at once, so that no send has to wait for a page; false by default. Where the kernel
+   *  cannot (before 5.14) it is taken as it is used. */
+  readonly prefault?: boolean;
   /** Longest message that is accepted, its fragments together. */
   readonly maxMessageBytes?: number;
   /** Called once, when this end closes for whatever reason. */

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
+import { statSync } from "node:fs";
 import fc from "fast-check";
-import { constants, memfdCreate, read, send, socketpair } from "../../../ffi/mod.ts";
+import { constants, memfdCreate, type OwnedFd, read, send, socketpair } from "../../../ffi/mod.ts";
 import { ChannelSetup } from "../../../lib/channel/channel.ts";
 import { createRing, directionStats, RingStats, sealRing } from "../../../lib/channel/memfd.ts";
 import { ClosedError, ProtocolError } from "../../../lib/errors.ts";
@@ -364,4 +365,18 @@ test("a blocking call gives up when its time is over, however often it was woken
   expect(right.receive()?.data).toEqual(full);
   left.close();
   right.close();
+});
+
+test("prefault takes the memory of our ring at once, and of nobody else's", () => {
+  const [left, right] = rawSides(1 << 16);
+  const blocks = (ring: OwnedFd): number => statSync(`/proc/self/fd/${ring.number}`).blocks;
+  const [leftRing, rightRing] = [left.ring.dup(), right.ring.dup()];
+  using setup = new ChannelSetup(left.ring, left.doorbell);
+  for (const ring of [leftRing, rightRing]) sealRing(ring);
+  expect(blocks(leftRing)).toBe(8); // the header's page, in units of 512 bytes
+  using channel = setup.complete(rightRing.dup(), { prefault: true });
+  expect(channel.closed).toBe(false);
+  expect(blocks(leftRing)).toBe((8192 + (1 << 16)) / 512);
+  expect(blocks(rightRing)).toBe(8);
+  for (const owned of [leftRing, rightRing, right.ring, right.doorbell]) owned.close();
 });
