@@ -33,8 +33,10 @@ export type Notification = {
   readonly args: readonly [number, number, number, number, number, number];
 };
 
+/** Signed, so that -1 stays -1; without a BigInt, which would be garbage for each of six. */
 function arg(index: number): number {
-  return Number(NOTIF.data.getBigInt64(SECCOMP_NOTIF.offsets.args + index * 8, true)); // signed, so that -1 stays -1
+  const at = SECCOMP_NOTIF.offsets.args + index * 8;
+  return NOTIF.data.getInt32(at + 4, true) * 2 ** 32 + NOTIF.data.getUint32(at, true);
 }
 
 /** Takes the next trapped call; blocks until there is one, so poll first. @returns undefined when it vanished meanwhile */

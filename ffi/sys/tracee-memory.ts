@@ -1,12 +1,13 @@
 /** Memory of another process by process_vm_readv(2); needs ptrace rights over it (same uid and dumpable, or CAP_SYS_PTRACE). */
 import { calls } from "../calls.ts";
-import { check } from "../errno.ts";
+import { check, EFAULT, SyscallError } from "../errno.ts";
 import { allocateForever } from "../memory.ts";
 import { IOVEC } from "../structs/socket.ts";
 
 const ROOM_BYTES = 4096;
-const LOCAL = allocateForever(IOVEC.size);
-const REMOTE = allocateForever(IOVEC.size);
+const MAX_PARTS = 2;
+const LOCAL = allocateForever(IOVEC.size * MAX_PARTS);
+const REMOTE = allocateForever(IOVEC.size * MAX_PARTS);
 const ROOM = allocateForever(ROOM_BYTES);
 
 function aim(address: number, lengthBytes: number): void {
@@ -23,9 +24,21 @@ export function readMemory(pid: number, address: number, lengthBytes: number): U
   return ROOM.bytes.slice(0, check(result, "process_vm_readv", String(pid)));
 }
 
-/** Writes all of `bytes` (at most 4096) or throws. @throws SyscallError EFAULT, ESRCH, EPERM */
-export function writeMemory(pid: number, address: number, bytes: Uint8Array): void {
-  aim(address, bytes.length);
-  ROOM.bytes.set(bytes);
-  check(calls.processVmWritev(pid, LOCAL.address, 1, REMOTE.address, 1, 0), "process_vm_writev", String(pid));
+export type MemoryPart = { readonly address: number; readonly bytes: Uint8Array };
+
+/** Writes all of one or two parts (4096 bytes together at most), in one call, or throws. @throws SyscallError EFAULT, ESRCH, EPERM */
+export function writeMemory(pid: number, parts: readonly MemoryPart[]): void {
+  let at = 0;
+  for (const [index, { address, bytes }] of parts.entries()) {
+    if (index >= MAX_PARTS || at + bytes.length > ROOM_BYTES) {
+      throw new RangeError(`Cannot write ${parts.length} parts of ${at + bytes.length} bytes and more at once`);
+    }
+    ROOM.bytes.set(bytes, at);
+    IOVEC.write(LOCAL.data, { iov_base: ROOM.address + at, iov_len: bytes.length }, index * IOVEC.size);
+    IOVEC.write(REMOTE.data, { iov_base: address, iov_len: bytes.length }, index * IOVEC.size);
+    at += bytes.length;
+  }
+  const count = parts.length;
+  const result = calls.processVmWritev(pid, LOCAL.address, count, REMOTE.address, count, 0);
+  if (check(result, "process_vm_writev", String(pid)) < at) throw new SyscallError("process_vm_writev", EFAULT);
 }

@@ -24,9 +24,9 @@ export function failure(number: number): Answer {
   return { kind: "error", errno: number };
 }
 
-/** Reads a socklen_t that the program passes by address. @returns an errno as a negative number when it cannot be used */
+/** Reads the socklen_t of a result: what is written later is written only if the call still waits. @returns an errno as a negative number when it cannot be used */
 export function readLength(tracee: Tracee, address: number): number {
-  const bytes = address === 0 ? undefined : tracee.read(address, 4);
+  const bytes = address === 0 ? undefined : tracee.peek(address, 4);
   if (bytes === undefined) return -errno.EFAULT;
   const length = new DataView(bytes.buffer).getInt32(0, true);
   return length < 0 ? -errno.EINVAL : length;
@@ -40,7 +40,6 @@ export function writeResult(
   bytes: Uint8Array,
 ): number {
   const part = bytes.subarray(0, Math.min(target.room, bytes.length));
-  if (part.length > 0 && !tracee.write(target.address, part)) return errno.EFAULT;
-  const length = new Uint8Array(Uint32Array.of(bytes.length).buffer);
-  return tracee.write(target.lengthAddress, length) ? 0 : errno.EFAULT;
+  const length = { address: target.lengthAddress, bytes: new Uint8Array(Uint32Array.of(bytes.length).buffer) };
+  return tracee.write({ address: target.address, bytes: part }, length) ? 0 : errno.EFAULT;
 }

@@ -77,13 +77,26 @@ function listenerOf(address: string): ListenerName | undefined {
   return parseListenerPath(address) ?? aliases.get(address);
 }
 
+/** What the names of clients say, which is the same each time: programs ask again and again. */
+const clients: Map<string, Shape> = new Map();
+const MAX_CLIENTS = 1024;
+
+function remember(name: string, shape: Shape): void {
+  if (clients.size >= MAX_CLIENTS) clients.clear();
+  clients.set(name, shape);
+}
+
 /** What one of our Unix sockets stands for; undefined for a socket that is none of ours. */
 export function inspectSocket(fd: BorrowedFd): Shape | undefined {
   const own = getsockname(fd);
   if (addressFamily(own) !== AF_UNIX) return undefined;
   const name = readUnixAddress(own) ?? "";
-  // Most Unix sockets have no name or an ordinary path: they are told apart before their peer is asked for.
-  if (shapeOf(name, undefined, () => 0, listenerOf) === undefined) return undefined;
+  // Most Unix sockets have no name or an ordinary path, and a client's own name says all: these need no second call.
+  const known = clients.get(name);
+  if (known !== undefined) return known;
+  const alone = shapeOf(name, undefined, () => 0, listenerOf);
+  if (alone?.kind === "client") remember(name, alone);
+  if (alone === undefined || alone.kind === "client") return alone;
   return shapeOf(name, peerName(fd), () => strangerPort(cookieOf(fd)), listenerOf);
 }
 

@@ -5,7 +5,6 @@ import {
   errno,
   errnoName,
   type Notification,
-  poll,
   receiveNotification,
   respondContinue,
   respondError,
@@ -37,9 +36,6 @@ import type { Machine, TrappedCall } from "./syscalls.ts";
 import { CallGone, PidfdCache, Tracee } from "./tracee.ts";
 
 const { EPOLLHUP, EPOLLIN } = constants;
-
-/** Other descriptors get their turn after so many calls. */
-const CALLS_PER_TURN = 64;
 
 export type SupervisorOptions = {
   /** The seccomp listener; lent for the supervisor's life. */
@@ -127,14 +123,10 @@ export class Supervisor implements Disposable {
     this.#options.onTreeEnd();
   }
 
+  /** One call for each time that there is one: receiving would block, and other descriptors have their turn. */
   #receive(): void {
-    const { notify } = this.#options;
-    let count = 0;
-    do {
-      const notification = receiveNotification(notify);
-      if (notification !== undefined) this.#serve(notification);
-      count += 1;
-    } while (count < CALLS_PER_TURN && isReadable(notify)); // receiving would block
+    const notification = receiveNotification(this.#options.notify);
+    if (notification !== undefined) this.#serve(notification);
   }
 
   #serve(notification: Notification): void {
@@ -217,9 +209,4 @@ export class Supervisor implements Disposable {
 function describe(answer: Answer): string {
   if (answer.kind === "value") return String(answer.value);
   return answer.kind === "error" ? errnoName(answer.errno) : answer.kind;
-}
-
-function isReadable(fd: BorrowedFd): boolean {
-  const [events = 0] = poll([{ fd, events: EPOLLIN }], 0);
-  return (events & EPOLLIN) !== 0;
 }

@@ -8,6 +8,7 @@ import {
   constants,
   errno,
   isNotificationValid,
+  type MemoryPart,
   type Notification,
   type OwnedFd,
   pidfdGetfd,
@@ -120,17 +121,24 @@ export class Tracee {
 
   /** Reads exactly `lengthBytes`. @returns undefined where the memory is not all there (EFAULT) @throws CallGone */
   read(address: number, lengthBytes: number): Uint8Array<ArrayBuffer> | undefined {
+    const bytes = this.peek(address, lengthBytes);
+    this.#confirm();
+    return bytes;
+  }
+
+  /** read() of what is used only for what is then written, which asks whether the call still waits. */
+  peek(address: number, lengthBytes: number): Uint8Array<ArrayBuffer> | undefined {
     if (lengthBytes === 0) return new Uint8Array(0);
     const bytes = this.#access(() => readMemory(this.thread, address, lengthBytes));
-    this.#confirm();
     return bytes?.length === lengthBytes ? bytes : undefined;
   }
 
-  /** Writes a result; only into what the call itself would have written. @returns false for EFAULT @throws CallGone */
-  write(address: number, bytes: Uint8Array): boolean {
+  /** Writes a result, in one or two parts; only into what the call itself would have written.
+   *  @returns false for EFAULT @throws CallGone */
+  write(...parts: readonly MemoryPart[]): boolean {
     this.#confirm();
-    if (bytes.length === 0) return true;
-    return this.#access(() => writeMemory(this.thread, address, bytes) ?? true) === true;
+    const wanted = parts.filter(({ bytes }) => bytes.length > 0);
+    return this.#access(() => writeMemory(this.thread, wanted) ?? true) === true;
   }
 
   #access<T>(action: () => T): T | undefined {

@@ -117,13 +117,13 @@ export const SECCOMP_CASES: readonly Case[] = [
       const paths: string[] = [];
       const end = supervise("cd /no/such/place && test -d cpu || test -e self", NUMBERS.chdir, (listener, call) => {
         paths.push(cString(readMemory(call.pid, call.args[0], 64)));
-        writeMemory(call.pid, call.args[0], new TextEncoder().encode("/proc\0"));
+        writeMemory(call.pid, [{ address: call.args[0], bytes: new TextEncoder().encode("/proc\0") }]);
         assert.equal(
           codeOf(() => readMemory(call.pid, 8, 16)),
           "EFAULT",
         );
         assert.equal(
-          codeOf(() => writeMemory(call.pid, 8, Uint8Array.of(1))),
+          codeOf(() => writeMemory(call.pid, [{ address: 8, bytes: Uint8Array.of(1) }])),
           "EFAULT",
         );
         respondContinue(listener, call.id);
