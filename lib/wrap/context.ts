@@ -12,6 +12,7 @@ import type { Listeners } from "./listeners.ts";
 import type { Domain } from "./names.ts";
 import type { Template } from "./options.ts";
 import type { Registry } from "./registry.ts";
+import type { Resolver } from "./resolver.ts";
 import type { Rule } from "./rules/types.ts";
 import type { SocketTable } from "./socket-table.ts";
 import type { Tracee } from "./tracee.ts";
@@ -19,6 +20,7 @@ import type { Tracee } from "./tracee.ts";
 export type Context = {
   readonly notify: BorrowedFd;
   readonly registry: Registry;
+  readonly resolver: Resolver;
   readonly table: SocketTable<WrappedListener>;
   readonly listeners: Listeners;
   readonly reactor: Reactor;

@@ -7,8 +7,13 @@ import { localEndpoint } from "./socket.ts";
 
 const { AF_INET, AF_INET6, SOCK_DGRAM } = constants;
 
-/** The source address that the kernel's routes choose for a destination (a UDP socket sends nothing to learn it). */
+const LOOPBACK = 127;
+
+/** The source address that the kernel's routes choose for a destination (a UDP socket sends nothing to learn it).
+ *  Of IPv4's loopback addresses each is its own: 127.0.0.1 need not be asked for. */
 export function sourceFor(destination: Endpoint): Host {
+  const [a, b, c, d] = destination.host;
+  if (destination.host.length === 4 && a === LOOPBACK && b === 0 && c === 0 && d === 1) return destination.host;
   const family = destination.host.length === 4 ? AF_INET : AF_INET6;
   try {
     using probe = socket(family, SOCK_DGRAM);

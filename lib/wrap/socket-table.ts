@@ -25,6 +25,7 @@ export type OptionValues = ReadonlyMap<number, Uint8Array>;
 export class SocketTable<Listener> {
   readonly #listeners: Map<Cookie, Listener> = new Map();
   readonly #options: Map<Cookie, Map<number, Uint8Array>> = new Map();
+  readonly #touched: Set<Cookie> = new Set();
   readonly #unacknowledged: Set<Cookie> = new Set();
 
   /** A listener is known by its Unix socket and by the TCP socket that it stands for. */
@@ -60,6 +61,16 @@ export class SocketTable<Listener> {
 
   options(cookie: Cookie): OptionValues {
     return this.#options.get(cookie) ?? new Map<number, Uint8Array>();
+  }
+
+  /** An option that only TCP has was set on a TCP socket: what the others have need not be asked for. */
+  touch(cookie: Cookie): void {
+    this.#touched.add(cookie);
+    if (this.#touched.size > MAX_SOCKETS_WITH_OPTIONS) deleteOldest(this.#touched);
+  }
+
+  wasTouched(cookie: Cookie): boolean {
+    return this.#touched.has(cookie);
   }
 
   /** A connection was swapped in and its connect() not yet answered: a signal in between makes the program ask again. */

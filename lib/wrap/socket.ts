@@ -36,6 +36,11 @@ export function tcpDomain(fd: BorrowedFd): Domain | undefined {
   return family === AF_INET ? 4 : 6;
 }
 
+/** Its protocol is one more thing to remember of it. */
+export function isMultipath(fd: BorrowedFd): boolean {
+  return getIntOption(fd, SOL_SOCKET, constants.SO_PROTOCOL) === IPPROTO_MPTCP;
+}
+
 /** Whether a TCP socket has done nothing yet but perhaps be bound. */
 export function isFresh(fd: BorrowedFd): boolean {
   return getsockopt(fd, IPPROTO_TCP, TCP_INFO, 1)[0] === TCP_CLOSE;

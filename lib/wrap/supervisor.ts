@@ -30,6 +30,7 @@ import { Listeners } from "./listeners.ts";
 import type { Domain } from "./names.ts";
 import { Template } from "./options.ts";
 import type { Registry } from "./registry.ts";
+import { Resolver } from "./resolver.ts";
 import type { Rule } from "./rules/types.ts";
 import { SocketTable } from "./socket-table.ts";
 import type { Machine, TrappedCall } from "./syscalls.ts";
@@ -89,7 +90,8 @@ export class Supervisor implements Disposable {
     const template = (domain: Domain): Template => this.#template(domain);
     const answer = (call: Call, what: Answer): boolean => this.#answer(call.id, what);
     const holdings = new HoldingsFinder();
-    const services = { holdings, registry, listeners, reactor, logger, given, journal };
+    const resolver = new Resolver(registry);
+    const services = { holdings, resolver, registry, listeners, reactor, logger, given, journal };
     return { ...services, notify, table, exposeTcp, rules, template, answer };
   }
 

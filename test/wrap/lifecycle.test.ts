@@ -29,7 +29,7 @@ for (const runtime of RUNTIMES) {
       (script) => stage.wrap(["sh", "-c", script], { runtime }).exit,
     );
     expect(await Promise.all(codes)).toEqual([0, 7, 137, 143]);
-  });
+  }, 60_000);
 }
 
 test("a program that is missing gives 127, one that cannot be executed 126, each in one line", async () => {

@@ -26,7 +26,7 @@ import { dressUnixSocket } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
 import { expand, findRule } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
-import { cookieOf, inspectSocket, isFresh, localEndpoint, tcpDomain } from "../socket.ts";
+import { cookieOf, inspectSocket, isFresh, isMultipath, localEndpoint, tcpDomain } from "../socket.ts";
 import { swapSocket } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
 import { disconnect } from "./disconnect.ts";
@@ -77,6 +77,8 @@ type Plan = {
   readonly rule: Rule | undefined;
 };
 
+const UNKNOWN = "no wrapped program listens there";
+
 /** What is to be done about a connection; an answer where that is nothing. */
 function makePlan(context: Context, call: Call, domain: Domain, target: Endpoint): Plan | Answer {
   const rule = findRule(context.rules, { direction: "out", endpoint: target });
@@ -98,12 +100,11 @@ function makePlan(context: Context, call: Call, domain: Domain, target: Endpoint
       return decide("tcp", "the rule says so", CONTINUE);
     default:
   }
-  const resolution = context.registry.resolve(formatHost(target.host), target.port);
+  const resolution = context.resolver.resolve(formatHost(target.host), target.port);
   if (resolution !== undefined) return plan(resolution.path);
-  const reason = "no wrapped program listens there";
   return rule?.require === true
-    ? decide("refused", reason, failure(errno.ECONNREFUSED))
-    : decide("tcp", reason, CONTINUE);
+    ? decide("refused", UNKNOWN, failure(errno.ECONNREFUSED))
+    : decide("tcp", UNKNOWN, CONTINUE);
 }
 
 type Verdict = Pick<Decision, "outcome" | "reason" | "path"> & { readonly rule: Rule | undefined };
@@ -133,6 +134,7 @@ class Attempt {
   readonly #plan: Plan;
   readonly #tcp: OwnedFd;
   readonly #unix: OwnedFd;
+  #path: string;
   #flags = 0;
   #delayMs: number = FIRST_RETRY_MS;
   #leftMs: number = PATIENCE_MS;
@@ -142,6 +144,7 @@ class Attempt {
     this.#context = context;
     this.#call = call;
     this.#plan = plan;
+    this.#path = plan.path;
     this.#tcp = tcp;
     this.#unix = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
   }
@@ -222,12 +225,31 @@ class Attempt {
 
   #connect(): Answer {
     try {
-      connect(this.#unix, unixAddress(this.#plan.path), this.#plan.path);
+      connect(this.#unix, unixAddress(this.#path), this.#path);
     } catch (error) {
-      if (error instanceof SyscallError && error.errno === EAGAIN && this.#leftMs > 0) return this.#wait();
-      throw error;
+      if (!(error instanceof SyscallError)) throw error;
+      if (error.errno === EAGAIN && this.#leftMs > 0) return this.#wait();
+      return this.#askAgain(error);
     }
     return this.#swap();
+  }
+
+  /** The registry may know better by now than what we remembered of it. */
+  #askAgain(error: SyscallError): Answer {
+    const { resolver } = this.#context;
+    const { target, rule } = this.#plan;
+    const [host, port] = [formatHost(target.host), target.port];
+    const isGone = error.errno === errno.ECONNREFUSED || error.errno === errno.ENOENT;
+    const isOfRule = rule?.action.kind === "path" || rule?.action.kind === "abstract";
+    if (!isGone || isOfRule || !resolver.forget(host, port)) throw error;
+    const found = resolver.resolve(host, port);
+    if (found === undefined && rule?.require !== true) {
+      note(this.#context, this.#call, target, { outcome: "tcp", reason: UNKNOWN, rule });
+      return CONTINUE;
+    }
+    if (found === undefined || found.path === this.#path) throw error;
+    this.#path = found.path;
+    return this.#connect();
   }
 
   #wait(): Answer {
@@ -243,14 +265,16 @@ class Attempt {
   #swap(): Answer {
     const { table } = this.#context;
     const cookie = cookieOf(this.#unix);
-    table.setOptions(cookie, this.#context.template(this.#plan.domain).tcpOptions(this.#tcp));
+    if (table.wasTouched(cookieOf(this.#tcp)) || isMultipath(this.#tcp)) {
+      table.setOptions(cookie, this.#context.template(this.#plan.domain).tcpOptions(this.#tcp));
+    }
     setNonBlocking(this.#unix, (this.#flags & O_NONBLOCK) !== 0);
     table.expectAcknowledgement(cookie);
     if (!swapSocket(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
     // Answered here, since only whether the answer arrived tells if the program will ask again.
     if (this.#context.answer(this.#call, value(0))) table.acknowledge(cookie);
-    const { target, rule, path } = this.#plan;
-    note(this.#context, this.#call, target, { outcome: "unix", reason: undefined, path, rule });
+    const { target, rule } = this.#plan;
+    note(this.#context, this.#call, target, { outcome: "unix", reason: undefined, path: this.#path, rule });
     return DONE;
   }
 }

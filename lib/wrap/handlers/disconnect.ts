@@ -34,5 +34,6 @@ function freshSocket({ table, template }: Context, old: OwnedFd, domain: Domain)
       if (!(error instanceof SyscallError)) throw error; // one that a fresh socket does not take
     }
   }
+  table.touch(cookieOf(fresh));
   return fresh;
 }

@@ -49,6 +49,7 @@ export function handleSetsockopt(context: Context, { tracee, args }: Call): Answ
   const [number, level, name, address, length] = args;
   using fd = tracee.descriptor(number);
   const subject = fd && findSubject(context, fd);
+  if (fd !== undefined && subject === undefined) context.table.touch(cookieOf(fd));
   if (subject === undefined) return CONTINUE;
   const bytes = (length | 0) < 0 ? undefined : tracee.read(address, Math.min(length, MAX_VALUE_BYTES));
   if (bytes === undefined) return failure((length | 0) < 0 ? errno.EINVAL : errno.EFAULT);

@@ -1,0 +1,39 @@
+/**
+ * Who listens at an address, asked of the registry and remembered for a moment: a client that connects again and again
+ * would otherwise wait for the broker each time. Only what was found is remembered, and what turns out to be wrong is
+ * forgotten, so a server that comes is seen at once, and one that went is asked about again.
+ */
+import type { Registry, Resolution } from "./registry.ts";
+
+/** A client may be sent for so long to a listener that nobody serves any more. */
+const TRUST_MS = 50;
+const MAX_ADDRESSES = 256;
+
+type Known = { readonly resolution: Resolution; readonly untilMs: number };
+
+export class Resolver {
+  readonly #registry: Registry;
+  readonly #known: Map<string, Known> = new Map();
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+  }
+
+  resolve(address: string, port: number): Resolution | undefined {
+    const key = `${address} ${port}`;
+    const known = this.#known.get(key);
+    const nowMs = performance.now();
+    if (known !== undefined && known.untilMs > nowMs) return known.resolution;
+    this.#known.delete(key);
+    const resolution = this.#registry.resolve(address, port);
+    if (resolution === undefined) return undefined;
+    if (this.#known.size >= MAX_ADDRESSES) this.#known.clear();
+    this.#known.set(key, { resolution, untilMs: nowMs + TRUST_MS });
+    return resolution;
+  }
+
+  /** @returns whether it was remembered, so that it is worth asking again */
+  forget(address: string, port: number): boolean {
+    return this.#known.delete(`${address} ${port}`);
+  }
+}
