@@ -100,7 +100,7 @@ function classifyFile(fd: BorrowedFd, access: Access, isRegular: boolean, sizeBy
   const target = linkOf(fd);
   if (target.startsWith("anon_inode:")) return classifyAnonymous(target.slice("anon_inode:".length), access);
   if (target.startsWith("pidfd:")) return { type: "pidfd", access }; // pidfs, Linux 6.9
-  const exporter = exporterOf(fd);
+  const exporter = target.startsWith("/dmabuf:") ? exporterOf(fd) : undefined;
   if (exporter !== undefined) return { type: "dma-buf", access, sizeBytes, exporter };
   if (!isRegular) return { type: "other", access };
   // Files of tmpfs have seals as well; a name that begins so can be made by root only, in the root directory.

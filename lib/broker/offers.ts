@@ -50,7 +50,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     core.quota.release(offer.session.owner, { fds: fds.length });
   }
   const taker = { pid: session.owner.pid, uid: session.owner.uid };
-  core.logger.info(`Passed ${fds.length} descriptor(s) of "${offer.name}"`, {
+  core.logger.debug(`Passed ${fds.length} descriptor(s) of "${offer.name}"`, {
     from: pid,
     to: taker.pid,
     uid: taker.uid,

@@ -75,8 +75,9 @@ export type OfferRecord = {
   readonly name: string;
   readonly session: Session;
   readonly object: ObjectId;
-  /** Added, not published yet. */
+  /** Added, not published yet, and what they are. */
   readonly staged: OwnedFd[];
+  readonly stagedAbout: Classified[];
   /** Why the bundle that is being put together cannot be published. */
   refusal?: FailureError | undefined;
   readonly bundles: Bundle[];

@@ -31,7 +31,7 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
   }
   chargeQuota(core, owner, { services: 1 });
   const id = core.registry.nextId();
-  const counters = { staged: [], bundles: [], published: 0, taken: 0 };
+  const counters = { staged: [], stagedAbout: [], bundles: [], published: 0, taken: 0 };
   const record: OfferRecord = { kind: "relayed", id, name, session, object, ...counters };
   core.registry.offers.set(name, record);
   session.handles.set(object, record);
@@ -59,13 +59,15 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
     throw invalidArgument(`Too many descriptors in a bundle: ${MAX_MESSAGE_FDS} is the most`);
   if (offer.refusal !== undefined) return fd.close();
   try {
-    examine(core, fd, offer.name); // not only when it is published: a connection that we hold would never end
+    const about = examine(core, fd, offer.name); // not only when it is published: a connection that we hold would never end
     chargeQuota(core, offer.session.owner, { fds: 1 });
     offer.staged.push(fd);
+    offer.stagedAbout.push(about);
   } catch (error) {
     if (!(error instanceof FailureError)) throw error;
     fd.close();
     dropFds(core, offer, offer.staged.splice(0));
+    offer.stagedAbout.length = 0;
     offer.refusal = error;
   }
 }
@@ -73,11 +75,11 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
 function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   const { session, object, name } = offer;
   const fds = offer.staged.splice(0);
+  const about = offer.stagedAbout.splice(0);
   const spoilt = offer.refusal;
   offer.refusal = undefined;
   try {
     if (spoilt !== undefined) throw spoilt;
-    const about = fds.map((fd) => examine(core, fd, name));
     if (fds.length === 0)
       throw new FailureError("invalid", `Cannot offer "${name}": there is no descriptor to pass on`);
     authorize(core, session.owner, "offer", name, { fds: typesOf(about) });
