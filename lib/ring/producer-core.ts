@@ -103,7 +103,7 @@ export class ProducerCore {
     const tail = this.tail;
     if (tail === this.published) return;
     this.published = tail;
-    this.words[TAIL] = tail;
+    Atomics.store(this.words, TAIL, tail); // a plain store could still be on its way when the wake word is read
     const wake = peerLoad(this.peerWords, DATA_WAKE);
     if (wake !== 0) this.wakeConsumer(wake);
     else this.rung = 0;

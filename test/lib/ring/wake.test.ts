@@ -1,5 +1,5 @@
-import { expect, test } from "bun:test";
-import { DATA_WAKE, SPACE_WAKE } from "../../../lib/ring/layout.ts";
+import { expect, spyOn, test } from "bun:test";
+import { DATA_WAKE, HEAD, SPACE_WAKE, TAIL } from "../../../lib/ring/layout.ts";
 import { readSideStatistics } from "../../../lib/ring/statistics.ts";
 import { receiveAll, ringPair } from "./pair.ts";
 
@@ -29,6 +29,31 @@ test("publish() rings only for a consumer that is armed, and once for each time"
   pair.producer.put(BYTES, 0);
   pair.producer.publish();
   expect(pair.rings.consumer).toBe(2);
+});
+
+test("every position and wake word is stored atomically: a plain store may pass the load after it", () => {
+  const pair = ringPair(CAPACITY);
+  const store = spyOn(Atomics, "store");
+  const stored = (action: () => void): unknown[] => {
+    store.mockClear();
+    action();
+    return store.mock.calls.map(([, index]) => index);
+  };
+  try {
+    pair.producer.put(BYTES, 0);
+    expect(stored(() => pair.producer.publish())).toEqual([TAIL]);
+    expect(stored(() => pair.producer.send(BYTES, 0))).toEqual([TAIL]);
+    receiveAll(pair.consumer);
+    pair.producer.send(BYTES, 0);
+    pair.consumer.next();
+    pair.consumer.release();
+    expect(stored(() => pair.consumer.publish())).toEqual([HEAD]);
+    expect(stored(() => pair.consumer.armData())).toEqual([DATA_WAKE]);
+    fill(pair);
+    expect(stored(() => pair.producer.armSpace(56))).toEqual([SPACE_WAKE]);
+  } finally {
+    store.mockRestore();
+  }
 });
 
 test("armData() looks again after arming: data that is there is not slept over", () => {
