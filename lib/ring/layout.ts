@@ -93,6 +93,7 @@ export function decodeHeader(page: Uint8Array, fileBytes: number): RingHeader {
   expect("layout version", word(1), LAYOUT_VERSION);
   expect("control offset", word(5), HEADER_BYTES);
   expect("data offset", word(6), DATA_OFFSET);
+  expect("kind of doorbell", word(7), 0);
   const side = word(3);
   if (side !== 0 && side !== 1) expect("side", side, 1);
   const capacity = word(4);
