@@ -52,11 +52,21 @@ export class TestBroker implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#noteBroker();
     for (const pid of this.#brokers) {
       kill(pid, constants.SIGTERM);
       await waitUntil(() => !isRunning(pid), `broker ${pid} to end`);
     }
     rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  /** A command may have started one that no connect() has seen. */
+  #noteBroker(): void {
+    try {
+      this.connect({ start: false }).close();
+    } catch (error) {
+      if (!(error instanceof FailureError)) throw error; // there is none, or it lets nobody in
+    }
   }
 }
 
