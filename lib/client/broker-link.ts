@@ -4,7 +4,9 @@ import { AsyncDoorbell } from "../channel/async-doorbell.ts";
 import type { Channel } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
+import { isCapacity, MAX_CAPACITY, MIN_CAPACITY } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
+import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../util/service-name.ts";
 import { DISPLAY_ID } from "../wire/object-map.ts";
 import { MAX_MESSAGE_FDS } from "../wire/types.ts";
 import { ANSWER_MS, BrokerQuery, brokerGone, type WaitOutcome } from "./broker-query.ts";
@@ -51,6 +53,8 @@ export class BrokerLink extends BrokerQuery {
 
   /** Offers a service. @throws FailureError name-in-use, denied, quota */
   listen(name: string, options: { readonly capacity?: number } = {}): Service {
+    checkName(name);
+    this.#checkCapacity(options.capacity);
     const id = this.connection.newObject("shmlink_service_v1");
     const service = new Service(this, id, name);
     this.sinks.set(id, (message) => service.handle(message));
@@ -66,6 +70,7 @@ export class BrokerLink extends BrokerQuery {
   /** Opens a name under which descriptors are passed on; publish() then hands them out.
    *  @throws FailureError name-in-use, denied, quota */
   offer(name: string): Offer {
+    checkName(name);
     const id = this.connection.newObject("shmlink_offer_v1");
     const offer = new Offer(this.#offerLink, id, name);
     this.sinks.set(id, (message) => offer.handle(message));
@@ -160,6 +165,7 @@ export class BrokerLink extends BrokerQuery {
 
   /** Asks for what is offered and returns at once; dispatch() until it is settled. @param wait  also for what comes later */
   requestDelivery(name: string, wait: boolean): Delivery {
+    checkName(name);
     const id = this.connection.newObject("shmlink_delivery_v1");
     const delivery = new Delivery(() => this.forget(id, "shmlink_delivery_v1"));
     this.sinks.set(id, (message) => delivery.handle(message));
@@ -182,7 +188,16 @@ export class BrokerLink extends BrokerQuery {
     return this.#finishDial(pending, outcome, name);
   }
 
+  #checkCapacity(capacity = 0): void {
+    const max = this.welcome?.maxCapacity ?? MAX_CAPACITY;
+    if (capacity === 0 || (isCapacity(capacity) && capacity <= max)) return;
+    const wanted = `a power of two from ${MIN_CAPACITY} to ${max} is wanted; "maxCapacityBytes" in the broker's configuration sets the limit`;
+    throw new FailureError("invalid", `Cannot use a ring of ${capacity} bytes: ${wanted}`);
+  }
+
   #startDial(name: string, options: DialOptions): PendingChannel {
+    checkName(name);
+    this.#checkCapacity(options.capacity);
     const id = this.connection.newObject("shmlink_channel_v1");
     const pending = this.track(id, name);
     this.request({ kind: "dial", id, name, capacity: options.capacity ?? 0 });
@@ -238,6 +253,12 @@ export class BrokerLink extends BrokerQuery {
     this.#doorbellFd?.close();
     super.close();
   }
+}
+
+/** What no broker takes is not worth a connection. @throws FailureError "invalid" */
+function checkName(name: string): void {
+  if (isServiceName(name)) return;
+  throw new FailureError("invalid", `Cannot use service name ${quoteName(name)}: ${SERVICE_NAME_RULE}`);
 }
 
 function finishTake(name: string, delivery: Delivery, outcome: WaitOutcome): Delivery {

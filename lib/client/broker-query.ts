@@ -65,7 +65,8 @@ export class BrokerQuery implements Disposable {
     return this.#ended;
   }
 
-  /** Says hello on a fresh connection. @returns false when the broker ended meanwhile (an idle exit, say) */
+  /** Says hello on a fresh connection. @returns false when the broker ended meanwhile (an idle exit, say)
+   *  @throws FailureError "no-broker" when it is there and does not answer */
   hello(options: ConnectOptions): boolean {
     const registry = this.connection.newObject("wl_registry");
     this.connection.request(DISPLAY, "wl_display", { kind: "get_registry", registry });
@@ -89,7 +90,9 @@ export class BrokerQuery implements Disposable {
       name: options.name.slice(0, 64),
       doorbell,
     });
-    return this.wait(() => this.welcome !== undefined, ANSWER_MS) === "done";
+    const outcome = this.wait(() => this.welcome !== undefined, ANSWER_MS);
+    if (outcome !== "timeout") return outcome === "done";
+    throw new FailureError("no-broker", "Cannot use the broker: it is there and does not answer; end it and try again");
   }
 
   /** The descriptor for hello: no socket, so no doorbell. */

@@ -12,8 +12,9 @@ import {
   unixAddress,
 } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
-import { brokerSocketPath, checkSocketDirectory } from "../transport/socket-path.ts";
+import { brokerSocketPath, checkSocketDirectory, removeSocket } from "../transport/socket-path.ts";
 import { startBroker } from "./activate.ts";
+import { lastComplaint, logEnd } from "./broker-log.ts";
 
 const START_ATTEMPTS = 3;
 
@@ -44,15 +45,27 @@ export function connectWith<T extends Greeter>(options: ConnectOptions, make: (f
   const uid = process.geteuid?.() ?? 0;
   const path = brokerSocketPath(env, uid);
   checkSocketDirectory(path, uid);
+  let logStart: number | undefined;
   for (let attempt = 1; ; attempt++) {
     const fd = connectTo(path);
     if (fd !== undefined) {
       const greeted = greet(make(fd), options);
       if (greeted !== undefined) return greeted;
+      if (logStart !== undefined) explainEnd(path, logStart);
     }
     if (attempt > START_ATTEMPTS || options.start === false) throw noBroker(path, options.start !== false);
-    if (fd === undefined) startBroker(path, env, uid);
+    if (fd !== undefined) continue;
+    logStart ??= logEnd(path);
+    startBroker(path, env, uid);
   }
+}
+
+/** The broker that we started is gone. @throws FailureError "no-broker" when it said why, and it would say that again */
+function explainEnd(path: string, logStart: number): void {
+  const complaint = lastComplaint(path, logStart);
+  if (complaint === undefined) return;
+  removeSocket(path);
+  throw new FailureError("no-broker", `Cannot start a broker at "${path}": ${complaint}`);
 }
 
 /**

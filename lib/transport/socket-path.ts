@@ -23,9 +23,16 @@ export function brokerSocketPath(env: Env, uid: number): string {
 
 function conventionalDirectory(env: Env, uid: number): string {
   const runtimeDirectory = env["XDG_RUNTIME_DIR"];
-  // A relative one must be ignored: XDG Base Directory Specification
-  if (runtimeDirectory && isAbsolute(runtimeDirectory)) return join(runtimeDirectory, "shmlink");
+  // XDG Base Directory Specification: a relative one must be ignored, and it must be the user's: under "sudo -E" it is
+  // another's, who could not use a directory that we left there.
+  const isUsable = runtimeDirectory && isAbsolute(runtimeDirectory) && belongsTo(runtimeDirectory, uid);
+  if (isUsable) return join(runtimeDirectory, "shmlink");
   return uid === 0 ? SYSTEM_DIRECTORY : `/tmp/shmlink-${uid}`;
+}
+
+/** What is not there is said when it is used. */
+function belongsTo(directory: string, uid: number): boolean {
+  return (lstatSync(directory, { throwIfNoEntry: false })?.uid ?? uid) === uid;
 }
 
 /** Makes the directory of socket `path`, 0700, if it is not there, and checks it.

@@ -44,6 +44,32 @@ for (const runtime of RUNTIMES) {
       expect(existsSync(cli.socketPath)).toBe(false);
     });
 
+    test("a broker that ends at its start is quoted by who started it, and leaves no socket", async () => {
+      await using cli = new Cli(runtime);
+      const file = join(cli.directory, "bad.toml");
+      writeFileSync(file, "[limits\n");
+      const result = await cli.run(["ls"], { env: { SHMLINK_CONFIG: file } });
+      expect(errorLine(result)).toMatch(/Cannot start a broker at ".*broker\.sock": .*bad\.toml:1:8: Invalid TOML/);
+      expect([result.code, existsSync(cli.socketPath)]).toEqual([1, false]);
+    });
+
+    test("a name that cannot be and a ring too large are refused before anybody is asked", async () => {
+      await using cli = new Cli(runtime);
+      for (const words of [
+        ["listen", "bad name"],
+        ["dial", ""],
+        ["take", "x".repeat(129), "--", "true"],
+      ]) {
+        const result = await cli.run(words);
+        expect(errorLine(result)).toMatch(/Cannot use name ".*": 1 to 128 of/);
+        expect([words, result.code]).toEqual([words, 2]);
+      }
+      expect(existsSync(cli.socketPath)).toBe(false);
+      const ring = await cli.run(["listen", "--capacity=1G", "z"]);
+      expect(errorLine(ring)).toMatch(/Cannot use a ring of 1073741824 bytes: .*268435456/);
+      expect(ring.code).toBe(1);
+    });
+
     test("-v adds the causes below the line", async () => {
       await using cli = new Cli(runtime);
       writeFileSync(cli.socketPath, "no socket");

@@ -22,6 +22,17 @@ test("connect() with start: false says how to start one", async () => {
   expect(() => broker.connect({ start: false })).toThrow(/shmlink broker/);
 });
 
+test("a broker that is there and does not answer is said to be so", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  kill(broker.pid, constants.SIGSTOP);
+  try {
+    expect(() => broker.connect()).toThrow(/it is there and does not answer; end it/);
+  } finally {
+    kill(broker.pid, constants.SIGCONT);
+  }
+}, 60_000);
+
 test("many that connect at once get one broker", async () => {
   await using broker = new TestBroker();
   const runs = await Promise.all(Array.from({ length: 4 }, () => broker.run(["ls", "--json"])));

@@ -2,9 +2,8 @@
 import { ProtocolError } from "../../errors.ts";
 import { SHMLINK_MANAGER_V1_ERROR } from "../../protocol/shmlink-v1.gen.ts";
 import { MAX_CAPACITY, MIN_CAPACITY } from "../../ring/layout.ts";
+import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../../util/service-name.ts";
 import type { BrokerCore } from "../core.ts";
-
-const SERVICE_NAME = /^[A-Za-z0-9._:/@-]{1,128}$/;
 
 /** The error a client gets for an argument that no broker would take. */
 export function invalidArgument(message: string, objectId?: number): ProtocolError {
@@ -13,11 +12,7 @@ export function invalidArgument(message: string, objectId?: number): ProtocolErr
 }
 
 export function checkName(name: string): void {
-  if (!SERVICE_NAME.test(name)) {
-    throw invalidArgument(
-      `Invalid service name ${JSON.stringify(name.slice(0, 140))}: 1 to 128 of A-Z a-z 0-9 . _ : / @ -`,
-    );
-  }
+  if (!isServiceName(name)) throw invalidArgument(`Invalid service name ${quoteName(name)}: ${SERVICE_NAME_RULE}`);
 }
 
 /** The ring's size to use: a power of two in range, or the default for 0. */

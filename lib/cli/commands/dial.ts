@@ -5,6 +5,7 @@ import { FailureError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { CopyLoop } from "../copy/session.ts";
 import { parseCapacity, parseSeconds } from "../numbers.ts";
+import { parseServiceName } from "../service-name.ts";
 
 const DEFAULT_WAIT = "5";
 const RETRY_MS = 20;
@@ -34,6 +35,7 @@ enough. A name that nobody offers yet is waited for, ${DEFAULT_WAIT} seconds unl
     ["shmlink dial --wait=60 log < lines.txt", "wait up to a minute for somebody to listen"],
   ],
   run: ({ name, wait, message, capacity }, { verbose, launcher }) => {
+    parseServiceName(name);
     const waitMs = parseSeconds(wait, "--wait");
     const bytes = parseCapacity(capacity);
     using link = BrokerLink.connect({ name: "shmlink dial" });

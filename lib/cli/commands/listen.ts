@@ -11,6 +11,7 @@ import type { LauncherState } from "../launcher.ts";
 import { parseCapacity } from "../numbers.ts";
 import { outliving } from "../outliving.ts";
 import { reportError } from "../report-error.ts";
+import { parseServiceName } from "../service-name.ts";
 
 export const command: Command = makeCommand({
   name: "listen",
@@ -24,13 +25,18 @@ does not read the terminal at all.`,
     name: { type: "positional", required: true, description: "letters, digits and . _ : / @ -, at most 128" },
     keep: { type: "boolean", alias: "k", description: "serve one process after another, until interrupted" },
     message: { type: "boolean", alias: "m", description: "lines instead of bytes: each line is one message" },
-    capacity: { type: "string", valueHint: "SIZE", description: "our ring, a power of two from 4K to 1G (default 1M)" },
+    capacity: {
+      type: "string",
+      valueHint: "SIZE",
+      description: "our ring, a power of two from 4K to what the broker allows, 256M unless configured (default 1M)",
+    },
   },
   examples: [
     ["shmlink listen files > out.tar &", 'take what "tar cf - src | shmlink dial files" sends'],
     ["shmlink listen --keep --message log", "print the lines of one process after another"],
   ],
   run: ({ name, keep, message, capacity }, { verbose, launcher }) => {
+    parseServiceName(name);
     const bytes = parseCapacity(capacity);
     const make = (): Offered => new Offered(name, bytes, launcher);
     const options = { name, messages: message === true, verbose };

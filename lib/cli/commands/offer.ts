@@ -19,6 +19,7 @@ import { Accepting, type PeekKind } from "../offer/accepting.ts";
 import { listenTcp, listenUnix, parseHostPort, removeUnix } from "../offer/address.ts";
 import { outliving } from "../outliving.ts";
 import { printError } from "../output.ts";
+import { parseServiceName } from "../service-name.ts";
 import { UsageError } from "../usage-error.ts";
 
 export const command: Command = makeCommand({
@@ -45,6 +46,7 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     ["shmlink offer web --tcp=0.0.0.0:80 --peek=http", "by its Host header to who takes web/example.org"],
   ],
   run: ({ name, fd, tcp, unix, listener, peek, keep }) => {
+    parseServiceName(name);
     const given = [fd, tcp, unix].filter((option) => option !== undefined);
     if (given.length !== 1) throw new UsageError("Cannot offer: exactly one of --fd, --tcp, --unix is needed");
     if (fd !== undefined && (listener === true || peek !== undefined))

@@ -10,6 +10,7 @@ import { OK, SIGNAL_BASE } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { parseSeconds } from "../numbers.ts";
 import { outliving } from "../outliving.ts";
+import { parseServiceName } from "../service-name.ts";
 import { UsageError } from "../usage-error.ts";
 
 const { SIGCHLD, SIGHUP, SIGINT, SIGTERM } = constants;
@@ -41,6 +42,7 @@ by side, until it is interrupted.`,
     ["shmlink take --keep --stdio conn -- cat", "echo on every connection that is offered"],
   ],
   run: ({ name, wait, keep, stdio }, { program, launcher }) => {
+    parseServiceName(name);
     if (program.length === 0)
       throw new UsageError(`Missing program: write "shmlink take ${name} -- PROGRAM [ARGUMENTS]"`);
     const waitMs = parseSeconds(wait, "--wait");

@@ -44,6 +44,9 @@ test("brokerSocketPath() takes SHMLINK_SOCKET, then XDG_RUNTIME_DIR, then the pl
     "/run/user/5/shmlink/broker.sock",
   );
   expect(brokerSocketPath({ XDG_RUNTIME_DIR: "relative" }, 5)).toBe("/tmp/shmlink-5/broker.sock");
+  expect(brokerSocketPath({ XDG_RUNTIME_DIR: "/proc" }, 5), "root's, as under sudo -E").toBe(
+    "/tmp/shmlink-5/broker.sock",
+  );
   expect(brokerSocketPath({}, 0)).toBe("/run/shmlink/broker.sock");
 });
 
