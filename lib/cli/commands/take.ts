@@ -105,7 +105,7 @@ class Taker implements Disposable {
     }
     if (delivery.settled && delivery.failure === undefined) return true;
     delivery[Symbol.dispose]();
-    if (delivery.failure !== undefined) throw delivery.failure;
+    if (delivery.failure !== undefined) throw withAdvice(delivery.failure, this.#name);
     return false;
   }
 
@@ -134,4 +134,10 @@ class Taker implements Disposable {
     this.#signals.close();
     this.#link.close();
   }
+}
+
+function withAdvice(failure: Error, name: string): Error {
+  if (!(failure instanceof FailureError) || failure.code !== "unknown-name") return failure;
+  const advice = `run "shmlink offer ${name} …" there, or wait for it with --wait=SECONDS`;
+  return new FailureError("unknown-name", `${failure.message}; ${advice}`, { cause: failure });
 }
