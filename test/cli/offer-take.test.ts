@@ -289,5 +289,9 @@ test("what cannot be is refused with a sentence and code 2, before anything is t
     expect(code).toBe(2);
   }
   const nobody = await broker.run(["take", "nothing", "--wait=0", "--", "true"]);
-  expect(nobody).toMatchObject({ code: 1, stderr: 'shmlink: Cannot take "nothing": nobody offers this name\n' });
+  expect(nobody).toMatchObject({
+    code: 1,
+    stderr:
+      'shmlink: Cannot take "nothing": nobody offers this name; run "shmlink offer nothing …" there, or wait for it with --wait=SECONDS\n',
+  });
 });
