@@ -694,7 +694,7 @@ static inline long shmlink_receive(struct shmlink_channel *c, void *buffer, size
       c->message_type = c->record_type;
     }
     size_t total = c->gathered + c->record_length;
-    if (total > SHMLINK_MAX_MESSAGE) return shmlink__fail(c, SHMLINK_BROKEN, "message size", (uint32_t)total);
+    if (total > SHMLINK_MAX_MESSAGE) return shmlink__fail(c, SHMLINK_BROKEN, "message-size", (uint32_t)total);
     if (total > size) c->discarding = true;
     else if (c->record_length > 0) memcpy((char *)buffer + c->gathered, c->record_data, c->record_length);
     c->gathered = total;
