@@ -12,6 +12,7 @@ export * from "./sys/epoll.ts";
 export * from "./sys/epoll-move.ts";
 export * from "./sys/inotify.ts";
 export * from "./sys/io.ts";
+export * from "./sys/kcmp.ts";
 export * from "./sys/memfd.ts";
 export * from "./sys/process.ts";
 export * from "./sys/seccomp.ts";

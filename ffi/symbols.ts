@@ -72,6 +72,7 @@ export const SYMBOLS = {
   seccomp:           { c: "int seccomp(unsigned op, unsigned flags, void *args)", args: ["u32", "u32", "address"], result: "i32", nr: { x64: 317, arm64: 277 }, man: "seccomp(2)" },
   processVmReadv:    { c: "ssize_t process_vm_readv(pid_t pid, const struct iovec *local, unsigned long n, const struct iovec *remote, unsigned long m, unsigned long flags)", args: ["i32", "address", "i64", "address", "i64", "i64"], result: "i32", nr: { x64: 310, arm64: 270 }, man: "process_vm_readv(2)" },
   processVmWritev:   { c: "ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long n, const struct iovec *remote, unsigned long m, unsigned long flags)", args: ["i32", "address", "i64", "address", "i64", "i64"], result: "i32", nr: { x64: 311, arm64: 271 }, man: "process_vm_readv(2)" },
+  kcmp:              { c: "int kcmp(pid_t pid1, pid_t pid2, int type, unsigned long idx1, unsigned long idx2)", args: ["i32", "i32", "i32", "i64", "address"], result: "i32", nr: { x64: 312, arm64: 272 }, man: "kcmp(2)" },
   schedSetaffinity:  { c: "int sched_setaffinity(pid_t pid, size_t size, const unsigned long *mask)", args: ["i32", "i64", "view"], result: "i32", nr: { x64: 203, arm64: 122 }, man: "sched_setaffinity(2)" },
   setsid:            { c: "pid_t setsid(void)", args: [], result: "i32", nr: { x64: 112, arm64: 157 }, man: "setsid(2)" },
   umask:             { c: "mode_t umask(mode_t mask)", args: ["u32"], result: "i32", nr: { x64: 95, arm64: 166 }, man: "umask(2)" },

@@ -3,6 +3,7 @@
  * number of the call that is trapped, so all of them have to be exchanged when another socket takes its place.
  */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { type BorrowedFd, epollCreate, epollHolding, fstat, isSameFile, SyscallError } from "../../ffi/mod.ts";
 
 export type EpollEntry = {
   /** Of the epoll instance in that process. */
@@ -29,24 +30,29 @@ const MAX_THREADS = 64;
 export class HoldingsFinder {
   /** Thread → number → when it was last seen to be something else. */
   readonly #seen: Map<number, Map<number, number>> = new Map();
+  readonly #look: Look = chooseLook();
 
-  /** As far as /proc shows it. @param number  one that is known @param inode  of the socket */
-  find(thread: number, number: number, inode: bigint): Holdings {
-    const numbers = new Set([number]);
+  /** As far as /proc shows it. @param number  one that is known @param socket  what it means; lent */
+  find(thread: number, number: number, socket: BorrowedFd): Holdings {
+    const numbers = [number];
     const epolls: number[] = [];
+    let isRegistered = false;
     const nowMs = performance.now();
     const seen = this.#seenOf(thread);
     for (const fd of descriptorsOf(thread)) {
       const each = Number(fd);
-      if (nowMs - (seen.get(each) ?? Number.NEGATIVE_INFINITY) < TRUST_MS && each !== number) continue;
-      const link = linkOf(thread, fd);
-      if (link === `socket:[${inode}]`) numbers.add(each);
-      else if (link === EPOLL) epolls.push(each);
-      else if (each >= ALWAYS_BELOW) seen.set(each, nowMs);
+      if (each === number || nowMs - (seen.get(each) ?? Number.NEGATIVE_INFINITY) < TRUST_MS) continue;
+      const what = this.#look(thread, each, number, socket);
+      if (what === "same") numbers.push(each);
+      else if (what === "other" && each >= ALWAYS_BELOW) seen.set(each, nowMs);
+      else if (what !== "other") epolls.push(each);
+      if (what === "epoll with it") isRegistered = true;
     }
     seen.delete(number); // it is about to be exchanged
+    if (!isRegistered && numbers.length === 1) return { numbers, registrations: [] };
+    const inode = fstat(socket).ino;
     const registrations = epolls.flatMap((epoll) => registrationsIn(fdinfo(thread, epoll), epoll, inode));
-    return { numbers: [...numbers], registrations: registrations.filter((entry) => numbers.has(entry.number)) };
+    return { numbers, registrations: registrations.filter((entry) => numbers.includes(entry.number)) };
   }
 
   #seenOf(thread: number): Map<number, number> {
@@ -57,6 +63,37 @@ export class HoldingsFinder {
     this.#seen.set(thread, made);
     return made;
   }
+}
+
+type What = "same" | "other" | "epoll" | "epoll with it";
+type Look = (thread: number, each: number, number: number, socket: BorrowedFd) => What;
+
+/** kcmp(2) takes a fraction of the time, and some kernels are built without it. */
+function chooseLook(): Look {
+  try {
+    using probe = epollCreate();
+    return isSameFile(probe, process.pid, probe.number) ? lookByComparing : lookByName;
+  } catch (error) {
+    if (error instanceof SyscallError) return lookByName;
+    throw error;
+  }
+}
+
+function lookByComparing(thread: number, each: number, number: number, socket: BorrowedFd): What {
+  try {
+    const holding = epollHolding(socket, thread, each, number);
+    if (holding !== "other") return holding === "with" ? "epoll with it" : "epoll";
+    return isSameFile(socket, thread, each) ? "same" : "other";
+  } catch (error) {
+    if (error instanceof SyscallError) return "other"; // it has ended
+    throw error;
+  }
+}
+
+function lookByName(thread: number, each: number, _number: number, socket: BorrowedFd): What {
+  const link = linkOf(thread, String(each));
+  if (link === EPOLL) return "epoll with it"; // its entries say whether
+  return link === `socket:[${fstat(socket).ino}]` ? "same" : "other";
 }
 
 /** Reads what proc(5) says of an epoll instance. */

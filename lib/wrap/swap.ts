@@ -8,7 +8,6 @@ import {
   type BorrowedFd,
   constants,
   copySignalOwner,
-  fstat,
   moveEpollRegistration,
   type OwnedFd,
   SyscallError,
@@ -24,7 +23,7 @@ const { O_CLOEXEC } = constants;
 export function swapSocket(context: Context, call: Call, old: BorrowedFd, fresh: BorrowedFd): boolean {
   const { tracee, args } = call;
   const number = args[0] | 0;
-  const { numbers, registrations } = context.holdings.find(tracee.thread, number, fstat(old).ino);
+  const { numbers, registrations } = context.holdings.find(tracee.thread, number, old);
   copySignalOwner(old, fresh);
   if (!install(context, call, fresh, number)) return false;
   for (const other of numbers) if (other !== number) install(context, call, fresh, other);

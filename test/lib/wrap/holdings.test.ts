@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { registrationsIn } from "../../../lib/wrap/holdings.ts";
+import { constants, duplicateFd, epollAdd, epollCreate, socket } from "../../../ffi/mod.ts";
+import { HoldingsFinder, registrationsIn } from "../../../lib/wrap/holdings.ts";
 
 const INFO = `pos:	0
 flags:	02
@@ -17,4 +18,29 @@ test("registrationsIn() finds what an epoll set holds of one socket, by its inod
   ]);
   expect(registrationsIn(INFO, 3, 1n)).toEqual([]);
   expect(registrationsIn("", 3, 0x8f3an)).toEqual([]);
+});
+
+test("HoldingsFinder finds the duplicates of a socket and the epoll sets that hold it, under each number", () => {
+  using first = socket(constants.AF_INET, constants.SOCK_STREAM);
+  using stranger = socket(constants.AF_INET, constants.SOCK_STREAM);
+  using epoll = epollCreate();
+  using idle = epollCreate();
+  const finder = new HoldingsFinder();
+  const find = (): ReturnType<HoldingsFinder["find"]> => finder.find(process.pid, first.number, first);
+  epollAdd(epoll, stranger, constants.EPOLLIN, 1);
+  epollAdd(idle, stranger, constants.EPOLLIN, 2);
+  expect(find()).toEqual({ numbers: [first.number], registrations: [] });
+  epollAdd(epoll, first, constants.EPOLLOUT, 3);
+  const entry = { epoll: epoll.number, number: first.number, events: constants.EPOLLOUT, data: 3n };
+  expect(find().registrations).toMatchObject([{ ...entry, events: expect.any(Number) }]);
+  using second = duplicateFd(first);
+  epollAdd(epoll, second, constants.EPOLLIN, 4);
+  const { numbers, registrations } = find();
+  expect([...numbers].sort()).toEqual([first.number, second.number].sort());
+  expect(registrations.map(({ number, data }) => [number, data]).sort()).toEqual(
+    [
+      [first.number, 3n],
+      [second.number, 4n],
+    ].sort(),
+  );
 });
