@@ -26,11 +26,18 @@ import type { Counters } from "./counters.ts";
 import { formatHost } from "./host.ts";
 import { isMarkerName, isProbeName, type ListenerName, markerName } from "./names.ts";
 import { dressUnixSocket, type OptionValue } from "./options.ts";
+import { cookieOf } from "./socket.ts";
+import type { Cookie } from "./socket-table.ts";
 
 const { AF_UNIX, EPOLLIN, SOCK_NONBLOCK, SOCK_STREAM } = constants;
 
 /** `address`: of its peer as accept(2) told it, before a reset could make it unknown. */
-export type Connection = { readonly kind: "unix" | "tcp"; readonly fd: OwnedFd; readonly address: Uint8Array };
+export type Connection = {
+  readonly kind: "unix" | "tcp";
+  readonly fd: OwnedFd;
+  readonly address: Uint8Array;
+  readonly isNonBlocking: boolean;
+};
 
 export type WrappedListenerOptions = {
   readonly name: ListenerName;
@@ -57,6 +64,7 @@ export class WrappedListener implements Disposable {
   readonly path: string;
   readonly address: string;
   readonly tcp: OwnedFd;
+  readonly tcpCookie: Cookie;
   readonly counters: Counters;
   readonly #options: readonly OptionValue[];
   readonly #token: string;
@@ -67,6 +75,7 @@ export class WrappedListener implements Disposable {
     this.path = path;
     this.address = address;
     this.tcp = tcp;
+    this.tcpCookie = cookieOf(tcp);
     this.counters = counters;
     this.#options = options;
     this.#token = token;
@@ -80,8 +89,8 @@ export class WrappedListener implements Disposable {
 
   /** Takes the next TCP connection that the kernel has made, if there is one. */
   acceptTcp(): Connection | undefined {
-    const accepted = acceptReady(this.tcp);
-    return accepted === undefined ? undefined : { kind: "tcp", ...accepted };
+    const accepted = acceptReady(this.tcp, false);
+    return accepted === undefined ? undefined : { kind: "tcp", ...accepted, isNonBlocking: false };
   }
 
   /** Keeps a connection for the next accept() and wakes the program for it. Takes the connection. */
@@ -104,10 +113,11 @@ export class WrappedListener implements Disposable {
   }
 
   /** Takes the next connection for the program. @param unix  its listener, lent; undefined to serve only what waits here
+   *  @param isNonBlocking  wished for: what waited may differ
    *  @throws SyscallError EINVAL when the program has shut the listener down */
-  take(unix: BorrowedFd | undefined): Connection | undefined {
+  take(unix: BorrowedFd | undefined, isNonBlocking: boolean): Connection | undefined {
     while (unix !== undefined) {
-      const accepted = acceptReady(unix);
+      const accepted = acceptReady(unix, isNonBlocking);
       if (accepted === undefined) break;
       const peer = readUnixAddress(accepted.address) ?? "";
       if (isProbeName(peer)) {
@@ -116,7 +126,7 @@ export class WrappedListener implements Disposable {
       }
       if (!isMarkerName(peer, this.#token)) {
         dressUnixSocket(accepted.fd, this.#options);
-        return { kind: "unix", ...accepted };
+        return { kind: "unix", ...accepted, isNonBlocking };
       }
       accepted.fd.close();
       const announced = this.#waiting.shift();
@@ -132,7 +142,7 @@ export class WrappedListener implements Disposable {
   }
 }
 
-function acceptReady(fd: BorrowedFd): Accepted | undefined {
+function acceptReady(fd: BorrowedFd, isNonBlocking: boolean): Accepted | undefined {
   const [events = 0] = poll([{ fd, events: EPOLLIN }], 0);
-  return events === 0 ? undefined : (accept(fd, 0) ?? undefined);
+  return events === 0 ? undefined : (accept(fd, isNonBlocking ? SOCK_NONBLOCK : 0) ?? undefined);
 }

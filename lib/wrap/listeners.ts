@@ -119,7 +119,7 @@ export class Listeners implements Disposable {
     const { table, reactor, logger } = this.#options;
     this.#entries.set(listener, entry);
     addAlias(listener.address, listener.name);
-    table.addListener(listener, [cookieOf(unix), cookieOf(listener.tcp)]);
+    table.addListener(listener, [cookieOf(unix), listener.tcpCookie]);
     if (!this.#watch.watch(listener, unix)) logger.debug("The end of a listener will not be noticed: no inotify watch");
     if (entry.exposeTcp) {
       entry.watching = reactor.add(listener.tcp, EPOLLIN, () => this.#onTcpConnection(listener, entry));

@@ -106,8 +106,18 @@ export function shapeOf(
   return stranger(listener, strangerPort());
 }
 
+/** Whom an accepted connection shows as its peer, by that end's name. @param strangerPort  as of shapeOf() */
+export function remoteOf(listener: ListenerName, peer: string, strangerPort: () => number): Endpoint {
+  return parseConnectionName(peer)?.client ?? strangerEndpoint(listener, strangerPort());
+}
+
 /** Anybody may connect to the path (curl --unix-socket): such a peer looks like one on the loopback interface. */
-function stranger({ domain, local }: ListenerName, port: number): Shape {
-  const host = isUnspecified(local.host) ? loopbackFor(local.host) : local.host;
-  return { kind: "accepted", domain, local: { host, port: local.port }, remote: { host, port } };
+function strangerEndpoint({ local }: ListenerName, port: number): Endpoint {
+  return { host: isUnspecified(local.host) ? loopbackFor(local.host) : local.host, port };
+}
+
+function stranger(listener: ListenerName, port: number): Shape {
+  const remote = strangerEndpoint(listener, port);
+  const local = { host: remote.host, port: listener.local.port };
+  return { kind: "accepted", domain: listener.domain, local, remote };
 }

@@ -10,6 +10,7 @@ import {
   getStatusFlags,
   getsockopt,
   type OwnedFd,
+  readUnixAddress,
   SyscallError,
   setNonBlocking,
 } from "../../../ffi/mod.ts";
@@ -17,7 +18,9 @@ import type { TimerHandle } from "../../transport/reactor.ts";
 import { type Answer, CONTINUE, DONE, failure, LATER, readLength, writeResult } from "../answer.ts";
 import type { Call, Context } from "../context.ts";
 import type { Connection, WrappedListener } from "../listener.ts";
-import { cookieOf, inspectSocket, socketAddress, tcpDomain } from "../socket.ts";
+import { remoteOf } from "../names.ts";
+import { cookieOf, socketAddress, strangerPort } from "../socket.ts";
+import type { Cookie } from "../socket-table.ts";
 import { CallGone } from "../tracee.ts";
 
 const { O_CLOEXEC, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET } = constants;
@@ -39,11 +42,12 @@ export class Accepting {
 
   #begin(context: Context, call: Call, flags: number): Answer {
     using fd = call.tracee.descriptor(call.args[0]);
-    const listener = fd === undefined ? undefined : context.table.listener(cookieOf(fd));
-    if (fd === undefined || listener === undefined) return CONTINUE;
+    const cookie = fd && cookieOf(fd);
+    const listener = cookie === undefined ? undefined : context.table.listener(cookie);
+    if (fd === undefined || cookie === undefined || listener === undefined) return CONTINUE;
     call.counters = listener.counters;
     if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) !== 0) return failure(EINVAL);
-    const answer = serve(context, call, flags, listener, fd);
+    const answer = serve(context, call, flags, { listener, fd, cookie });
     if (answer !== undefined) return answer;
     if ((getStatusFlags(fd) & O_NONBLOCK) !== 0) return failure(EAGAIN);
     this.#park(context, call, flags, listener, fd);
@@ -104,26 +108,25 @@ function tryServe(context: Context, { call, flags }: Parked, listener: WrappedLi
   try {
     using fd = call.tracee.descriptor(call.args[0]);
     // The number may mean another file by now; a call in the kernel would still have had the old one.
-    if (fd === undefined || context.table.listener(cookieOf(fd)) !== listener) return failure(EBADF);
-    return serve(context, call, flags, listener, fd);
+    const cookie = fd && cookieOf(fd);
+    if (fd === undefined || cookie === undefined || context.table.listener(cookie) !== listener) return failure(EBADF);
+    return serve(context, call, flags, { listener, fd, cookie });
   } catch (error) {
     if (error instanceof CallGone) return DONE;
     throw error;
   }
 }
 
+/** A descriptor of the program's, lent, and the listener that it means. */
+type Source = { readonly listener: WrappedListener; readonly fd: OwnedFd; readonly cookie: Cookie };
+
 /** Takes a connection and gives it to the call. @returns undefined when there is none */
-function serve(
-  context: Context,
-  call: Call,
-  flags: number,
-  listener: WrappedListener,
-  fd: OwnedFd,
-): Answer | undefined {
+function serve(context: Context, call: Call, flags: number, source: Source): Answer | undefined {
+  const { listener } = source;
   const [, address, lengthAddress] = call.args;
   const room = address === 0 ? 0 : readLength(call.tracee, lengthAddress);
   if (room < 0) return failure(-room);
-  const connection = take(listener, fd);
+  const connection = take(source, (flags & SOCK_NONBLOCK) !== 0);
   if (connection === undefined || "errno" in connection) return connection && failure(connection.errno);
   try {
     return give(context, call, flags, listener, connection, room);
@@ -133,11 +136,14 @@ function serve(
   }
 }
 
-function take(listener: WrappedListener, fd: OwnedFd): Connection | { readonly errno: number } | undefined {
+function take(
+  { listener, fd, cookie }: Source,
+  isNonBlocking: boolean,
+): Connection | { readonly errno: number } | undefined {
   try {
     // A duplicate that the hand-off did not reach is still the TCP socket: it gets TCP connections only.
-    if (tcpDomain(fd) !== undefined) return listener.take(undefined) ?? listener.acceptTcp();
-    return listener.take(fd);
+    if (cookie === listener.tcpCookie) return listener.take(undefined, isNonBlocking) ?? listener.acceptTcp();
+    return listener.take(fd, isNonBlocking);
   } catch (error) {
     if (error instanceof SyscallError) return { errno: error.errno };
     throw error;
@@ -157,7 +163,7 @@ function give(
     connection.fd.close(); // as the kernel does
     return failure(EFAULT);
   }
-  if ((flags & SOCK_NONBLOCK) !== 0) setNonBlocking(connection.fd, true);
+  if ((flags & SOCK_NONBLOCK) !== 0 && !connection.isNonBlocking) setNonBlocking(connection.fd, true);
   try {
     const installed = addFd(
       context.notify,
@@ -180,13 +186,16 @@ function give(
 function giveBack({ listeners }: Context, listener: WrappedListener, connection: Connection): void {
   if (connection.fd.closed) return;
   setNonBlocking(connection.fd, false);
-  if (listener.offer(connection) === "dead") listeners.remove(listener);
+  if (listener.offer({ ...connection, isNonBlocking: false }) === "dead") listeners.remove(listener);
 }
 
 function peerAddress(listener: WrappedListener, { kind, fd, address }: Connection): Uint8Array {
   if (kind === "tcp") return address;
-  const shape = inspectSocket(fd);
-  return socketAddress(listener.name.domain, shape?.remote ?? listener.name.local);
+  const peer = readUnixAddress(address) ?? "";
+  return socketAddress(
+    listener.name.domain,
+    remoteOf(listener.name, peer, () => strangerPort(cookieOf(fd))),
+  );
 }
 
 /** SO_RCVTIMEO, which bounds a blocking accept(); 0 for none. */
