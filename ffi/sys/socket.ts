@@ -98,10 +98,22 @@ export function getsockopt(
   return OPTION.bytes.slice(0, LENGTH.data.getUint32(0, true));
 }
 
+/** Whether an option reads back as `value`, without a copy of it; false for one that this socket lacks. */
+export function hasOptionValue(fd: BorrowedFd, level: number, name: number, value: Uint8Array): boolean {
+  LENGTH.data.setUint32(0, OPTION_BYTES, true);
+  const result = calls.getsockopt(fd.number, level, name, OPTION.address, LENGTH.address);
+  if (result !== 0 || LENGTH.data.getUint32(0, true) !== value.length) return false;
+  for (let at = 0; at < value.length; at++) if (OPTION.bytes[at] !== value[at]) return false;
+  return true;
+}
+
 /** An int option. */
 export function getIntOption(fd: BorrowedFd, level: number, name: number): number {
-  const bytes = getsockopt(fd, level, name, 4);
-  return new DataView(bytes.buffer, bytes.byteOffset).getInt32(0, true);
+  OPTION.data.setInt32(0, 0, true);
+  LENGTH.data.setUint32(0, 4, true);
+  const result = calls.getsockopt(fd.number, level, name, OPTION.address, LENGTH.address);
+  if (result < 0) throw new SyscallError("getsockopt", -result, `level ${level} name ${name}`);
+  return OPTION.data.getInt32(0, true);
 }
 
 /** Reads and clears SO_ERROR: 0, or the errno of what went wrong asynchronously. */

@@ -6,6 +6,7 @@ import {
   type BorrowedFd,
   constants,
   getsockopt,
+  hasOptionValue,
   type OwnedFd,
   SyscallError,
   setsockopt,
@@ -54,10 +55,6 @@ function tryGet(fd: BorrowedFd, [level, name]: Option): Uint8Array | undefined {
   }
 }
 
-function equal(a: Uint8Array, b: Uint8Array | undefined): boolean {
-  return b !== undefined && a.length === b.length && a.every((byte, index) => byte === b[index]);
-}
-
 type Default = { readonly option: Option; readonly value: Uint8Array };
 
 /** A TCP socket as it is born, and what this kernel says of it. */
@@ -101,8 +98,9 @@ export type { Default as OptionValue };
 
 function changed(fd: BorrowedFd, defaults: readonly Default[]): Default[] {
   return defaults.flatMap(({ option, value }) => {
+    if (hasOptionValue(fd, option[0], option[1], value)) return [];
     const actual = tryGet(fd, option);
-    return actual === undefined || equal(actual, value) ? [] : [{ option, value: actual }];
+    return actual === undefined ? [] : [{ option, value: actual }];
   });
 }
 

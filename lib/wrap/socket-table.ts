@@ -69,6 +69,11 @@ export class SocketTable<Listener> {
     if (this.#touched.size > MAX_SOCKETS_WITH_OPTIONS) deleteOldest(this.#touched);
   }
 
+  /** Whether any is: the cookie of a socket need not be asked for otherwise. */
+  get isAnyTouched(): boolean {
+    return this.#touched.size > 0;
+  }
+
   wasTouched(cookie: Cookie): boolean {
     return this.#touched.has(cookie);
   }

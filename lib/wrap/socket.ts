@@ -36,14 +36,22 @@ export function tcpDomain(fd: BorrowedFd): Domain | undefined {
   return family === AF_INET ? 4 : 6;
 }
 
-/** Its protocol is one more thing to remember of it. */
-export function isMultipath(fd: BorrowedFd): boolean {
-  return getIntOption(fd, SOL_SOCKET, constants.SO_PROTOCOL) === IPPROTO_MPTCP;
+/** A socket that is about to connect. */
+export type TcpSocket = { readonly domain: Domain; readonly isMultipath: boolean; readonly bound: Endpoint };
+
+/** undefined for a socket of another kind; in fewer calls than tcpDomain(), which raw sockets do not deceive. */
+export function tcpSocket(fd: BorrowedFd): TcpSocket | undefined {
+  const protocol = getIntOption(fd, SOL_SOCKET, constants.SO_PROTOCOL);
+  if (protocol !== IPPROTO_TCP && protocol !== IPPROTO_MPTCP) return undefined;
+  const address = readInetAddress(getsockname(fd));
+  if (address === undefined) return undefined;
+  const bound = { host: unmapHost(address.host), port: address.port };
+  return { domain: address.family === AF_INET ? 4 : 6, isMultipath: protocol === IPPROTO_MPTCP, bound };
 }
 
 /** Whether a TCP socket has done nothing yet but perhaps be bound. */
 export function isFresh(fd: BorrowedFd): boolean {
-  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, 1)[0] === TCP_CLOSE;
+  return (getIntOption(fd, IPPROTO_TCP, TCP_INFO) & 0xff) === TCP_CLOSE; // tcpi_state, its first byte
 }
 
 export function familyOf(domain: Domain): typeof constants.AF_INET | typeof constants.AF_INET6 {

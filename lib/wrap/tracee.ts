@@ -11,8 +11,10 @@ import {
   type MemoryPart,
   type Notification,
   type OwnedFd,
+  open,
   pidfdGetfd,
   pidfdOpen,
+  read,
   readMemory,
   SyscallError,
   writeMemory,
@@ -158,12 +160,16 @@ export class Tracee {
   }
 }
 
+const FDINFO = new Uint8Array(256); // flags are in the second line; an epoll set's file goes on for long
+
 function fdinfoFlags(thread: number, number: number): number {
   try {
-    const match = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/${thread}/fdinfo/${number}`, "latin1"));
+    using file = open(`/proc/${thread}/fdinfo/${number}`, constants.O_RDONLY);
+    const length = read(file, FDINFO) ?? 0;
+    const match = /^flags:\s*([0-7]+)$/m.exec(String.fromCharCode(...FDINFO.subarray(0, length)));
     if (match?.[1] !== undefined) return Number.parseInt(match[1], 8);
-  } catch {
-    // closed or gone: the caller's next step finds out
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error; // closed or gone: the caller's next step finds out
   }
   throw new CallGone();
 }

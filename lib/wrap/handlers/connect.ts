@@ -10,10 +10,11 @@ import {
   constants,
   errno,
   errnoName,
+  fcntl,
+  getStatusFlags,
   type OwnedFd,
   readInetAddress,
   SyscallError,
-  setNonBlocking,
   socket,
   unixAddress,
 } from "../../../ffi/mod.ts";
@@ -21,46 +22,48 @@ import { type Answer, CONTINUE, DONE, failure, LATER, value } from "../answer.ts
 import type { Call, Context } from "../context.ts";
 import { type Endpoint, formatHost, isUnspecified, loopbackFor, unmapHost } from "../host.ts";
 import type { Decision, Outcome } from "../journal.ts";
-import { connectionName, type Domain } from "../names.ts";
+import { connectionName } from "../names.ts";
 import { dressUnixSocket } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
 import { expand, findRule } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
-import { cookieOf, inspectSocket, isFresh, isMultipath, localEndpoint, tcpDomain } from "../socket.ts";
+import { cookieOf, inspectSocket, isFresh, type TcpSocket, tcpSocket } from "../socket.ts";
 import { swapSocket } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
 import { disconnect } from "./disconnect.ts";
 
-const { AF_UNIX, AF_UNSPEC, O_NONBLOCK, SOCK_NONBLOCK, SOCK_STREAM } = constants;
+const { AF_UNIX, AF_UNSPEC, F_SETFL, O_NONBLOCK, SOCK_NONBLOCK, SOCK_STREAM } = constants;
 const { EADDRINUSE, EAGAIN, EISCONN } = errno;
 
 const MAX_ADDRESS_BYTES = 128; // struct sockaddr_storage
 
 export function handleConnect(context: Context, call: Call): Answer {
   const bytes = readSocketAddress(call);
-  const fd = bytes && call.tracee.descriptor(call.args[0]);
+  let fd = bytes && call.tracee.descriptor(call.args[0]); // and confirms what was read
   if (bytes === undefined || fd === undefined) return CONTINUE; // EBADF and so on from the kernel
   try {
     if (addressFamily(bytes) === AF_UNSPEC) return disconnect(context, call, fd);
     const destination = readInetAddress(bytes);
     if (destination === undefined) return CONTINUE;
-    const domain = tcpDomain(fd);
-    if (domain === undefined) return connectAgain(context, fd);
+    const socket = tcpSocket(fd);
+    if (socket === undefined) return connectAgain(context, fd);
     if (!isFresh(fd)) return CONTINUE; // EISCONN, EALREADY, or the news of a connect over TCP
     const host = unmapHost(destination.host);
     const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
-    const plan = makePlan(context, call, domain, target);
-    // Each attempt has a duplicate of its own, since it may go on after this call.
-    return "path" in plan ? new Attempt(context, call, fd.dup(), plan).begin() : plan;
+    const plan = makePlan(context, call, socket, target);
+    if (!("path" in plan)) return plan;
+    const attempt = new Attempt(context, call, fd, plan);
+    fd = undefined; // an attempt may go on after this call
+    return attempt.begin();
   } finally {
-    fd.close();
+    fd?.close();
   }
 }
 
 function readSocketAddress({ tracee, args }: Call): Uint8Array | undefined {
   const length = args[2];
   if (length < 2 || length > MAX_ADDRESS_BYTES) return undefined; // EINVAL from the kernel
-  return tracee.read(args[1], length);
+  return tracee.peek(args[1], length);
 }
 
 /** On a socket that was swapped in: the same call once more after a signal came between swap and answer, or a second one. */
@@ -70,7 +73,7 @@ function connectAgain({ table }: Context, fd: OwnedFd): Answer {
 }
 
 type Plan = {
-  readonly domain: Domain;
+  readonly socket: TcpSocket;
   readonly target: Endpoint;
   /** Or "@" and an abstract name. */
   readonly path: string;
@@ -80,9 +83,9 @@ type Plan = {
 const UNKNOWN = "no wrapped program listens there";
 
 /** What is to be done about a connection; an answer where that is nothing. */
-function makePlan(context: Context, call: Call, domain: Domain, target: Endpoint): Plan | Answer {
+function makePlan(context: Context, call: Call, socket: TcpSocket, target: Endpoint): Plan | Answer {
   const rule = findRule(context.rules, { direction: "out", endpoint: target });
-  const plan = (path: string): Plan => ({ domain, target, path, rule });
+  const plan = (path: string): Plan => ({ socket, target, path, rule });
   const decide = (outcome: Outcome, reason: string, answer: Answer): Answer => {
     note(context, call, target, { outcome, reason, rule });
     return answer;
@@ -135,7 +138,7 @@ class Attempt {
   readonly #tcp: OwnedFd;
   readonly #unix: OwnedFd;
   #path: string;
-  #flags = 0;
+  #isNonBlocking = false;
   #delayMs: number = FIRST_RETRY_MS;
   #leftMs: number = PATIENCE_MS;
 
@@ -191,18 +194,16 @@ class Attempt {
   }
 
   #prepare(): void {
-    const { tracee, args } = this.#call;
-    this.#flags = tracee.descriptorFlags(args[0]);
-    const isNonBlocking = (this.#flags & O_NONBLOCK) !== 0;
-    if (isNonBlocking) this.#leftMs = PATIENCE_NON_BLOCKING_MS;
-    dressUnixSocket(this.#unix, this.#context.template(this.#plan.domain).commonOptions(this.#tcp));
+    this.#isNonBlocking = (getStatusFlags(this.#tcp) & O_NONBLOCK) !== 0;
+    if (this.#isNonBlocking) this.#leftMs = PATIENCE_NON_BLOCKING_MS;
+    dressUnixSocket(this.#unix, this.#context.template(this.#plan.socket.domain).commonOptions(this.#tcp));
     this.#bindName();
   }
 
   /** The name is the 4-tuple; one that is taken is a connection that exists. */
   #bindName(): void {
-    const { domain, target } = this.#plan;
-    const bound = localEndpoint(this.#tcp);
+    const { socket, target } = this.#plan;
+    const { domain, bound } = socket;
     const host = isUnspecified(bound.host) ? sourceFor(target) : bound.host;
     for (let count = 0; count < NAMES_TO_TRY; count++) {
       const port = bound.port === 0 ? nextPort(domain) : bound.port;
@@ -213,9 +214,9 @@ class Attempt {
   }
 
   #tryBind(client: Endpoint): boolean {
-    const { domain, target } = this.#plan;
+    const { socket, target } = this.#plan;
     try {
-      bind(this.#unix, unixAddress(connectionName({ domain, client, server: target })));
+      bind(this.#unix, unixAddress(connectionName({ domain: socket.domain, client, server: target })));
       return true;
     } catch (error) {
       if (error instanceof SyscallError && error.errno === EADDRINUSE) return false;
@@ -264,18 +265,27 @@ class Attempt {
 
   #swap(): Answer {
     const { table } = this.#context;
-    const cookie = cookieOf(this.#unix);
-    if (table.wasTouched(cookieOf(this.#tcp)) || isMultipath(this.#tcp)) {
-      table.setOptions(cookie, this.#context.template(this.#plan.domain).tcpOptions(this.#tcp));
+    this.#keepOptions();
+    if (!this.#isNonBlocking) fcntl(this.#unix, F_SETFL, 0);
+    let isAnswered = false;
+    try {
+      if (!swapSocket(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
+      // Answered here, since only whether the answer arrived tells if the program will ask again.
+      isAnswered = this.#context.answer(this.#call, value(0));
+    } finally {
+      if (!isAnswered) table.expectAcknowledgement(cookieOf(this.#unix));
     }
-    setNonBlocking(this.#unix, (this.#flags & O_NONBLOCK) !== 0);
-    table.expectAcknowledgement(cookie);
-    if (!swapSocket(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
-    // Answered here, since only whether the answer arrived tells if the program will ask again.
-    if (this.#context.answer(this.#call, value(0))) table.acknowledge(cookie);
     const { target, rule } = this.#plan;
     note(this.#context, this.#call, target, { outcome: "unix", reason: undefined, path: this.#path, rule });
     return DONE;
+  }
+
+  /** What only TCP has, if anything of that was set. */
+  #keepOptions(): void {
+    const { table, template } = this.#context;
+    const { domain, isMultipath } = this.#plan.socket;
+    if (!isMultipath && !(table.isAnyTouched && table.wasTouched(cookieOf(this.#tcp)))) return;
+    table.setOptions(cookieOf(this.#unix), template(domain).tcpOptions(this.#tcp));
   }
 }
 
