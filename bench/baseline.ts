@@ -9,16 +9,24 @@ export const BUILD: string = fileURLToPath(new URL("../build/bench/", import.met
 
 const PROGRAMS = ["ring", "socket", "wake", "load", "trap"];
 
-export type Baseline = "ring" | "socket" | "wake";
+export type Baseline = "ring" | "socket" | "wake" | "sync" | "relay" | "dial";
 
-/** Compiles all of them. @throws Error when there is no cc */
+function build(name: string, ...libraries: readonly string[]): void {
+  const args = ["-O2", "-std=gnu11", "-Wall", "-o", `${BUILD}${name}`, `${SOURCES}${name}.c`, ...libraries];
+  execFileSync("cc", args, { stdio: "inherit" });
+}
+
+/** Compiles those of rings and wrapped programs. @throws Error when there is no cc */
 export function buildBaselines(): void {
   mkdirSync(BUILD, { recursive: true });
-  for (const name of PROGRAMS) {
-    execFileSync("cc", ["-O2", "-std=gnu11", "-Wall", "-o", `${BUILD}${name}`, `${SOURCES}${name}.c`], {
-      stdio: "inherit",
-    });
-  }
+  for (const name of PROGRAMS) build(name);
+}
+
+/** Compiles those that the broker is measured against. @throws Error when there is no cc or no libwayland-dev */
+export function buildWithWayland(): void {
+  mkdirSync(BUILD, { recursive: true });
+  for (const name of ["relay", "dial"]) build(name);
+  build("sync", "-lwayland-client", "-lwayland-server");
 }
 
 /** @returns nanoseconds for each operation */

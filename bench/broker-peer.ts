@@ -1,0 +1,74 @@
+/**
+ * The other process of a benchmark of the broker: serve NAME, hold NAME COUNT, or flood SOCKET. It writes a line when it
+ * is ready and ends with its standard input.
+ */
+import { readSync, writeSync } from "node:fs";
+import { constants, poll, recvmsg, sendmsg, socket, connect as socketConnect, unixAddress } from "../ffi/mod.ts";
+import type { Channel } from "../lib/channel/channel.ts";
+import { BrokerLink } from "../lib/client/broker-link.ts";
+import { ClosedError } from "../lib/errors.ts";
+
+/** Bytes of each of the many rings: the smallest, a page. */
+const SMALL = 4096;
+/** Channels that a server keeps of those who dial and leave. */
+const KEPT = 64;
+const BYTE: Uint8Array = new Uint8Array(1);
+
+function say(word: string | number): void {
+  writeSync(1, `${word}\n`);
+}
+
+/** One byte. Whoever dials may have taken it and left before the doorbell is rung. */
+function answer(channel: Channel): void {
+  try {
+    channel.send(BYTE);
+  } catch (error) {
+    if (!(error instanceof ClosedError)) throw error;
+  }
+}
+
+/** @param keptCount  channels that stay open at a time, the oldest go */
+function serve(name: string, keptCount: number, answers: boolean): void {
+  const link = BrokerLink.connect({ name: "bench" });
+  const service = link.listen(name, { capacity: SMALL });
+  const kept: Channel[] = [];
+  say("ready");
+  for (let channel = service.accept(); channel !== undefined; channel = service.accept()) {
+    if (answers) answer(channel);
+    kept.push(channel);
+    if (kept.length > keptCount) kept.shift()?.close();
+  }
+}
+
+/** Holds channels, and tells how many nanoseconds each took. */
+function hold(name: string, count: number): void {
+  const link = BrokerLink.connect({ name: "bench" });
+  const held: Channel[] = [];
+  say("ready");
+  readSync(0, new Uint8Array(1));
+  const start = performance.now();
+  for (let index = 0; index < count; index++) held.push(link.dial(name, { capacity: SMALL }));
+  say(((performance.now() - start) * 1e6) / count);
+  readSync(0, new Uint8Array(1)); // until it is over
+}
+
+/** Requests without end: wl_display.sync, as many as the socket takes. */
+function flood(path: string): void {
+  const fd = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+  socketConnect(fd, unixAddress(path), path);
+  const messages = new Uint32Array(2000 * 3);
+  for (let at = 0; at < messages.length; at += 3) messages.set([1, 12 << 16, 2], at);
+  const bytes = new Uint8Array(messages.buffer);
+  say("ready");
+  for (;;) {
+    const [events = 0] = poll([{ fd, events: constants.EPOLLIN | constants.EPOLLOUT }], 100);
+    if ((events & constants.EPOLLOUT) !== 0) sendmsg(fd, bytes);
+    if ((events & constants.EPOLLIN) !== 0) recvmsg(fd);
+  }
+}
+
+const [mode, subject = "", count = "0"] = process.argv.slice(2);
+if (mode === "serve") serve(subject, KEPT, true);
+else if (mode === "keep") serve(subject, Number.POSITIVE_INFINITY, false);
+else if (mode === "hold") hold(subject, Number(count));
+else if (mode === "flood") flood(subject);
