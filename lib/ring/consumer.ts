@@ -1,119 +1,26 @@
-/**
- * The reading end of a ring. Nothing the peer wrote is believed: every position and every record header is read once
- * into a local, checked, and only then used. A value that cannot be true is kept as `violation` and ends the reading.
- *
- * The position goes back to the producer lazily, out of the way of an answer: every eighth of the ring, and when the
- * ring is found empty.
- */
+/** Records out of a ring: copied, in place, or many at a time. */
+import { ConsumerCore, type ConsumerOptions, EMPTY, IN_MESSAGE, OPEN } from "./consumer-core.ts";
 import { copyOut, copyWords, LastBuffer, LOOP_BYTES } from "./copy.ts";
-import { Counter } from "./counter.ts";
-import type { Doorbell } from "./doorbell.ts";
-import {
-  COLD_SPACE_WAKEUPS,
-  DATA_OFFSET,
-  DATA_WAKE,
-  FIRST,
-  HEAD,
-  LAST,
-  maxPayloadBytes,
-  PAD,
-  RECORD_HEADER_BYTES,
-  type RingMemory,
-  SPACE_WAKE,
-  STATE,
-  STATE_FINISHED,
-  TAIL,
-  WAKE_ARMED,
-  WAKE_GONE,
-} from "./layout.ts";
-import { fence, peerLoad } from "./peer-load.ts";
-import type { Violation } from "./violation.ts";
+import { DATA_OFFSET, FIRST, LAST, RECORD_HEADER_BYTES } from "./layout.ts";
 
-/** What next() answers when there is no record. */
-export const EMPTY = -1;
-export const FINISHED = -2;
-export const BROKEN = -3;
+export { BROKEN, type ConsumerOptions, EMPTY, FINISHED } from "./consumer-core.ts";
+
 /** What receive() answers when next() has to look: a fragment, a pad record, a long message, a violation. */
 export const UNUSUAL = -4;
 
-/** A record is under the head, checked; its message's earlier fragments were consumed; receive() is switched off. */
-const OPEN = 1;
-const IN_MESSAGE = 2;
-const WATCHED = 4;
-
-export type ConsumerOptions = {
-  /** Our own ring, whose control page takes our position. */
-  readonly own: RingMemory;
-  /** The ring that is read. */
-  readonly peer: RingMemory;
-  /** Of the ring that is read. */
-  readonly capacity: number;
-  readonly doorbell: Doorbell;
-};
-
-export class RingConsumer {
-  readonly capacity: number;
-  readonly #ownWords: Int32Array;
-  readonly #words: Int32Array;
-  readonly #bytes: Uint8Array;
-  readonly #memory: RingMemory;
+export class RingConsumer extends ConsumerCore {
   readonly #last: LastBuffer = new LastBuffer();
-  readonly #mask: number;
-  readonly #maxPayload: number;
-  readonly #publishEvery: number;
-  readonly #doorbell: Doorbell;
-  readonly #wakeupCount: Counter;
-  #head: number; //      end of what was consumed
-  #published: number; // end of what the producer may overwrite
   readonly #lastOffset: number; // of a record without payload
-  #tail: number; //      the producer's position when last read
-  #rung = 0;
-  #armed = false;
-  #state = 0; //         OPEN, IN_MESSAGE, WATCHED
-  #violation: Violation | undefined;
-  #recordBytes = 0;
 
-  /** Of the record that next() found: byte offset in the peer's file, bytes left, type and flags. */
-  offset = 0;
-  length = 0;
-  type = 0;
-  flags = 0;
-
-  constructor({ own, peer, capacity, doorbell }: ConsumerOptions) {
-    this.capacity = capacity;
-    this.#ownWords = own.words;
-    this.#words = peer.words;
-    this.#bytes = peer.bytes;
-    this.#memory = peer;
-    this.#lastOffset = capacity - RECORD_HEADER_BYTES;
-    this.#mask = capacity - 1;
-    this.#maxPayload = maxPayloadBytes(capacity);
-    this.#publishEvery = capacity >> 3;
-    this.#doorbell = doorbell;
-    this.#wakeupCount = new Counter(own.words, COLD_SPACE_WAKEUPS);
-    this.#head = this.#published = this.#tail = own.words[HEAD] ?? 0;
-  }
-
-  get violation(): Violation | undefined {
-    return this.#violation;
-  }
-
-  /** Finds the next record, which stays until release(). @returns bytes of it that are left, or EMPTY, FINISHED, BROKEN */
-  next(): number {
-    if ((this.#state & OPEN) !== 0) return this.length;
-    if (this.#head === this.#tail && !this.#readTail()) return this.#whyEmpty();
-    return this.#readRecord();
+  constructor(options: ConsumerOptions) {
+    super(options);
+    this.#lastOffset = options.capacity - RECORD_HEADER_BYTES;
   }
 
   /** Copies the payload of the record out and releases it. @param into  with room for `length` bytes */
   take(into: Uint8Array): void {
-    copyOut(this.#memory, this.offset, this.length, into);
+    copyOut(this.memory, this.offset, this.length, into);
     this.release();
-  }
-
-  /** While true receive() answers UNUSUAL, so that its caller cannot pass by what else has to be done. */
-  set watched(watched: boolean) {
-    this.#state = watched ? this.#state | WATCHED : this.#state & ~WATCHED;
   }
 
   /**
@@ -122,24 +29,23 @@ export class RingConsumer {
    * @returns bytes copied; EMPTY when nothing is published, UNUSUAL when next() has to look; nothing was taken then
    */
   receive(into: Uint8Array): number {
-    const head = this.#head;
-    if (head === this.#tail && !this.#readTail()) return this.#nothingPublished();
-    const words = this.#words;
-    const offset = head & this.#mask;
+    const head = this.head;
+    if (head === this.tail && !this.readTail()) return this.#nothingPublished();
+    const words = this.words;
+    const offset = head & this.mask;
     const word = (DATA_OFFSET + offset) >> 2;
     const length = words[word] as number; // once, as in #readRecord()
     const kind = words[word + 1] as number;
     const room = into.length;
     const next = (head + ((length + 15) & ~7)) | 0;
     if ((length & ~(LOOP_BYTES - 4)) !== 0 || length > room || kind >>> 16 !== (FIRST | LAST)) return UNUSUAL;
-    if (((this.#tail - next) | 0) < 0 || ((offset + length) | 0) > this.#lastOffset || this.#state !== 0)
-      return UNUSUAL;
+    if (((this.tail - next) | 0) < 0 || ((offset + length) | 0) > this.#lastOffset || this.state !== 0) return UNUSUAL;
     const last = this.#last;
     if (into === last.bytes && room === last.length) copyWords(words, (word + 2) | 0, last.words, 0, length >> 2);
     else this.#copyOut(offset, length, into);
     this.type = kind & 0xffff;
-    this.#head = next;
-    if (((next - this.#published) | 0) >= this.#publishEvery) this.publish();
+    this.head = next;
+    if (((next - this.published) | 0) >= this.publishEvery) this.publish();
     return length;
   }
 
@@ -147,40 +53,40 @@ export class RingConsumer {
    *  locals. Stops before everything else: the end, a fragment, a pad record, what is wrong or too long for `into`.
    *  @returns how many; next() says why there are no more */
   takeMany(into: Uint8Array, max: number, visit: (length: number, type: number) => void): number {
-    if ((this.#state & (OPEN | IN_MESSAGE)) !== 0) return 0;
-    if (this.#head === this.#tail && !this.#readTail()) return 0;
+    if ((this.state & (OPEN | IN_MESSAGE)) !== 0) return 0;
+    if (this.head === this.tail && !this.readTail()) return 0;
     const { capacity } = this;
-    const words = this.#words;
-    const tail = this.#tail;
-    const longest = Math.min(this.#maxPayload, into.length);
+    const words = this.words;
+    const tail = this.tail;
+    const longest = Math.min(this.maxPayload, into.length);
     let count = 0;
-    while (count < max && this.#head !== tail) {
-      const head = this.#head;
-      const offset = head & this.#mask;
+    while (count < max && this.head !== tail) {
+      const head = this.head;
+      const offset = head & this.mask;
       const word = (DATA_OFFSET + offset) >> 2;
       const length = words[word] as number; // once, as in #readRecord()
       const kind = words[word + 1] as number;
       const room = Math.min(capacity - offset, (tail - head) | 0) - RECORD_HEADER_BYTES;
       if (length < 0 || length > longest || length > room || kind >>> 16 !== (FIRST | LAST)) break;
-      copyOut(this.#memory, DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
-      this.#head = (head + ((length + 15) & ~7)) | 0; // before the visit, which may throw
+      copyOut(this.memory, DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
+      this.head = (head + ((length + 15) & ~7)) | 0; // before the visit, which may throw
       count++;
       visit(length, kind & 0xffff);
     }
     if (words.length === 0) return count; // closed by the visitor
-    if (((this.#head - this.#published) | 0) >= this.#publishEvery) this.publish();
+    if (((this.head - this.published) | 0) >= this.publishEvery) this.publish();
     return count;
   }
 
   /** Copies whole messages of exactly `messageBytes` (a multiple of 4) that are published already one after another to
    *  `into`, at most `max`; else as takeMany(). */
   takePacked(into: Int32Array, messageBytes: number, max: number): number {
-    if ((this.#state & (OPEN | IN_MESSAGE)) !== 0) return 0;
-    if (this.#head === this.#tail && !this.#readTail()) return 0;
-    const words = this.#words;
+    if ((this.state & (OPEN | IN_MESSAGE)) !== 0) return 0;
+    if (this.head === this.tail && !this.readTail()) return 0;
+    const words = this.words;
     const recordBytes = (messageBytes + 15) & ~7;
-    const offset = this.#head & this.#mask;
-    const here = Math.min((this.#tail - this.#head) | 0, this.capacity - offset);
+    const offset = this.head & this.mask;
+    const here = Math.min((this.tail - this.head) | 0, this.capacity - offset);
     const most = Math.min(max, Math.trunc(here / recordBytes)) | 0;
     const payloadWords = messageBytes >> 2;
     let word = (DATA_OFFSET + offset) >> 2;
@@ -194,153 +100,29 @@ export class RingConsumer {
       word = (word + (recordBytes >> 2)) | 0;
       at = (at + payloadWords) | 0;
     }
-    this.#head = (this.#head + count * recordBytes) | 0;
-    if (((this.#head - this.#published) | 0) >= this.#publishEvery) this.publish();
+    this.head = (this.head + count * recordBytes) | 0;
+    if (((this.head - this.published) | 0) >= this.publishEvery) this.publish();
     return count;
   }
 
   /** A copy of what is left of the record, or of its first `max` bytes; nothing is released. */
   copy(max: number = this.length): Uint8Array<ArrayBuffer> {
-    return this.#bytes.slice(this.offset, this.offset + Math.min(max, this.length)) as Uint8Array<ArrayBuffer>;
+    return this.memory.bytes.slice(this.offset, this.offset + Math.min(max, this.length)) as Uint8Array<ArrayBuffer>;
   }
 
   /** The payload in place: only for a peer that is trusted, or for bytes that nobody parses. */
   view(): Uint8Array {
-    return this.#bytes.subarray(this.offset, this.offset + this.length);
-  }
-
-  /** Done with the record. */
-  release(): void {
-    const state = this.#state & WATCHED;
-    this.#state = (this.flags & LAST) === 0 ? state | IN_MESSAGE : state;
-    const head = (this.#head + this.#recordBytes) | 0;
-    this.#head = head;
-    if (((head - this.#published) | 0) >= this.#publishEvery) this.publish();
-  }
-
-  /** Done with the first `count` bytes of what is left of the record. */
-  skip(count: number): void {
-    this.offset += count;
-    this.length -= count;
-    if (this.length <= 0) this.release();
-  }
-
-  /** Tells the producer how far we are, and wakes it if it waits for that. */
-  publish(): void {
-    const head = this.#head;
-    if (head === this.#published) return;
-    this.#published = head;
-    Atomics.store(this.#ownWords, HEAD, head);
-    const wake = peerLoad(this.#words, SPACE_WAKE);
-    if (wake !== 0) this.#wakeProducer(wake);
-    else this.#rung = 0;
-  }
-
-  /** Says that data is waited for. @returns true: sleep until the doorbell; false: there is some, or the end */
-  armData(): boolean {
-    this.publish();
-    const threshold = (this.#head + RECORD_HEADER_BYTES) | 0;
-    this.#armed = true;
-    Atomics.store(this.#ownWords, DATA_WAKE, threshold | WAKE_ARMED);
-    if (this.next() === EMPTY) return true;
-    this.disarmData();
-    return false;
-  }
-
-  /** Done by itself as soon as there is data, so that a wake word is never left behind and met again after 4 GiB. */
-  disarmData(): void {
-    this.#armed = false;
-    Atomics.store(this.#ownWords, DATA_WAKE, 0);
-  }
-
-  /** Says that nothing will be read any more. */
-  leave(): void {
-    this.#armed = false;
-    Atomics.store(this.#ownWords, DATA_WAKE, WAKE_GONE);
-  }
-
-  /** Ends the reading because of what a message of several records adds up to. */
-  refuseMessage(bytes: number): void {
-    this.#refuse("message-size", bytes);
-  }
-
-  /** Reads the tail once and believes it only if it can be true. @returns whether there is a record */
-  #readTail(): boolean {
-    const tail = peerLoad(this.#words, TAIL) | 0;
-    fence(this.#ownWords);
-    if (tail === this.#tail || this.#violation !== undefined) return false;
-    const used = (tail - this.#head) | 0;
-    if ((tail & 7) !== 0 || used < 0 || used > this.capacity) {
-      this.#refuse("tail", tail);
-      return false;
-    }
-    this.#tail = tail;
-    if (this.#armed) this.disarmData();
-    return true;
+    return this.memory.bytes.subarray(this.offset, this.offset + this.length);
   }
 
   /** Apart from receive(), which is as small as it can be. */
   #nothingPublished(): number {
     this.publish();
-    return this.#state === 0 && this.#violation === undefined ? EMPTY : UNUSUAL;
+    return this.state === 0 && this.violation === undefined ? EMPTY : UNUSUAL;
   }
 
   #copyOut(offset: number, length: number, into: Uint8Array): void {
-    copyOut(this.#memory, DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
+    copyOut(this.memory, DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
     this.#last.note(into);
-  }
-
-  #whyEmpty(): number {
-    if (this.#violation !== undefined) return BROKEN;
-    this.publish();
-    if (peerLoad(this.#words, STATE) !== STATE_FINISHED) return EMPTY;
-    fence(this.#ownWords);
-    if (this.#readTail()) return this.#readRecord(); // published before it finished, after we looked
-    return this.#violation === undefined ? FINISHED : BROKEN;
-  }
-
-  #readRecord(): number {
-    for (;;) {
-      const offset = this.#head & this.#mask;
-      const word = (DATA_OFFSET + offset) >> 2;
-      const length = this.#words[word] as number; // once: it may change under us
-      const kind = this.#words[word + 1] as number;
-      const room = Math.min(this.capacity - offset, (this.#tail - this.#head) | 0) - RECORD_HEADER_BYTES;
-      // A length above 2^31 is negative here; the comparison comes before any arithmetic that it could overflow.
-      if (length < 0 || length > this.#maxPayload || length > room) return this.#refuse("length", length);
-      const flags = kind >>> 16;
-      const recordBytes = (length + 15) & ~7;
-      if (flags !== PAD) return this.#openRecord(offset, length, kind & 0xffff, flags, recordBytes);
-      if (offset + recordBytes !== this.capacity) return this.#refuse("length", length);
-      this.#head = (this.#head + recordBytes) | 0;
-      if (this.#head === this.#tail && !this.#readTail()) return this.#whyEmpty();
-    }
-  }
-
-  #openRecord(offset: number, length: number, type: number, flags: number, recordBytes: number): number {
-    const first = (flags & FIRST) !== 0;
-    if ((flags & ~(FIRST | LAST)) !== 0 || first === ((this.#state & IN_MESSAGE) !== 0))
-      return this.#refuse("flags", flags);
-    this.offset = DATA_OFFSET + offset + RECORD_HEADER_BYTES;
-    this.length = length;
-    this.type = type;
-    this.flags = flags;
-    this.#recordBytes = recordBytes;
-    this.#state |= OPEN;
-    return length;
-  }
-
-  #refuse(kind: Violation["kind"], value: number): number {
-    this.#violation ??= { kind, value, position: this.#head };
-    this.#state &= ~OPEN;
-    this.#tail = this.#head;
-    return BROKEN;
-  }
-
-  #wakeProducer(wake: number): void {
-    if ((wake & WAKE_ARMED) === 0 || wake === this.#rung || ((this.#published - (wake & ~7)) | 0) < 0) return;
-    this.#rung = wake;
-    this.#wakeupCount.add(1);
-    this.#doorbell.ring();
   }
 }
