@@ -105,14 +105,17 @@ for (const runtime of RUNTIMES) {
         String(port),
       ]);
       expect([client.code, client.text]).toEqual([0, "connected\n"]);
-      expect(client.stderr).toMatch(/shmlink: trapped calls\n.*\n {2}connect +2 /);
+      // Two of the program's own, and those that name services of the C library make to look a user up.
+      const connects = Number(/shmlink: trapped calls\n.*\n {2}connect +(\d+) /.exec(client.stderr)?.[1]);
+      expect(connects).toBeGreaterThanOrEqual(2);
       expect(client.stderr).toMatch(new RegExp(`connect +127.0.0.1:${port} +1 +to /\\S+\\.tcp +- +-`));
       expect(client.stderr).toMatch(
         new RegExp(`connect +127.0.0.1:${other} +1 +refused +out,port=${other},reject +EACCES`),
       );
       const lines = readFileSync(trace, "utf8").trim().split("\n");
       const records = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
-      expect(records.filter(({ event, call }) => event === "trap" && call === "connect")).toHaveLength(2);
+      expect(records.filter(({ event, call }) => event === "trap" && call === "connect")).toHaveLength(connects);
+      expect(records.filter(({ event, call }) => event === "decision" && call === "connect")).toHaveLength(2);
       expect(records.find(({ event, outcome }) => event === "decision" && outcome === "unix")).toMatchObject({
         call: "connect",
         address: "127.0.0.1",
