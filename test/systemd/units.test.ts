@@ -46,6 +46,10 @@ for (const kind of KINDS) {
       expect(unitValues(unitText(kind, "shmlink.service"), "ExecStart")).toEqual(["@SHMLINK@ broker"]);
     });
 
+    test("have a reload that sends the signal on which the broker reads its configuration again", () => {
+      expect(unitValues(unitText(kind, "shmlink.service"), "ExecReload")).toEqual(["/bin/kill -HUP $MAINPID"]);
+    });
+
     test("have a watchdog that does not wake an idle broker before it ends", () => {
       const [text] = unitValues(unitText(kind, "shmlink.service"), "WatchdogSec");
       const minutes = Number(/^(\d+)min$/.exec(text ?? "")?.[1]);
