@@ -157,6 +157,12 @@ function contentOf(path: string): string {
   }
 }
 
+/** Whether the process that started a daemon has ended: until then nginx ignores USR2. */
+function isOrphan(pid: string): boolean {
+  const parent = /^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+  return !contentOf(`/proc/${parent}/comm`).startsWith("nginx");
+}
+
 function childrenOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim().split(" ").filter(Boolean);
@@ -179,7 +185,7 @@ requires.test(
     const server = stage.wrap([findProgram("nginx") ?? "", ...argv.slice(1, -1), "daemon on;"]); // in front it ignores USR2
     const { path } = await stage.listener(port);
     const old = await until("the pid", () => contentOf(join(folder, "pid")) || undefined);
-    await until("the daemon", () => childrenOf(Number(old)).length === 2);
+    await until("the daemon", () => isOrphan(old) && childrenOf(Number(old)).length === 2);
     process.kill(Number(old), "SIGUSR2");
     const fresh = await until("the new master", () => {
       const pid = contentOf(join(folder, "pid"));
