@@ -1,43 +1,21 @@
 /** Wiring: listening socket, reactor, sessions, signals, idle exit, order of shutdown. Blocks until it is told to stop. */
-import {
-  accept,
-  type BorrowedFd,
-  constants,
-  errno,
-  type OwnedFd,
-  peerCredentials,
-  SignalPipe,
-  SyscallError,
-  setNonBlocking,
-} from "../../ffi/mod.ts";
+import { constants, type OwnedFd, SignalPipe, setNonBlocking } from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
-import { ConfigError, FailureError, ProtocolError } from "../errors.ts";
+import { ConfigError, ProtocolError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import type { ContextIdentity } from "../policy/types.ts";
 import { ServerConnection } from "../protocol/connection.ts";
 import { Notifier } from "../transport/notify.ts";
-import { peerIdentity } from "../transport/peer.ts";
-import { Reactor, type Registration } from "../transport/reactor.ts";
+import { Reactor } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import { VERSION } from "../version.ts";
-import { authorize, type BrokerCore, chargeQuota } from "./core.ts";
+import { Admission } from "./admission.ts";
+import type { BrokerCore } from "./core.ts";
 import { OwnSockets } from "./own-sockets.ts";
 import { Quota } from "./quota.ts";
 import { RateLimiter } from "./rate.ts";
-import type { ContextRecord } from "./records.ts";
+import type { ContextRecord, Owner } from "./records.ts";
 import { Registry } from "./registry.ts";
 import { Session } from "./session.ts";
-
-/** How long to leave the backlog alone when the process is out of descriptors. */
-const EXHAUSTED_PAUSE_MS = 100;
-/** Somebody who has connected and is not let in yet. */
-type Newcomer = { readonly fd: OwnedFd; readonly context: ContextIdentity | undefined };
-
-/** What a connection counts for, in messages: about as much work. */
-const CONNECT_COST = 50;
-/** Connections that may wait to be let in. */
-const MAX_PARKED = 128;
-const PARKED_MS = 5;
 
 export type BrokerOptions = {
   /** Listening Unix stream sockets; taken. */
@@ -56,8 +34,7 @@ export class Broker implements Disposable {
   readonly #core: BrokerCore;
   readonly #options: BrokerOptions;
   readonly #notifier: Notifier;
-  readonly #parked: Newcomer[] = [];
-  readonly #registrations: Map<OwnedFd, Registration> = new Map();
+  readonly #admission: Admission;
   #idleTimer: { cancel(): void } | undefined;
   #stopped = false;
   /** The signal that ended run(), if one did. */
@@ -77,14 +54,15 @@ export class Broker implements Disposable {
       uid: process.geteuid?.() ?? 0,
       touched: new Set(),
       startedAtMs: Date.now(),
-      startSession: (fd, owner) => this.#start(this.#connectionOn(fd), owner, fd),
+      startSession: (fd, owner) => this.#start(fd, owner),
       serveContext: (record) => this.#serveContext(record),
       sessions: () => this.#sessions,
       handleCore: (session, message) => this.#handleCore(session, message),
     };
+    this.#admission = new Admission(this.#core, this.#reactor);
     for (const listener of options.listeners) {
       this.#core.ownSockets.addListener(listener);
-      this.#watch(listener);
+      this.#admission.watch(listener);
     }
   }
 
@@ -159,14 +137,6 @@ export class Broker implements Disposable {
     beat();
   }
 
-  /** @param context  what those who connect here belong to */
-  #watch(listener: OwnedFd, context?: ContextRecord): void {
-    this.#registrations.set(
-      listener,
-      this.#reactor.add(listener, constants.EPOLLIN, () => this.#accept(listener, context)),
-    );
-  }
-
   #serveContext(record: ContextRecord): void {
     const { listener, closeFd } = record;
     // Before anything else: this fails for what can never hang up.
@@ -177,7 +147,7 @@ export class Broker implements Disposable {
     });
     setNonBlocking(listener, true);
     this.#core.ownSockets.addListener(listener);
-    this.#watch(listener, record);
+    this.#admission.watch(listener, record);
     this.#core.registry.contexts.set(record.id, record);
     this.#core.logger.info(`Context ${record.name} begins`, { uid: record.owner.uid, pid: record.owner.pid });
   }
@@ -185,8 +155,7 @@ export class Broker implements Disposable {
   /** Nobody comes in any more; who is in stays, as with a listening socket that is closed. */
   #removeContext({ id, name, listener, closeFd, owner }: ContextRecord): void {
     this.#core.registry.contexts.delete(id);
-    this.#registrations.get(listener)?.remove();
-    this.#registrations.delete(listener);
+    this.#admission.unwatch(listener);
     this.#core.ownSockets.removeListener(listener);
     for (const fd of [listener, closeFd]) fd.close();
     this.#core.quota.release(owner, { contexts: 1 });
@@ -194,79 +163,9 @@ export class Broker implements Disposable {
     this.#armIdle();
   }
 
-  #accept(listener: OwnedFd, context?: ContextRecord): void {
-    try {
-      const accepted = accept(listener);
-      if (accepted !== null) this.#receive(accepted.fd, context);
-    } catch (error) {
-      if (!(error instanceof SyscallError)) throw error;
-      if (error.errno === errno.EMFILE || error.code === "ENFILE") this.#pause(listener, error, context);
-      else this.#core.logger.warn(`Cannot accept: ${error.message}`);
-    }
-  }
-
-  /** Out of descriptors: the backlog stays readable, so look away for a moment instead of spinning. */
-  #pause(listener: OwnedFd, error: SyscallError, context: ContextRecord | undefined): void {
-    this.#core.logger.warn(`Cannot accept: ${error.message}; raise LimitNOFILE= of the broker`);
-    this.#registrations.get(listener)?.remove();
-    this.#reactor.setTimer(EXHAUSTED_PAUSE_MS, () => {
-      if (!listener.closed) this.#watch(listener, context);
-    });
-  }
-
-  /** Who connects without end waits for his turn, and after that is turned away, before it costs more than a moment. */
-  #receive(fd: OwnedFd, context: ContextRecord | undefined): void {
-    if (context !== undefined) context.accepted += 1;
-    const newcomer = { fd, context: context?.identity };
-    if (this.#spendConnect(newcomer)) return this.#admit(newcomer);
-    if (this.#parked.length >= MAX_PARKED) return fd.close();
-    this.#parked.push(newcomer);
-    if (this.#parked.length === 1) this.#reactor.setTimer(PARKED_MS, () => this.#unpark());
-  }
-
-  #spendConnect({ fd, context }: Newcomer): boolean {
-    const { rate } = this.#core;
-    const who = { uid: peerCredentials(fd).uid, context };
-    const nowMs = performance.now();
-    if (rate.waitMs(who, CONNECT_COST, nowMs) > 0) return false;
-    rate.spend(who, CONNECT_COST, nowMs);
-    return true;
-  }
-
-  #unpark(): void {
-    for (const newcomer of this.#parked.splice(0)) {
-      if (this.#spendConnect(newcomer)) this.#admit(newcomer);
-      else this.#parked.push(newcomer);
-    }
-    if (this.#parked.length > 0) this.#reactor.setTimer(PARKED_MS, () => this.#unpark());
-  }
-
-  #connectionOn(fd: OwnedFd): ServerConnection {
+  #start(fd: OwnedFd, owner: Owner): Session {
     const { maxQueuedBytes } = this.#core.config.limits;
-    return new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
-  }
-
-  #admit({ fd, context }: Newcomer): void {
-    const connection = this.#connectionOn(fd);
-    let charged: Session["owner"] | undefined;
-    try {
-      const identity = peerIdentity(fd);
-      identity.pidfd?.close();
-      const { pidfd: _, ...known } = identity;
-      const owner = { ...known, context };
-      authorize(this.#core, owner, "connect", "");
-      chargeQuota(this.#core, owner, { sessions: 1 });
-      charged = owner;
-      this.#start(connection, owner, fd);
-    } catch (error) {
-      if (charged !== undefined) this.#core.quota.release(charged, { sessions: 1 });
-      if (error instanceof FailureError) refuse(connection, error.message);
-      connection[Symbol.dispose]();
-      if (!(error instanceof FailureError || error instanceof SyscallError)) throw error;
-    }
-  }
-
-  #start(connection: ServerConnection, owner: Session["owner"], fd: BorrowedFd): Session {
+    const connection = new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
     const onEnd = (ended: Session): void => {
       this.#sessions.delete(ended);
       this.#core.quota.release(owner, { sessions: 1 });
@@ -281,7 +180,7 @@ export class Broker implements Disposable {
 
   #armIdle(): void {
     const { idleMs } = this.#core.config.broker;
-    const isBusy = this.#sessions.size > 0 || this.#parked.length > 0 || this.#core.registry.contexts.size > 0;
+    const isBusy = this.#sessions.size > 0 || this.#admission.isWaitedFor || this.#core.registry.contexts.size > 0;
     if (idleMs === 0 || isBusy || this.#idleTimer !== undefined) return;
     this.#idleTimer = this.#reactor.setTimer(idleMs, () => {
       this.#idleTimer = undefined;
@@ -312,21 +211,11 @@ export class Broker implements Disposable {
 
   [Symbol.dispose](): void {
     for (const session of [...this.#sessions]) session.end();
-    for (const { fd } of this.#parked) fd.close();
+    this.#admission[Symbol.dispose]();
     for (const { listener, closeFd } of this.#core.registry.contexts.values())
       for (const fd of [listener, closeFd]) fd.close();
     for (const listener of this.#options.listeners) listener.close();
     this.#reactor[Symbol.dispose]();
-  }
-}
-
-/** Tells a peer that is not let in why, before the connection ends. */
-function refuse(connection: ServerConnection, message: string): void {
-  try {
-    connection.sendError(1 as Parameters<ServerConnection["sendError"]>[0], 3, message);
-    connection.flush();
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error; // it is gone already
   }
 }
 

@@ -28,7 +28,7 @@ export type BrokerCore = {
   readonly uid: number;
   /** Sessions with something to send; settled at the end of each turn. */
   readonly touched: Set<Session>;
-  /** Starts a session on a connection that the broker made itself; takes it. */
+  /** Starts a session on a connection, and takes it, unless it throws. @throws SyscallError */
   readonly startSession: (fd: OwnedFd, owner: Owner) => Session;
   /** Accepts connections with the identity of a context, until its close fd hangs up; takes the descriptors.
    *  @throws SyscallError EPERM when the close fd can never hang up */
