@@ -1,12 +1,15 @@
 /** Letting peers in: who connects to a listening socket is counted, asked who he is, judged, and then has a session. */
-import { accept, constants, errno, type OwnedFd, peerCredentials, SyscallError } from "../../ffi/mod.ts";
+import { accept, constants, type OwnedFd, peerCredentials, SyscallError } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import type { ContextIdentity } from "../policy/types.ts";
 import { ServerConnection } from "../protocol/connection.ts";
+import { WL_DISPLAY_ERROR as DISPLAY_ERROR } from "../protocol/shmlink-v1.gen.ts";
 import { peerIdentity } from "../transport/peer.ts";
 import type { Reactor, Registration } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
+import type { ObjectId } from "../util/brand.ts";
 import { authorize, type BrokerCore, chargeQuota } from "./core.ts";
+import { Exhaustion, explainRefusal } from "./exhaustion.ts";
 import type { ContextRecord, Owner } from "./records.ts";
 
 /** How long to leave the backlog alone when the process is out of descriptors. */
@@ -16,6 +19,9 @@ const CONNECT_COST = 50;
 /** Connections that may wait to be let in. */
 const MAX_PARKED = 128;
 const PARKED_MS = 5;
+/** Connections that hear in a row that there is no room, before everybody else has a turn. */
+const TURNED_AWAY_AT_ONCE = 64;
+const DISPLAY = 1 as ObjectId;
 
 /** Somebody who has connected and is not let in yet. */
 type Newcomer = { readonly fd: OwnedFd; readonly context: ContextIdentity | undefined };
@@ -25,10 +31,13 @@ export class Admission implements Disposable {
   readonly #reactor: Reactor;
   readonly #parked: Newcomer[] = [];
   readonly #registrations: Map<OwnedFd, Registration> = new Map();
+  readonly #exhaustion: Exhaustion;
+  #turnedAway = 0;
 
   constructor(core: BrokerCore, reactor: Reactor) {
     this.#core = core;
     this.#reactor = reactor;
+    this.#exhaustion = new Exhaustion(core.logger);
   }
 
   /** Whether somebody has connected who is not let in yet. */
@@ -49,20 +58,39 @@ export class Admission implements Disposable {
   }
 
   #accept(listener: OwnedFd, context?: ContextRecord): void {
+    const accepted = this.#tryAccept(listener);
+    if (accepted === undefined) return;
+    if (!(accepted instanceof SyscallError)) return this.#receive(accepted, context);
+    this.#exhaustion.warn(accepted);
+    if (!this.#turnAway(listener, accepted)) this.#pause(listener, context);
+  }
+
+  /** @returns undefined when nobody is there any more; an error when the system has nothing to give, such as a descriptor */
+  #tryAccept(listener: OwnedFd): OwnedFd | SyscallError | undefined {
     try {
-      const accepted = accept(listener);
-      if (accepted !== null) this.#receive(accepted.fd, context);
+      return accept(listener)?.fd;
     } catch (error) {
-      if (!(error instanceof SyscallError)) throw error;
-      if (error.errno === errno.EMFILE || error.code === "ENFILE") this.#pause(listener, error, context);
-      else this.#core.logger.warn(`Cannot accept: ${error.message}`);
+      if (error instanceof SyscallError) return error;
+      throw error;
     }
   }
 
-  /** Out of descriptors: the backlog stays readable, so look away for a moment instead of spinning. */
-  #pause(listener: OwnedFd, error: SyscallError, context: ContextRecord | undefined): void {
-    this.#core.logger.warn(`Cannot accept: ${error.message}; raise LimitNOFILE= of the broker`);
-    this.#registrations.get(listener)?.remove();
+  /** Who waits hears why, with the descriptor that was kept for that. @returns false when it is time to look away */
+  #turnAway(listener: OwnedFd, why: SyscallError): boolean {
+    let isTold = false;
+    const hasReserve = this.#exhaustion.spend(() => {
+      const accepted = this.#tryAccept(listener);
+      if (accepted === undefined || accepted instanceof SyscallError) return;
+      refuse(accepted, DISPLAY_ERROR.no_memory, `Cannot let you in: ${explainRefusal(why)}`);
+      isTold = true;
+    });
+    this.#turnedAway += 1;
+    return isTold && hasReserve && this.#turnedAway % TURNED_AWAY_AT_ONCE !== 0;
+  }
+
+  /** Nothing to be had: the backlog stays readable, so look away for a moment instead of spinning. */
+  #pause(listener: OwnedFd, context: ContextRecord | undefined): void {
+    this.unwatch(listener);
     this.#reactor.setTimer(EXHAUSTED_PAUSE_MS, () => {
       if (!listener.closed) this.watch(listener, context);
     });
@@ -107,22 +135,30 @@ export class Admission implements Disposable {
       this.#core.startSession(fd, owner);
     } catch (error) {
       if (charged !== undefined) this.#core.quota.release(charged, { sessions: 1 });
-      if (error instanceof FailureError) refuse(fd, error.message);
+      if (error instanceof FailureError) return refuse(fd, DISPLAY_ERROR.implementation, error.message);
+      if (error instanceof SyscallError) return this.#giveUp(fd, error);
       fd.close();
-      if (!(error instanceof FailureError || error instanceof SyscallError)) throw error;
+      throw error;
     }
+  }
+
+  /** The system refuses what a session needs: he hears it, and so does the log. */
+  #giveUp(fd: OwnedFd, error: SyscallError): void {
+    this.#exhaustion.warn(error);
+    refuse(fd, DISPLAY_ERROR.no_memory, `Cannot let you in: ${explainRefusal(error)}`);
   }
 
   [Symbol.dispose](): void {
     for (const { fd } of this.#parked) fd.close();
+    this.#exhaustion[Symbol.dispose]();
   }
 }
 
-/** Tells a peer that is not let in why, before the connection ends. Takes `fd`. */
-function refuse(fd: OwnedFd, message: string): void {
+/** Tells a peer that is not let in why, before the connection ends. Takes `fd`. @param code  of wl_display */
+function refuse(fd: OwnedFd, code: number, message: string): void {
   using connection = new ServerConnection(new UnixTransport(fd));
   try {
-    connection.sendError(1 as Parameters<ServerConnection["sendError"]>[0], 3, message);
+    connection.sendError(DISPLAY, code, message);
     connection.flush();
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error; // it is gone already

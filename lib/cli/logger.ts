@@ -47,10 +47,15 @@ function createLineWriter({ env }: LoggerOptions): (level: Level, text: string) 
   };
 }
 
-function createTerminalWriter({ env }: LoggerOptions): (level: Level, text: string) => void {
+function createTerminalWriter(options: LoggerOptions): (level: Level, text: string) => void {
+  const { NO_COLOR: noColor } = options.env;
   let consola: Logger | undefined;
   return (level, text) => {
-    consola ??= loadConsola(env["NO_COLOR"] === undefined || env["NO_COLOR"] === "");
+    try {
+      consola ??= loadConsola(noColor === undefined || noColor === "");
+    } catch {
+      return createLineWriter(options)(level, text); // no descriptor left to read it with: that may be what is to be said
+    }
     consola[level](text);
   };
 }

@@ -3,11 +3,13 @@ import { readFileSync, readlinkSync } from "node:fs";
 import {
   type BorrowedFd,
   constants,
+  errno,
   type OwnedFd,
   peerCredentials,
   peerGroups,
   peerPidfd,
   poll,
+  SyscallError,
 } from "../../ffi/mod.ts";
 
 export type PeerIdentity = {
@@ -25,15 +27,19 @@ export type PeerIdentity = {
   readonly cgroup: string;
 };
 
-/** @param fd  a connected Unix stream socket */
+/** @param fd  a connected Unix stream socket
+ *  @throws SyscallError EMFILE, ENFILE: not knowing it for want of a descriptor is not the same as its having none */
 export function peerIdentity(fd: BorrowedFd): PeerIdentity {
   const { pid, uid, gid } = peerCredentials(fd);
+  using stack = new DisposableStack();
   const pidfd = peerPidfd(fd);
+  stack.use(pidfd);
   const exe = executableOf(pid);
   const cgroup = readCgroup(pid);
   // The number may have been reused while we read: what /proc said then is somebody else's.
   const isKnown = pidfd === null || isAlive(pidfd);
   const groups = peerGroups(fd);
+  stack.move();
   return { pid, uid, gid, groups, pidfd, exe: isKnown ? exe : "", cgroup: isKnown ? cgroup : "" };
 }
 
@@ -54,8 +60,10 @@ function readCgroup(pid: number): string {
   try {
     const lines = pid === 0 ? [] : readFileSync(`/proc/${pid}/cgroup`, "utf8").split("\n");
     return lines.find((line) => line.startsWith("0::"))?.slice(3) ?? "";
-  } catch {
-    return "";
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EMFILE" || code === "ENFILE") throw new SyscallError("open", errno[code], `/proc/${pid}/cgroup`);
+    return ""; // it is gone
   }
 }
 

@@ -2,10 +2,11 @@
 import { describe, expect, test } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { constants, getFileLimit, kill, setFileLimit } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
+import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 import { requires } from "../helpers/requires.ts";
 
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
@@ -127,27 +128,85 @@ describe("a directory that others could reach is refused:", () => {
   }
 });
 
-test("a broker out of descriptors refuses what it cannot serve and lives on", async () => {
-  await using broker = new TestBroker();
-  using witness = broker.connect();
-  const pid = brokerPid(witness);
-  const { hard } = getFileLimit(pid);
-  setFileLimit({ soft: 40n, hard }, pid);
-  const links: BrokerLink[] = [];
-  using service = witness.listen("scarce");
-  for (let count = 0; count < 8; count++) links.push(broker.connect({ start: false }));
-  let refused: unknown;
-  for (let count = 0; count < 60 && refused === undefined; count++) {
+/** As many connections as there are, until one is refused. */
+function connectUntilRefused(broker: TestBroker, links: BrokerLink[]): unknown {
+  for (let count = 0; count < 100; count++) {
     try {
-      links[count % 8]?.dial("scarce", { timeoutMs: 200 });
+      links.push(broker.connect({ start: false }));
     } catch (error) {
-      refused = error;
+      return error;
     }
   }
-  expect(refused).toBeDefined();
-  expect(witness.list("scarce").length).toBeGreaterThan(0);
+  return undefined;
+}
+
+const OUT_OF_DESCRIPTORS =
+  /out of descriptors \(RLIMIT_NOFILE is 40\): raise LimitNOFILE= of shmlink.service, or ulimit -n/;
+
+test("a broker out of descriptors tells who connects and its log, serves who is there, and lets in again later", async () => {
+  await using broker = new TestBroker();
+  using witness = broker.connect();
+  const { hard } = getFileLimit(broker.pid);
+  setFileLimit({ soft: 40n, hard }, broker.pid);
+  const links: BrokerLink[] = [];
+  expect(() => {
+    const refusal = connectUntilRefused(broker, links);
+    if (refusal !== undefined) throw refusal;
+  }).toThrow(OUT_OF_DESCRIPTORS);
+  for (let count = 0; count < 20; count++) expect(() => broker.connect({ start: false })).toThrow(OUT_OF_DESCRIPTORS);
+  expect(witness.list().length).toBeGreaterThan(0);
+  expect(links[0]?.list().length).toBeGreaterThan(0);
+  const warnings = broker.log.split("\n").filter((line) => line.includes("Cannot let in"));
+  expect(warnings[0]).toMatch(OUT_OF_DESCRIPTORS);
+  expect(warnings.length).toBeLessThan(5);
   for (const link of links) link.close();
-  setFileLimit({ soft: hard, hard }, pid);
-  service.close();
-  expect(dirname(broker.socketPath)).toBe(broker.directory);
+  await waitUntil(() => {
+    const again: BrokerLink[] = [];
+    const refusal = connectUntilRefused(broker, again);
+    for (const link of again) link.close();
+    return refusal !== undefined && again.length === links.length;
+  }, "all of the descriptors to be of use again");
+  setFileLimit({ soft: hard, hard }, broker.pid);
+});
+
+test("a broker that lacks descriptors for a channel refuses the channel", async () => {
+  await using broker = new TestBroker();
+  using witness = broker.connect();
+  using _service = witness.listen("scarce");
+  using raw = new RawPeer(broker.socketPath);
+  raw.greet();
+  const { hard } = getFileLimit(broker.pid);
+  setFileLimit({ soft: 40n, hard }, broker.pid);
+  // Nobody maps the rings, so the broker holds them.
+  for (let id = 10; id < 40; id++) raw.send(message(3, 2, id, ...text("scarce"), 0));
+  const failed = (): string | undefined => {
+    const event = raw.next();
+    if (event === undefined) throw new Error("The broker ended the session");
+    return event.sender >= 10 && event.opcode === 2 ? new TextDecoder().decode(event.body) : undefined;
+  };
+  let refusal: string | undefined;
+  while (refusal === undefined) refusal = failed();
+  expect(refusal).toContain("too many open files (EMFILE)");
+  expect(witness.list("scarce").length).toBeGreaterThan(0);
+});
+
+/** Clock ticks of CPU that a process has had. */
+function cpuTicks(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+  return Number(fields[11]) + Number(fields[12]);
+}
+
+test("a broker that cannot even turn away does not turn in circles, and lets in who has waited", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  const limit = getFileLimit(broker.pid);
+  setFileLimit({ soft: 3n, hard: limit.hard }, broker.pid);
+  using raw = new RawPeer(broker.socketPath);
+  raw.greet();
+  await waitUntil(() => broker.log.includes("Cannot let in a connection"), "the warning");
+  const before = cpuTicks(broker.pid);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  expect(cpuTicks(broker.pid) - before).toBeLessThan(30); // of 100
+  setFileLimit(limit, broker.pid);
+  expect(raw.next()?.sender).toBe(2); // the registry's global
 });
