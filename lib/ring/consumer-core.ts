@@ -64,7 +64,8 @@ export class ConsumerCore {
   protected tail: number;
   /** OPEN, IN_MESSAGE, WATCHED. */
   protected state = 0;
-  #rung = 0;
+  /** The wake word that the doorbell was last rung for. */
+  protected rung = 0;
   #armed = false;
   #violation: Violation | undefined;
   #recordBytes = 0;
@@ -128,7 +129,7 @@ export class ConsumerCore {
     Atomics.store(this.#ownWords, HEAD, head);
     const wake = peerLoad(this.words, SPACE_WAKE);
     if (wake !== 0) this.#wakeProducer(wake);
-    else this.#rung = 0;
+    else this.rung = 0;
   }
 
   /** Says that data is waited for. @returns true: sleep until the doorbell; false: there is some, or the end */
@@ -222,8 +223,8 @@ export class ConsumerCore {
   }
 
   #wakeProducer(wake: number): void {
-    if ((wake & WAKE_ARMED) === 0 || wake === this.#rung || ((this.published - (wake & ~7)) | 0) < 0) return;
-    this.#rung = wake;
+    if ((wake & WAKE_ARMED) === 0 || wake === this.rung || ((this.published - (wake & ~7)) | 0) < 0) return;
+    this.rung = wake;
     this.#wakeupCount.add(1);
     this.#doorbell.ring();
   }
