@@ -8,8 +8,6 @@ import { SHMLINK_MANAGER_V1_RIGHTS } from "../protocol/shmlink-v1.gen.ts";
 export type Right = keyof typeof SHMLINK_MANAGER_V1_RIGHTS;
 export type Grant = { readonly rights: number; readonly name: string };
 
-export const ALL_RIGHTS: number = Object.values(SHMLINK_MANAGER_V1_RIGHTS).reduce((all, right) => all | right, 0);
-
 export class GrantSet {
   readonly #parent: GrantSet | undefined;
   #grants: Grant[] = [];

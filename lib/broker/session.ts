@@ -22,6 +22,7 @@ import { dropSide } from "./channels.ts";
 import { type BrokerCore, chargeQuota } from "./core.ts";
 import type { GrantSet } from "./grants.ts";
 import { handleChannel } from "./handlers/channel.ts";
+import { THE_MANAGER } from "./handlers/checks.ts";
 import { handleGrant } from "./handlers/grant.ts";
 import { removeListener } from "./handlers/listener.ts";
 import { handleManager } from "./handlers/manager.ts";
@@ -316,7 +317,8 @@ export class Session {
     const who = { uid, pid, name: this.name };
     if (error instanceof ProtocolError) {
       this.core.logger.warn(`Session ended: ${error.message}`, who);
-      this.#lastWords(error.objectId, error.wireCode, error.message);
+      const objectId = error.objectId === THE_MANAGER ? (this.manager ?? 1) : error.objectId;
+      this.#lastWords(objectId, error.wireCode, error.message);
     } else if (error instanceof SyscallError || error instanceof FailureError) {
       this.core.logger.warn(`Session ended: ${error.message}`, who);
       this.#lastWords(1, 2, error.message);

@@ -88,6 +88,11 @@ export type Requests<Fd> = {
      * The broker answers with listener.registered or listener.failed. The counters are a memfd of at least 4096 bytes
      * that is sealed against shrinking; the client counts there and the broker only reads: three 64-bit little-endian
      * numbers, connections accepted over the Unix socket, over TCP, and trapped calls answered.
+     *
+     * The process that listens is the client or descends from it, as the client numbers it: a client in a pid namespace
+     * of its own gives the number there. Its user is the client's, unless that is root or the namespace is another. Any
+     * other process is the error invalid_argument. A supervisor whose programs daemonise is therefore a child subreaper
+     * (prctl(2)). A process that has ended, or is hidden from the broker, is recorded as the client itself.
      */
     | {
         readonly kind: "register_listener";
@@ -100,7 +105,7 @@ export type Requests<Fd> = {
         readonly path: string;
         /** enum listener_flags */
         readonly flags: number;
-        /** process that listens, a descendant of the client */
+        /** process that listens: the client or a descendant; 0 for the client */
         readonly pid: number;
         readonly counters: Fd;
       }

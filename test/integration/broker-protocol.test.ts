@@ -105,7 +105,7 @@ const breaches: readonly (readonly [
       peer.greet();
       peer.send(message(3, 1, 4, ...text("no spaces"), 0));
     },
-    { objectId: 1, code: 2 },
+    { objectId: MANAGER, code: 2 },
   ],
   [
     "a capacity that is no power of two",
@@ -113,7 +113,7 @@ const breaches: readonly (readonly [
       peer.greet();
       peer.send(message(3, 1, 4, ...text("odd"), 5000));
     },
-    { objectId: 1, code: 2 },
+    { objectId: MANAGER, code: 2 },
   ],
   [
     "counters that are not sealed",
@@ -122,7 +122,7 @@ const breaches: readonly (readonly [
       using fd = memfdCreate("x");
       peer.send(message(3, 3, 4, ...text("127.0.0.1"), 80, ...text("/tmp/x"), 0, 0), [fd]);
     },
-    { objectId: 1, code: 2 },
+    { objectId: MANAGER, code: 2 },
   ],
 ];
 

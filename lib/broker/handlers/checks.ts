@@ -5,10 +5,18 @@ import { MAX_CAPACITY, MIN_CAPACITY } from "../../ring/layout.ts";
 import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../../util/service-name.ts";
 import type { BrokerCore } from "../core.ts";
 
+/** In a ProtocolError, for the session's manager, whose error it is; the session puts the object's number in. */
+export const THE_MANAGER = 0;
+
 /** The error a client gets for an argument that no broker would take. */
-export function invalidArgument(message: string, objectId?: number): ProtocolError {
-  const wireCode = SHMLINK_MANAGER_V1_ERROR.invalid_argument;
-  return new ProtocolError(message, objectId === undefined ? { wireCode } : { wireCode, objectId });
+export function invalidArgument(message: string, objectId: number = THE_MANAGER): ProtocolError {
+  return new ProtocolError(message, { wireCode: SHMLINK_MANAGER_V1_ERROR.invalid_argument, objectId });
+}
+
+/** A bit that means nothing yet may mean something to a later broker: who sets it would not get what he asks for. */
+export function checkBits(name: string, value: number, bits: Readonly<Record<string, number>>): void {
+  const known = Object.values(bits).reduce((all, bit) => all | bit, 0);
+  if ((value & ~known) !== 0) throw invalidArgument(`Invalid ${name} ${value}: the bits of ${known} are known`);
 }
 
 export function checkName(name: string): void {

@@ -1,13 +1,13 @@
 /** shmlink_grant_v1: connections with less authority than the one that makes them, and taking it away again. */
 import { constants, type OwnedFd, SyscallError, socketpair } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
-import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
+import { type Requests, SHMLINK_MANAGER_V1_RIGHTS } from "../../protocol/shmlink-v1.gen.ts";
 import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { authorize, chargeQuota, failureNumber } from "../core.ts";
-import { ALL_RIGHTS, type Grant, GrantSet, type Right } from "../grants.ts";
+import { type Grant, GrantSet, type Right } from "../grants.ts";
 import type { Handle, Session } from "../session.ts";
-import { invalidArgument } from "./checks.ts";
+import { checkBits, invalidArgument } from "./checks.ts";
 
 type GrantRequest = Requests<OwnedFd>["shmlink_grant_v1"];
 type GrantHandle = Extract<Handle, { kind: "grant" }>;
@@ -37,7 +37,8 @@ export function handleGrant(session: Session, object: ObjectId, request: GrantRe
 
 function add(handle: GrantHandle, { rights, name }: Grant): void {
   if (!PATTERN.test(name)) throw invalidArgument(`Invalid name pattern ${JSON.stringify(name.slice(0, 140))}`);
-  if (rights === 0 || (rights & ~ALL_RIGHTS) !== 0) throw invalidArgument(`Invalid rights ${rights}`);
+  checkBits("rights", rights, SHMLINK_MANAGER_V1_RIGHTS);
+  if (rights === 0) throw invalidArgument("Invalid rights 0: at least one is wanted");
   if (handle.state === "connected") throw invalidArgument("Rights were added to a connection that is made already");
   if (handle.grants.grants.length >= MAX_GRANTS) throw invalidArgument(`Too many grants: ${MAX_GRANTS} is the most`);
   if (!handle.grants.add({ rights, name })) handle.state = "refused";
@@ -79,6 +80,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
 }
 
 function revoke(session: Session, handle: GrantHandle, { rights, name }: Grant): void {
+  checkBits("rights", rights, SHMLINK_MANAGER_V1_RIGHTS);
   const { core } = session;
   const gone = handle.grants.revoke(rights, name);
   for (const each of gone)

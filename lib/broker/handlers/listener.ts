@@ -4,12 +4,13 @@ import { constants, fstat, getSeals, mapShared, type OwnedFd, SyscallError } fro
 import { FailureError } from "../../errors.ts";
 import { type Requests, SHMLINK_MANAGER_V1_LISTENER_FLAGS } from "../../protocol/shmlink-v1.gen.ts";
 import { executableOf } from "../../transport/peer.ts";
+import { judgeClaim } from "../claimed-process.ts";
 import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
 import { plainText } from "../plain-text.ts";
 import type { ListenerRecord } from "../records.ts";
 import { listenerName } from "../registry.ts";
 import type { Session } from "../session.ts";
-import { checkAddress, checkPort, invalidArgument } from "./checks.ts";
+import { checkAddress, checkBits, checkPort, invalidArgument } from "./checks.ts";
 
 type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
 type Register = Extract<Manager, { kind: "register_listener" }>;
@@ -17,6 +18,8 @@ type Resolve = Extract<Manager, { kind: "resolve" }>;
 type Fallback = Extract<Manager, { kind: "report_fallback" }>;
 
 const COUNTERS_BYTES = 4096;
+/** What looking into a process counts for, in messages. */
+const CLAIM_COST = 50;
 const MAX_REASONS = 16;
 const MAX_REASON_BYTES = 60;
 
@@ -40,8 +43,10 @@ export function registerListener(session: Session, request: Register): void {
   using _owned = fd;
   checkPort(port);
   checkAddress(address);
+  checkBits("flags", flags, SHMLINK_MANAGER_V1_LISTENER_FLAGS);
   if (!path.startsWith("/") || plainText(path, 128) !== path || new TextEncoder().encode(path).length > 107)
     throw invalidArgument(`Invalid socket path ${JSON.stringify(path)}`);
+  const process = listeningProcess(session, request.pid);
   const name = listenerName(address, port);
   authorize(core, owner, "register", name);
   const holder = core.registry.findListener(address, port);
@@ -54,7 +59,6 @@ export function registerListener(session: Session, request: Register): void {
     counters.close();
     throw error;
   }
-  const pid = request.pid === 0 ? owner.pid : request.pid;
   const record: ListenerRecord = {
     kind: "listener",
     id: core.registry.nextId(),
@@ -63,7 +67,7 @@ export function registerListener(session: Session, request: Register): void {
     path,
     v6only: (flags & SHMLINK_MANAGER_V1_LISTENER_FLAGS.v6only) !== 0,
     noTcp: (flags & SHMLINK_MANAGER_V1_LISTENER_FLAGS.no_tcp) !== 0,
-    owner: { ...owner, pid, exe: executableOf(pid) },
+    owner: { ...owner, ...process },
     counters,
     session,
     object: request.id,
@@ -72,6 +76,20 @@ export function registerListener(session: Session, request: Register): void {
   core.registry.addListener(record);
   session.handles.set(request.id, record);
   session.send(request.id, "shmlink_listener_v1", { kind: "registered", listenerId: record.id });
+}
+
+/** Where nothing can be said of the process that is claimed to listen, it is the client that answers for it.
+ *  @throws ProtocolError when it is somebody else's */
+function listeningProcess({ owner, core }: Session, claimed: number): { readonly pid: number; readonly exe: string } {
+  const { pid, exe, grants } = owner;
+  if (claimed === 0 || claimed === pid) return { pid, exe };
+  core.rate.spend(owner, CLAIM_COST, performance.now());
+  const judgement = judgeClaim(owner, claimed);
+  if (judgement.kind === "own") return { pid: judgement.pid, exe: executableOf(judgement.pid) };
+  // Who holds a minted connection is not known, only who minted it.
+  if (judgement.kind === "unknown" || grants !== undefined) return { pid, exe };
+  core.logger.warn(`Refused to register a listener of process ${claimed}: ${judgement.why}`, { uid: owner.uid, pid });
+  throw invalidArgument(`Invalid pid ${claimed}: ${judgement.why}`);
 }
 
 export function removeListener(core: BrokerCore, record: ListenerRecord): void {

@@ -14,7 +14,7 @@ import { authorize, type BrokerCore, chargeQuota, failureNumber } from "../core.
 import { dropBundles, dropFds, matchUp, typesOf } from "../offers.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
 import type { Session } from "../session.ts";
-import { checkName, invalidArgument } from "./checks.ts";
+import { checkBits, checkName, invalidArgument } from "./checks.ts";
 
 type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
 
@@ -47,6 +47,7 @@ export function handleOffer(session: Session, object: ObjectId, request: Request
     case "add":
       return offer === undefined ? request.fd.close() : add(session.core, offer, request.fd); // one that failed is late, not wrong
     case "publish":
+      checkBits("flags", request.flags, SHMLINK_OFFER_V1_PUBLISH_FLAGS);
       return offer === undefined ? undefined : publish(session.core, offer, request.flags);
     default:
       return assertNever(request);
@@ -118,6 +119,7 @@ export function take(session: Session, request: Extract<Manager, { kind: "take" 
   const { core, owner } = session;
   const { id: object, name } = request;
   checkName(name);
+  checkBits("flags", request.flags, SHMLINK_MANAGER_V1_TAKE_FLAGS);
   const offer = core.registry.offers.get(name);
   authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.session.owner });
   const isEmpty = offer === undefined || offer.bundles.length === 0;
