@@ -1,10 +1,12 @@
 /** The rules of `wrap`: those of the command line, then of its file, then of the configuration, as text and parsed. */
-import { readFileSync } from "node:fs";
 import { FailureError } from "../errors.ts";
+import { readText } from "../util/read-text.ts";
 import { describeAction, describeSubject, parseRule, parseRules, RuleError } from "../wrap/rules/parse.ts";
 import type { Rule } from "../wrap/rules/types.ts";
 import { renderTable } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
+
+const MAX_FILE_BYTES = 1 << 20;
 
 export type RuleSources = {
   /** Of -r, one a line. */
@@ -33,7 +35,7 @@ export function collectRules({ rules, file, configured, program }: RuleSources):
 function readRules(path: string): Rule[] {
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = readText(path, { maxBytes: MAX_FILE_BYTES, pipes: true });
   } catch (error) {
     throw new FailureError("invalid", `Cannot read rules "${path}": ${(error as Error).message}`);
   }

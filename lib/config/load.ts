@@ -2,16 +2,19 @@
  * Finds, reads, checks and merges the configuration. The first file of the search order counts, together with
  * policy.d/*.toml beside it; what it leaves out has the built-in value. A problem is reported with file, line and column.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { parse, TomlError } from "smol-toml";
 import { ConfigError } from "../errors.ts";
 import type { ParsedRule } from "../policy/parse.ts";
 import type { Problem, Rule } from "../policy/types.ts";
+import { readText } from "../util/read-text.ts";
 import { locate } from "./locate.ts";
 import { BUILT_IN_RULES, builtInConfig, type ShmlinkConfig } from "./schema.ts";
 import { findUser } from "./users.ts";
 import { type PartialConfig, validate } from "./validate.ts";
+
+const MAX_FILE_BYTES = 1 << 20;
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -82,7 +85,7 @@ function findConfig({ env, path }: LoadOptions): Source | undefined {
 
 function readIfThere(path: string): Source | undefined {
   try {
-    return { path, text: readFileSync(path, "utf8") };
+    return { path, text: readText(path, { maxBytes: MAX_FILE_BYTES }) };
   } catch (error) {
     if (isAbsent(error)) return undefined;
     throw new ConfigError(`Cannot read configuration "${path}": ${message(error)}`);

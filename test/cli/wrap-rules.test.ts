@@ -37,6 +37,8 @@ test("a wrong rule is wrong usage, in a file a failure with its line", async () 
   ]);
   const file = join(cli.directory, "rules");
   writeFileSync(file, "ignore\nport=x\n");
+  const endless = await cli.run(["wrap", "-c", "-f", "/dev/full"]);
+  expect(endless.stderr).toBe('shmlink: Cannot read rules "/dev/full": it is a device, a file is wanted\n');
   const inFile = await cli.run(["wrap", "-c", "-f", file]);
   expect(inFile.code).toBe(1);
   expect(errorLine(inFile)).toContain(`${file}: Line 2: Cannot use port "x"`);

@@ -66,7 +66,20 @@ test("SHMLINK_CONFIG comes before XDG_CONFIG_HOME, which comes before ~/.config"
 
 test("a named file that is not there is an error, one that cannot be read too", () => {
   expect(() => loadConfig({ env: { SHMLINK_CONFIG: join(root, "none.toml") } })).toThrow(/none\.toml": no such file/);
-  expect(() => loadConfig({ env: { SHMLINK_CONFIG: root } })).toThrow(/Cannot read configuration ".*EISDIR/);
+  expect(() => loadConfig({ env: { SHMLINK_CONFIG: root } })).toThrow(
+    `Cannot read configuration "${root}": it is a directory, a file is wanted`,
+  );
+});
+
+test("what has no end is not read to it", () => {
+  const directory = write({ "long.toml": `# ${"x".repeat(1 << 20)}` });
+  const fifo = join(directory, "fifo");
+  Bun.spawnSync(["mkfifo", fifo]);
+  const load = (path: string) => () => loadConfig({ env: {}, path });
+  expect(load("/dev/full")).toThrow('Cannot read configuration "/dev/full": it is a device, a file is wanted');
+  expect(load(fifo)).toThrow("it is a FIFO, a file is wanted");
+  expect(load(join(directory, "long.toml"))).toThrow("it is longer than 1048576 bytes, the most that is read");
+  expect(loadConfig({ env: {}, path: "/dev/null" }).config).toEqual(builtInConfig);
 });
 
 test("what a file leaves out is built in", () => {
