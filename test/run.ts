@@ -117,6 +117,14 @@ async function build(): Promise<void> {
 }
 
 async function main(filters: readonly string[]): Promise<void> {
+  const paths = findTestFiles(filters);
+  if (paths.length === 0) {
+    console.error(
+      `Nothing matches ${filters.map((filter) => `"${filter}"`).join(", ")}: part of a path such as test/wrap is wanted`,
+    );
+    process.exitCode = 1;
+    return;
+  }
   if (filters.length === 0 && process.env["SHMLINK_TEST_SKIP_CHECKS"] !== "1") {
     const { passed, failed } = await runChecks();
     total.passed += passed;
@@ -124,7 +132,7 @@ async function main(filters: readonly string[]): Promise<void> {
     if (failed > 0) failures.push("npm run check");
   }
   await build();
-  await runFiles(findTestFiles(filters));
+  await runFiles(paths);
   for (const name of total.skipped) console.log(`skip  ${name}`);
   for (const path of failures) console.log(`FAIL  ${path}`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
