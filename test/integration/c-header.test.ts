@@ -2,10 +2,10 @@
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { addSeals, constants, ftruncate, memfdCreate, type OwnedFd, open, write } from "../../ffi/mod.ts";
+import type { OwnedFd } from "../../ffi/mod.ts";
 import { RingStats, sealRing } from "../../lib/channel/memfd.ts";
-import { encodeHeader } from "../../lib/ring/layout.ts";
 import { buildCProgram, C_COMPILER } from "../fixtures/c/build.ts";
+import { FORGED_RINGS, forgedRing } from "../fixtures/channel/forged.ts";
 import { closeSides, type Peer, rawSides, spawnPeer } from "../fixtures/channel/set-up.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
@@ -113,50 +113,10 @@ async function outlive(peers: readonly [Peer, Peer], mode: string): Promise<stri
 }
 
 describe("the C header refuses", () => {
-  const RING = { channelId: 7, side: 1, capacity: 4096 } as const;
-  const SEALS = constants.F_SEAL_SHRINK | constants.F_SEAL_GROW | constants.F_SEAL_FUTURE_WRITE | constants.F_SEAL_SEAL;
-  const SIZE = 8192 + 4096;
-
-  /** A file that would be the other side's ring, with one word or its size or its seals changed. */
-  function file(words: Record<number, number> = {}, size = SIZE, seals = SEALS): OwnedFd {
-    const header = encodeHeader(RING);
-    for (const [index, word] of Object.entries(words))
-      new DataView(header.buffer).setUint32(Number(index) * 4, word, true);
-    const fd = memfdCreate("forged");
-    write(fd, header);
-    ftruncate(fd, size);
-    addSeals(fd, seals);
-    return fd;
-  }
-
-  const cases: Record<string, readonly [what: string, make: () => OwnedFd]> = {
-    "a ring without seals": ["seals", () => file({}, SIZE, 0)],
-    "a ring that may shrink": ["seals", () => file({}, SIZE, SEALS & ~constants.F_SEAL_SHRINK)],
-    "a ring that may grow": ["seals", () => file({}, SIZE, SEALS & ~constants.F_SEAL_GROW)],
-    "a ring that others may write to": ["seals", () => file({}, SIZE, SEALS & ~constants.F_SEAL_FUTURE_WRITE)],
-    "a ring that may be sealed further": ["seals", () => file({}, SIZE, SEALS & ~constants.F_SEAL_SEAL)],
-    "a file that carries no seals": ["file carries no seals", () => open("/dev/null", 0)],
-    "an empty file": ["file size", () => file({}, 0)],
-    "a ring that is too small": ["file size", () => file({}, SIZE - 4096)],
-    "a ring that is smaller than it says": ["file size", () => file({ 4: 8192 })],
-    "a ring that is longer than it says": ["file size", () => file({}, SIZE + 4096)],
-    "another magic": ["magic", () => file({ 0: 0x4b4c4854 })],
-    "another version": ["layout version", () => file({ 1: 2 })],
-    "another channel": ["channel id", () => file({ 2: 8 })],
-    "our own side": ["side", () => file({ 3: 0 })],
-    "a side that there is not": ["side", () => file({ 3: 2 })],
-    "a capacity of 0": ["capacity", () => file({ 4: 0 })],
-    "a capacity that is no power of two": ["capacity", () => file({ 4: 4097 })],
-    "a capacity above 2^30": ["capacity", () => file({ 4: 2 ** 31 })],
-    "another place for the control page": ["control offset", () => file({ 5: 8192 })],
-    "another place for the data": ["data offset", () => file({ 6: 4096 })],
-    "another kind of doorbell": ["doorbell kind", () => file({ 7: 1 })],
-  };
-
-  for (const [name, [what, make]] of Object.entries(cases)) {
+  for (const [name, { what, make }] of Object.entries(FORGED_RINGS)) {
     test(`${name}, and tells why`, async () => expect(await refuse(make())).toEqual({ peer: what }));
   }
-  test("nothing that is right", async () => expect(await refuse(file())).toEqual({ mapped: "both" }));
+  test("nothing that is right", async () => expect(await refuse(forgedRing())).toEqual({ mapped: "both" }));
 
   /** @param other  taken */
   async function refuse(other: OwnedFd): Promise<unknown> {
