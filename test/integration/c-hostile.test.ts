@@ -141,7 +141,8 @@ describe.each([...RUNTIMES, C])("$name survives a peer", (survivor) => {
     expect({ outcome, kind }).toEqual({ outcome: "ProtocolError", kind: "length" });
   });
 
-  for (const [index, attack] of ["scribble", "scribble data", "scribble wake words", "flip"].entries()) {
+  const attacks = ["scribble", "scribble data", "scribble wake words", "flip", "flip flags", "flip positions"];
+  for (const [index, attack] of attacks.entries()) {
     test(`in the midst of an attack: ${attack}`, async () => {
       for (const seed of ["1", "2", "3"]) {
         const { outcome, refused } = await fight(survivor, MODES[(index + Number(seed)) % 2] ?? "sync", [attack, seed]);
