@@ -6,6 +6,7 @@ export { errnoName, SyscallError } from "./errno.ts";
 export { type BorrowedFd, borrowFd, duplicateFd, OwnedFd } from "./fd.ts";
 export { loaded } from "./load.ts";
 export { Mapping, mapShared } from "./mapping.ts";
+export { PageTable } from "./page-table.ts";
 export * from "./sys/address.ts";
 export * from "./sys/cmsg.ts";
 export * from "./sys/epoll.ts";

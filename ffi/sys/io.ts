@@ -46,6 +46,15 @@ export function write(fd: BorrowedFd, bytes: Uint8Array): Transferred {
   );
 }
 
+/** pread(2): reads from `offset` and leaves the position alone. @returns bytes read, fewer at the end of the file */
+export function readAt(fd: BorrowedFd, into: Uint8Array, offset: number): number {
+  return check(
+    retry(() => calls.pread64(fd.number, into, into.length, offset)),
+    "pread64",
+    `fd ${fd.number}`,
+  );
+}
+
 /** openat(2) relative to the working directory, close-on-exec. @throws SyscallError with the path */
 export function open(path: string, flags: number, mode = 0): OwnedFd {
   const result = retry(() => calls.openat(AT_FDCWD, cString(path), flags | O_CLOEXEC, mode));

@@ -22,19 +22,14 @@ function makeSide(
 ): { record: ChannelSide; ring: OwnedFd } {
   const owner: Owner = session.owner;
   const ring = createRing({ channelId, side, capacity, name: `shmlink:${channelId}:${side}` });
-  try {
-    const stats = new RingStats(ring);
-    return { record: { owner, capacity, memfd: ring, stats, session, object, sealed: false }, ring };
-  } catch (error) {
-    ring.close();
-    throw error;
-  }
+  return { record: { owner, capacity, memfd: ring, stats: undefined, session, object, sealed: false }, ring };
 }
 
 function discardSide(side: ChannelSide): void {
   side.memfd?.close();
   side.memfd = undefined;
-  side.stats.close();
+  side.stats?.close();
+  side.stats = undefined;
 }
 
 /** Makes both rings and the doorbell and sends each side its own. All or nothing.
@@ -123,12 +118,23 @@ export function handOver(channel: ChannelRecord, index: 0 | 1): void {
   const other = channel.sides[index === 0 ? 1 : 0];
   const ring = side.memfd;
   if (ring === undefined) return; // the other side is gone, and was told about
-  sealRing(ring);
+  sealRing(ring, side.capacity);
+  side.stats = watch(ring, side.capacity);
   side.sealed = true;
   side.memfd = undefined;
   if (other.session === undefined) return ring.close();
   const { pid, uid } = side.owner;
   other.session.send(other.object, "shmlink_channel_v1", { kind: "peer", memfd: ring, pid, uid });
+}
+
+/** Its counters for listings; undefined, which is shown as nothing, where the kernel maps no more (vm.max_map_count). */
+function watch(ring: OwnedFd, capacity: number): RingStats | undefined {
+  try {
+    return new RingStats(ring, capacity);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
 }
 
 /** One side lets go. The record ends with it; the other side hears of it only while its set-up still waits. */

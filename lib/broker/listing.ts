@@ -1,8 +1,16 @@
 /** Records as the entries that `ls` and `inspect` show. Reads the rings' control pages; asks nobody. */
-import { directionStats } from "../channel/memfd.ts";
+import { directionStats, emptySideStatistics, type SideStatistics } from "../channel/memfd.ts";
 import { type Events, SHMLINK_MANAGER_V1_KIND } from "../protocol/shmlink-v1.gen.ts";
 import { plainText } from "./plain-text.ts";
-import type { AnyRecord, ChannelRecord, ListenerRecord, OfferRecord, Owner, ServiceRecord } from "./records.ts";
+import type {
+  AnyRecord,
+  ChannelRecord,
+  ChannelSide,
+  ListenerRecord,
+  OfferRecord,
+  Owner,
+  ServiceRecord,
+} from "./records.ts";
 import { listenerName } from "./registry.ts";
 
 export type ListingEntry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
@@ -61,7 +69,7 @@ function serviceDetails(record: ServiceRecord): object {
 
 function channelDetails(record: ChannelRecord): object {
   const [dialler, service] = record.sides;
-  const stats = [dialler.stats.read(), service.stats.read()] as const;
+  const stats = [statsOf(dialler), statsOf(service)] as const;
   return {
     service: record.serviceId,
     state: dialler.sealed && service.sealed ? "open" : "opening",
@@ -72,6 +80,10 @@ function channelDetails(record: ChannelRecord): object {
     toService: directionStats(stats[0], stats[1]),
     toDialler: directionStats(stats[1], stats[0]),
   };
+}
+
+function statsOf({ stats, capacity }: ChannelSide): SideStatistics {
+  return stats?.read() ?? emptySideStatistics(capacity);
 }
 
 /** The descriptors of what would be taken next; the entry has to fit in a message whatever they are. */

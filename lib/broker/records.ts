@@ -25,7 +25,8 @@ export type ChannelSide = {
   readonly capacity: number;
   /** Our reference to the ring, until the other side has it. */
   memfd: OwnedFd | undefined;
-  readonly stats: RingStats;
+  /** Once it is sealed. */
+  stats: RingStats | undefined;
   session: Session | undefined;
   object: ObjectId;
   sealed: boolean;

@@ -2,13 +2,12 @@
 import {
   addSeals,
   type BorrowedFd,
-  constants,
   fstat,
   ftruncate,
-  type Mapping,
-  mapShared,
   memfdCreate,
   type OwnedFd,
+  PageTable,
+  readAt,
   SyscallError,
   write,
 } from "../../ffi/mod.ts";
@@ -25,7 +24,12 @@ import {
 import { readSideStatistics, type SideStatistics } from "../ring/statistics.ts";
 import { checkRingSeals, RING_SEALS } from "./seals.ts";
 
-export { type DirectionStatistics, directionStats, type SideStatistics } from "../ring/statistics.ts";
+export {
+  type DirectionStatistics,
+  directionStats,
+  emptySideStatistics,
+  type SideStatistics,
+} from "../ring/statistics.ts";
 
 export type RingOptions = {
   readonly channelId: number;
@@ -48,7 +52,6 @@ export function createRing(options: RingOptions): OwnedFd {
   try {
     write(fd, encodeHeader({ channelId, side, capacity }));
     ftruncate(fd, size);
-    addSeals(fd, constants.F_SEAL_SHRINK | constants.F_SEAL_GROW); // ours to map at once: it cannot vanish under RingStats
   } catch (error) {
     fd.close();
     throw error;
@@ -56,19 +59,24 @@ export function createRing(options: RingOptions): OwnedFd {
   return fd;
 }
 
-/** Seals the ring for good and verifies it. @throws ProtocolError when a seal is missing or the header does not fit the size */
-export function sealRing(fd: BorrowedFd): void {
+/** Seals the ring for good and verifies it, its size and its header.
+ *  @param capacity  what it was made with @throws ProtocolError when a seal is missing or the header does not fit the size */
+export function sealRing(fd: BorrowedFd, capacity?: number): void {
   try {
     addSeals(fd, RING_SEALS);
   } catch (error) {
     // EPERM: somebody sealed it before us. What counts is which seals it has.
     if (!(error instanceof SyscallError)) throw error;
+    checkRingSeals(fd);
   }
-  checkRingSeals(fd);
-  readRingHeader(fd);
+  const found = readRingHeader(fd).capacity;
+  if (capacity !== undefined && found !== capacity)
+    throw new ProtocolError(`Cannot use the ring: its capacity is "${found}", it was made with "${capacity}"`);
 }
 
-/** The header of a ring whose size cannot shrink any more. @throws ProtocolError */
+const HEADER = new Uint8Array(64);
+
+/** The header of a ring. @throws ProtocolError when it does not fit the size */
 export function readRingHeader(fd: BorrowedFd): RingHeader {
   const { sizeBytes } = fstat(fd);
   if (sizeBytes < DATA_OFFSET) {
@@ -76,32 +84,32 @@ export function readRingHeader(fd: BorrowedFd): RingHeader {
       `Cannot use the ring: its file has "${sizeBytes}" bytes, at least ${DATA_OFFSET} are needed`,
     );
   }
-  const mapping = mapShared(fd, HEADER_BYTES, "read");
-  try {
-    return decodeHeader(new Uint8Array(mapping.buffer, 0, 64), sizeBytes);
-  } finally {
-    mapping.close();
-  }
+  readAt(fd, HEADER, 0);
+  return decodeHeader(HEADER, sizeBytes);
 }
+
+const PAGES = new PageTable();
 
 /** A read-only mapping of a ring's control page, so that listings cost its peers nothing. */
 export class RingStats implements Disposable {
-  readonly #mapping: Mapping;
   readonly #capacity: number;
+  #place: number;
 
-  /** @param fd  lent for the call; of a file at least as long as a ring's header and control page, which does not shrink */
-  constructor(fd: BorrowedFd) {
-    this.#capacity = readRingHeader(fd).capacity;
-    this.#mapping = mapShared(fd, DATA_OFFSET, "read");
+  /** @param fd  lent for the call; of a sealed ring: it does not shrink @param capacity  of it, where it is known */
+  constructor(fd: BorrowedFd, capacity: number = readRingHeader(fd).capacity) {
+    this.#capacity = capacity;
+    this.#place = PAGES.add(fd, HEADER_BYTES);
   }
 
   read(): SideStatistics {
-    if (this.#mapping.closed) throw new ClosedError("Cannot read statistics of the ring: it was closed");
-    return readSideStatistics(new Int32Array(this.#mapping.buffer), this.#capacity);
+    if (this.#place < 0) throw new ClosedError("Cannot read statistics of the ring: it was closed");
+    return readSideStatistics(PAGES.words(this.#place), this.#capacity);
   }
 
   close(): void {
-    this.#mapping.close();
+    if (this.#place < 0) return;
+    PAGES.remove(this.#place);
+    this.#place = -1;
   }
 
   [Symbol.dispose](): void {

@@ -6,13 +6,18 @@ import {
   COLD_DATA_WAKEUPS,
   COLD_MESSAGES,
   COLD_SPACE_WAKEUPS,
+  CONTROL_BYTES,
   DATA_WAKE,
   HEAD,
+  HEADER_BYTES,
   STATE,
   STATE_FINISHED,
   TAIL,
   WAKE_GONE,
 } from "./layout.ts";
+
+/** Where the control page begins, in words of the file. */
+const CONTROL_WORD = HEADER_BYTES / 4;
 
 export type SideStatistics = {
   readonly capacity: number;
@@ -32,21 +37,27 @@ export type SideStatistics = {
   readonly gone: boolean;
 };
 
-/** @param words  over the header and control page of the ring's file */
-export function readSideStatistics(words: Int32Array, capacity: number): SideStatistics {
-  const messages = readCounter(words, COLD_MESSAGES);
-  const wakeups = readCounter(words, COLD_DATA_WAKEUPS);
+/** What a ring says of itself before anybody has produced into it. */
+export function emptySideStatistics(capacity: number): SideStatistics {
+  return readSideStatistics(new Int32Array(CONTROL_BYTES / 4), capacity);
+}
+
+/** @param page  over the control page of the ring's file */
+export function readSideStatistics(page: Int32Array, capacity: number): SideStatistics {
+  const counter = (index: number): number => readCounter(page, index - CONTROL_WORD);
+  const messages = counter(COLD_MESSAGES);
+  const wakeups = counter(COLD_DATA_WAKEUPS);
   return {
     capacity,
-    bytes: readCounter(words, COLD_BYTES),
+    bytes: counter(COLD_BYTES),
     messages,
-    tail: (words[TAIL] ?? 0) >>> 0,
-    head: (words[HEAD] ?? 0) >>> 0,
+    tail: (page[TAIL - CONTROL_WORD] ?? 0) >>> 0,
+    head: (page[HEAD - CONTROL_WORD] ?? 0) >>> 0,
     wakeups,
-    spaceWakeups: readCounter(words, COLD_SPACE_WAKEUPS),
+    spaceWakeups: counter(COLD_SPACE_WAKEUPS),
     wakeupsSaved: Math.max(0, messages - wakeups),
-    finished: words[STATE] === STATE_FINISHED,
-    gone: ((words[DATA_WAKE] ?? 0) & WAKE_GONE) !== 0,
+    finished: page[STATE - CONTROL_WORD] === STATE_FINISHED,
+    gone: ((page[DATA_WAKE - CONTROL_WORD] ?? 0) & WAKE_GONE) !== 0,
   };
 }
 

@@ -226,7 +226,7 @@ test("complete() refuses a ring that is not sealed, of another channel, of our o
     return ring;
   };
   expect(() => setup.complete(createRing({ channelId: 1, side: 1, capacity: 4096 }))).toThrow(
-    "F_SEAL_FUTURE_WRITE is missing",
+    "F_SEAL_SHRINK is missing",
   );
   expect(() => setup.complete(memfdCreate("bare"))).toThrow("F_SEAL_SHRINK is missing");
   expect(() => setup.complete(sealed(2, 1))).toThrow('channel id is "2"');
