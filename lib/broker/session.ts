@@ -37,6 +37,10 @@ const LISTING_HIGH_BYTES = 1 << 16;
 const STARVED_MS = 10;
 /** Requests handled before the others have their turn: what one peer's flood may add to another's round trip. */
 const SLICE = 32;
+/** Who sent one request does not cost a second recvmsg(2) that finds nothing: what is left makes the socket readable. */
+const ONE_RECEIVE = 1;
+/** Where nobody watches the socket any more. */
+const WHOLE = 1 << 16;
 
 /** What an object of this session stands for. */
 export type Handle =
@@ -225,7 +229,8 @@ export class Session {
     if (allowed === 0) return this.#readLater(rate.waitMs(this.owner, SLICE, nowMs));
     const limit = Math.min(allowed, SLICE);
     try {
-      const state = this.#connection.pump((message) => this.#dispatch(message), limit);
+      const budgetBytes = this.#hungUp ? WHOLE : ONE_RECEIVE;
+      const state = this.#connection.pump((message) => this.#dispatch(message), limit, budgetBytes);
       rate.spend(this.owner, limit - this.#connection.messagesLeft, nowMs);
       if (state === "ended") return this.end();
       this.#checkWaitingFds();

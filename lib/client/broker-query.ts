@@ -173,9 +173,13 @@ export class BrokerQuery implements Disposable {
 
   /** Handles what has arrived, without waiting. @throws FailureError for wl_display.error */
   dispatch(): "open" | "ended" {
+    return this.#step(Number.POSITIVE_INFINITY);
+  }
+
+  #step(budgetBytes: number): "open" | "ended" {
     if (this.#ended) return "ended";
     this.connection.flush();
-    const state = this.connection.pump((message) => this.sinks.get(message.object)?.(message));
+    const state = this.connection.pump((message) => this.sinks.get(message.object)?.(message), budgetBytes);
     this.connection.flush();
     if (state === "ended") this.#ended = true;
     return state;
@@ -184,14 +188,14 @@ export class BrokerQuery implements Disposable {
   /** Blocks until `until` is true, the broker ends, or the time is over. @param timeoutMs  -1 for no limit */
   wait(until: () => boolean, timeoutMs: number): WaitOutcome {
     const deadline = Date.now() + timeoutMs;
-    for (;;) {
-      const state = this.dispatch();
+    // First poll(2), then one recvmsg(2): an answer is never there yet, and none of the calls finds nothing.
+    for (let state = this.#step(0); ; state = this.#step(1)) {
       if (until()) return "done";
       if (state === "ended") return "ended";
-      const left = timeoutMs < 0 ? -1 : deadline - Date.now();
-      if (timeoutMs >= 0 && left <= 0) return "timeout";
+      const left = timeoutMs < 0 ? -1 : Math.max(deadline - Date.now(), 0);
       const events = this.connection.queuedBytes > 0 ? constants.EPOLLIN | constants.EPOLLOUT : constants.EPOLLIN;
-      poll([{ fd: this.#fd, events }], left);
+      const [happened] = poll([{ fd: this.#fd, events }], left);
+      if (happened === 0 && left === 0) return "timeout";
     }
   }
 

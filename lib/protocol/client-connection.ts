@@ -95,9 +95,14 @@ export class ClientConnection implements Disposable {
    * have destroyed are dropped with their descriptors, and objects that such an event creates are destroyed at once.
    *
    * `onEvent` owns the descriptors of its event. When it throws, those that are still open are closed.
+   * @param budgetBytes  after which it returns although there is more to be received; 0 for what has been received already.
+   *   Without it nothing is left: whoever is woken by a doorbell is not woken again
    * @throws ProtocolError with the broker's message for wl_display.error, or for an event that does not parse
    */
-  pump(onEvent: (message: AnyEvent<OwnedFd>) => void): "open" | "ended" {
+  pump(
+    onEvent: (message: AnyEvent<OwnedFd>) => void,
+    budgetBytes: number = Number.POSITIVE_INFINITY,
+  ): "open" | "ended" {
     const state = this.#core.read(
       {
         deliver: (message, entry, description) => this.#deliver(message, entry, description, onEvent),
@@ -105,7 +110,7 @@ export class ClientConnection implements Disposable {
           for (const id of created) this.#refuse(id);
         },
       },
-      Number.POSITIVE_INFINITY, // whoever is woken by a doorbell is not woken again for what is left
+      budgetBytes,
     );
     return state === "ended" ? "ended" : "open"; // without a limit of messages there is never more
   }

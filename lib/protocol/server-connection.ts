@@ -59,18 +59,20 @@ export class ServerConnection implements Disposable {
    * `onRequest` owns the descriptors of its request. When it throws, those that are still open are closed, so it must
    * not have passed one on. It may dispose the connection: nothing more is delivered then.
    * @param maxMessages  after so many it returns "more", and has to be called again although nothing new may come
+   * @param budgetBytes  after which nothing more is received; 1 for one recvmsg(2), where epoll(7) tells of the rest
    * @throws ProtocolError for the peer's fault, with what sendError() needs; after that pump() only says "ended"
    */
   pump(
     onRequest: (message: AnyRequest<OwnedFd>) => void,
     maxMessages: number = Number.POSITIVE_INFINITY,
+    budgetBytes: number = BUDGET_BYTES,
   ): "open" | "more" | "ended" {
     return this.#core.read(
       {
         deliver: (message, entry, description) => this.#deliver(message, entry, description, onRequest),
         dropped: (message, entry) => this.#dropped(message, entry),
       },
-      BUDGET_BYTES,
+      budgetBytes,
       maxMessages,
     );
   }

@@ -1,11 +1,11 @@
 /** Bytes that wait to be sent, with the descriptors that go with the byte at a certain place. Owns the descriptors. */
 import type { OwnedFd } from "../../ffi/mod.ts";
 import { ByteQueue } from "../util/byte-queue.ts";
-import { checkQueued, closeAll } from "./transport.ts";
+import { checkQueued, closeAll, MAX_FDS_PER_QUEUE } from "./transport.ts";
 
 type Attachment = { readonly position: number; readonly fds: readonly OwnedFd[] };
 
-/** What one sendmsg(2) may take: its descriptors belong to its first byte. */
+/** What one sendmsg(2) may take: its descriptors go with its first byte. */
 export type Chunk = { readonly bytes: Uint8Array<ArrayBuffer>; readonly fds: readonly OwnedFd[] };
 
 export class OutputQueue {
@@ -15,6 +15,8 @@ export class OutputQueue {
   /** Stream position of the first byte in the queue. */
   #position = 0;
   #fdCount = 0;
+  /** Attachments that the last next() gave out. */
+  #attached = 0;
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
@@ -36,22 +38,31 @@ export class OutputQueue {
     this.#bytes.push(bytes);
   }
 
-  /** The next bytes, up to the place where other descriptors belong. */
+  /** The next bytes, with the descriptors that belong to them. A descriptor may come early, never late, so as many bytes go
+   *  at once as their descriptors leave room for. */
   next(maxBytes: number): Chunk {
-    const [first, second] = this.#attachments;
-    const isAtFront = first?.position === this.#position;
-    const following = isAtFront ? second : first;
-    const untilNext = following === undefined ? maxBytes : following.position - this.#position;
-    return { bytes: this.#bytes.peek(Math.min(maxBytes, untilNext)), fds: isAtFront ? first.fds : [] };
+    const fds: OwnedFd[] = [];
+    this.#attached = 0;
+    let end = this.#position + maxBytes;
+    for (const { position, fds: more } of this.#attachments) {
+      if (position >= end) break;
+      if (fds.length + more.length > MAX_FDS_PER_QUEUE) {
+        end = position;
+        break;
+      }
+      fds.push(...more);
+      this.#attached += 1;
+    }
+    return { bytes: this.#bytes.peek(end - this.#position), fds };
   }
 
-  /** `count` bytes of the last next() were sent, and with the first of them its descriptors. */
+  /** `count` bytes of the last next() were sent, and with the first of them all its descriptors. */
   sent(count: number): readonly OwnedFd[] {
     if (count === 0) return [];
-    const isAtFront = this.#attachments[0]?.position === this.#position;
     this.#bytes.drop(count);
     this.#position += count;
-    const fds = isAtFront ? (this.#attachments.shift()?.fds ?? []) : [];
+    const fds = this.#attachments.splice(0, this.#attached).flatMap((attachment) => attachment.fds);
+    this.#attached = 0;
     this.#fdCount -= fds.length;
     return fds;
   }
@@ -59,6 +70,7 @@ export class OutputQueue {
   clear(): void {
     for (const { fds } of this.#attachments) closeAll(fds);
     this.#attachments = [];
+    this.#attached = 0;
     this.#fdCount = 0;
     this.#position += this.length;
     this.#bytes.clear();

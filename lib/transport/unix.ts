@@ -1,6 +1,6 @@
 /**
- * Transport over a connected Unix stream socket: bytes and SCM_RIGHTS. Each queue() with descriptors starts a sendmsg
- * of its own, so a descriptor is never early and the kernel's limit per message is never met.
+ * Transport over a connected Unix stream socket: bytes and SCM_RIGHTS. What was queued goes
+ * out together, up to 28 descriptors at a time, which is what libwayland has room for.
  */
 import { type BorrowedFd, errno, type OwnedFd, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
 import { ProtocolError } from "../errors.ts";
