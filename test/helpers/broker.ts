@@ -12,15 +12,15 @@ const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
 export class TestBroker implements AsyncDisposable {
   readonly directory: string = mkdtempSync("/tmp/shmlink-test-");
   readonly socketPath: string = join(this.directory, "broker.sock");
+  readonly configPath: string = join(this.directory, "shmlink.toml");
   readonly env: Record<string, string>;
   readonly #brokers: Set<number> = new Set();
 
   /** @param config  text of a shmlink.toml for the broker */
   constructor(config = "") {
-    const file = join(this.directory, "shmlink.toml");
-    writeFileSync(file, config);
+    writeFileSync(this.configPath, config);
     const inherited = Object.entries(process.env).filter(([, value]) => value !== undefined) as [string, string][];
-    this.env = { ...Object.fromEntries(inherited), SHMLINK_SOCKET: this.socketPath, SHMLINK_CONFIG: file };
+    this.env = { ...Object.fromEntries(inherited), SHMLINK_SOCKET: this.socketPath, SHMLINK_CONFIG: this.configPath };
   }
 
   /** Connects, starting the broker the first time. */

@@ -1,41 +1,14 @@
 /** A broker that is killed: channels go on, and what living commands offered is there again with the next one. */
 import { expect, test } from "bun:test";
-import { type ChildProcess, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
-import { CHECKOUT, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
+import { isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { Staying } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
-
-const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
-
-class Command implements AsyncDisposable {
-  readonly child: ChildProcess;
-  stdout = "";
-  stderr = "";
-  closed = false;
-
-  constructor(broker: TestBroker, ...words: string[]) {
-    this.child = spawn(process.execPath, [ENTRY, ...words], { env: broker.env, stdio: "pipe" });
-    this.child.stdout?.on("data", (chunk: Buffer) => {
-      this.stdout += chunk.toString();
-    });
-    this.child.stderr?.on("data", (chunk: Buffer) => {
-      this.stderr += chunk.toString();
-    });
-    this.child.on("close", () => {
-      this.closed = true;
-    });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.child.kill("SIGTERM");
-    await waitUntil(() => this.closed, "a command to end");
-  }
-}
 
 type Names = { readonly services: string[]; readonly relayed: string[]; readonly contexts: string[] };
 
@@ -50,9 +23,9 @@ test("after SIGKILL a channel goes on, and services, offers and contexts of livi
   const file = join(broker.directory, "file");
   writeFileSync(file, "kept");
   const path = join(broker.directory, "ctx.sock");
-  await using _kept = new Command(broker, "offer", "kept", "--fd=0", "--keep");
-  await using front = new Command(broker, "offer", "front", "--tcp=127.0.0.1:0");
-  await using _context = new Command(
+  await using _kept = new Staying(broker, "offer", "kept", "--fd=0", "--keep");
+  await using front = new Staying(broker, "offer", "front", "--tcp=127.0.0.1:0");
+  await using _context = new Staying(
     broker,
     "context",
     "create",
@@ -61,7 +34,7 @@ test("after SIGKILL a channel goes on, and services, offers and contexts of livi
     "--instance=1",
     `--path=${path}`,
   );
-  await using listener = new Command(broker, "listen", "--keep", "--message", "lines");
+  await using listener = new Staying(broker, "listen", "--keep", "--message", "lines");
   const complete = { services: ["lines"], relayed: ["front", "kept"], contexts: ["test/a/1"] };
   const isComplete = async (): Promise<boolean> => {
     const { services, relayed, contexts } = await names(broker);
@@ -73,7 +46,7 @@ test("after SIGKILL a channel goes on, and services, offers and contexts of livi
     expect(await isComplete(), what).toBe(true);
   };
   await waitFor("before");
-  await using dialler = new Command(broker, "dial", "--message", "lines");
+  await using dialler = new Staying(broker, "dial", "--message", "lines");
   dialler.child.stdin?.write("before\n");
   await waitUntil(() => listener.stdout === "before\n", "the first line");
   const killed = broker.pid;
@@ -85,7 +58,7 @@ test("after SIGKILL a channel goes on, and services, offers and contexts of livi
   await waitFor("after");
   expect(broker.pid).not.toBe(killed);
   const port = Number(/:(\d+)\n/.exec(front.stderr)?.[1]);
-  await using taker = new Command(broker, "take", "front", "--wait=20", "--stdio", "--", "echo", "served");
+  await using taker = new Staying(broker, "take", "front", "--wait=20", "--stdio", "--", "echo", "served");
   let answer = "";
   const client = connect({ port, host: "127.0.0.1" });
   client.on("data", (chunk: Buffer) => {
