@@ -8,11 +8,10 @@ import { ClientConnection } from "../protocol/client-connection.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
-import { type ConnectOptions, connectWith } from "./connect.ts";
+import { type ConnectOptions, connectWith, type Reached, reach } from "./connect.ts";
 import { type Entry, entryOf } from "./entry.ts";
 import { type GrantSpec, rightsOf } from "./grant.ts";
 import { Listener, type ListenerOptions } from "./listener.ts";
-import { ListenerRegistry } from "./listener-registry.ts";
 
 const DISPLAY = 1 as ObjectId;
 /** Longest wait for an answer of the broker to a request that it answers at once. */
@@ -57,6 +56,20 @@ export class BrokerQuery implements Disposable {
     return connectWith(options, (fd) => new BrokerQuery(fd));
   }
 
+  /** Connects without waiting: watch `fd` and dispatch() until there is a `welcome`.
+   *  @throws FailureError "no-broker", SyscallError  @returns also who can say why it ended, if it does */
+  static approach(options: ConnectOptions): { readonly link: BrokerQuery; readonly explain: Reached["explain"] } {
+    const { fd, explain } = reach(options);
+    const link = new BrokerQuery(fd);
+    try {
+      link.greet(options);
+      return { link, explain };
+    } catch (error) {
+      link.close();
+      throw error;
+    }
+  }
+
   get fd(): BorrowedFd {
     return this.#fd;
   }
@@ -68,6 +81,14 @@ export class BrokerQuery implements Disposable {
   /** Says hello on a fresh connection. @returns false when the broker ended meanwhile (an idle exit, say)
    *  @throws FailureError "no-broker" when it is there and does not answer */
   hello(options: ConnectOptions): boolean {
+    this.greet(options);
+    const outcome = this.wait(() => this.welcome !== undefined, ANSWER_MS);
+    if (outcome !== "timeout") return outcome === "done";
+    throw new FailureError("no-broker", "Cannot use the broker: it is there and does not answer; end it and try again");
+  }
+
+  /** Sends hello; the answer sets `welcome`. */
+  protected greet(options: ConnectOptions): void {
     const registry = this.connection.newObject("wl_registry");
     this.connection.request(DISPLAY, "wl_display", { kind: "get_registry", registry });
     this.#manager = this.connection.newObject("shmlink_manager_v1");
@@ -90,9 +111,7 @@ export class BrokerQuery implements Disposable {
       name: options.name.slice(0, 64),
       doorbell,
     });
-    const outcome = this.wait(() => this.welcome !== undefined, ANSWER_MS);
-    if (outcome !== "timeout") return outcome === "done";
-    throw new FailureError("no-broker", "Cannot use the broker: it is there and does not answer; end it and try again");
+    this.connection.flush();
   }
 
   /** The descriptor for hello: no socket, so no doorbell. */
@@ -117,16 +136,21 @@ export class BrokerQuery implements Disposable {
 
   /** Registers a wrapped listener; the counters stay the caller's. @throws FailureError name-in-use, denied, quota */
   registerListener(options: ListenerOptions): Listener {
+    const listener = this.requestListener(options);
+    this.answer(() => listener.settled, "the broker to register a listener");
+    if (listener.failure === undefined) return listener;
+    listener.close();
+    throw listener.failure;
+  }
+
+  /** registerListener() without waiting: dispatch() until it is settled. */
+  requestListener(options: ListenerOptions): Listener {
     const id = this.connection.newObject("shmlink_listener_v1");
     const listener = new Listener(this, id);
     this.sinks.set(id, (message) => listener.handle(message));
     const { counters, ...rest } = options;
     this.request({ kind: "register_listener", id, ...rest, counters: duplicateFd(counters) });
-    this.answer(() => listener.settled, "the broker to register a listener");
-    if (listener.failure !== undefined) {
-      this.forget(id, "shmlink_listener_v1");
-      throw listener.failure;
-    }
+    this.connection.flush();
     return listener;
   }
 
@@ -147,11 +171,6 @@ export class BrokerQuery implements Disposable {
   reportFallback(address: string, port: number, reason: string): void {
     this.request({ kind: "report_fallback", address, port, reason });
     this.connection.flush();
-  }
-
-  /** This connection as a supervisor of wrapped programs uses it. */
-  registry(): ListenerRegistry {
-    return new ListenerRegistry(this);
   }
 
   /** Queues a request of the manager. */

@@ -60,12 +60,49 @@ export function connectWith<T extends Greeter>(options: ConnectOptions, make: (f
   }
 }
 
+/** A connection that nobody has said hello on. `explain` says why it ended, where a broker that we started left word. */
+export type Reached = { readonly fd: OwnedFd; readonly explain: () => FailureError | undefined };
+
+/**
+ * One try to connect, starting a broker if there is none, without waiting for one that starts: its socket is there
+ * before it, and what is sent waits for it.
+ * @throws FailureError "no-broker", SyscallError: another try may do better, unless isHandedDown()
+ */
+export function reach(options: ConnectOptions): Reached {
+  const env = options.env ?? process.env;
+  const uid = process.geteuid?.() ?? 0;
+  const path = brokerSocketPath(env, uid);
+  checkSocketDirectory(path, uid);
+  const known = connectTo(path);
+  if (known !== undefined) return { fd: known, explain: () => undefined };
+  if (options.start === false) throw noBroker(path, false);
+  const logStart = logEnd(path);
+  startBroker(path, env, uid);
+  const fd = connectTo(path);
+  if (fd === undefined) throw noBroker(path, true);
+  const explain = (): FailureError | undefined => {
+    const complaint = lastComplaint(path, logStart);
+    return complaint === undefined ? undefined : cannotStart(path, complaint);
+  };
+  return { fd, explain };
+}
+
+/** Whether the connection is one that somebody handed down (SHMLINK_FD): there is no other with the same authority. */
+export function isHandedDown(env: Env = process.env): boolean {
+  const text = env["SHMLINK_FD"];
+  return text !== undefined && text !== "";
+}
+
 /** The broker that we started is gone. @throws FailureError "no-broker" when it said why, and it would say that again */
 function explainEnd(path: string, logStart: number): void {
   const complaint = lastComplaint(path, logStart);
   if (complaint === undefined) return;
   removeSocket(path);
-  throw new FailureError("no-broker", `Cannot start a broker at "${path}": ${complaint}`);
+  throw cannotStart(path, complaint);
+}
+
+function cannotStart(path: string, complaint: string): FailureError {
+  return new FailureError("no-broker", `Cannot start a broker at "${path}": ${complaint}`);
 }
 
 /**

@@ -1,62 +1,168 @@
 /**
  * The broker as a supervisor of wrapped programs needs it (the Registry of lib/wrap, by shape). A broker that goes away
- * must not hurt the program: what is asked of it then has no answer, and connections go over TCP.
+ * must not hurt the program: nothing waits for the next one. Meanwhile what is asked has no answer, so connections go
+ * over TCP; listeners, old and new, are registered with the next one, one after the other, so that it is clear which
+ * of them a refusal is about.
  */
-import { type BorrowedFd, SyscallError } from "../../ffi/mod.ts";
+import { type BorrowedFd, duplicateFd, type OwnedFd } from "../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
+import type { Logger } from "../log.ts";
 import { SHMLINK_MANAGER_V1_LISTENER_FLAGS as FLAGS } from "../protocol/shmlink-v1.gen.ts";
-import type { BrokerQuery } from "./broker-query.ts";
-import type { Listener } from "./listener.ts";
+import type { Reactor } from "../transport/reactor.ts";
+import { BrokerQuery, brokerGone } from "./broker-query.ts";
+import type { ConnectOptions } from "./connect.ts";
+import { LastingLink } from "./lasting-link.ts";
+import type { Listener, ListenerOptions } from "./listener.ts";
 
-export class ListenerRegistry {
-  readonly #link: BrokerQuery;
+type Request = {
+  readonly address: string;
+  readonly port: number;
+  readonly path: string;
+  readonly v6only: boolean;
+  readonly noTcp: boolean;
+  readonly pid: number;
+  readonly counters: BorrowedFd;
+};
 
-  constructor(link: BrokerQuery) {
-    this.#link = link;
+/** A listener for as long as the program has it, whichever broker knows of it. */
+type Kept = {
+  readonly options: ListenerOptions & { readonly counters: OwnedFd };
+  /** As the present broker has it, or was asked to have it. */
+  listener: Listener | undefined;
+};
+
+export type ListenerRegistryOptions = {
+  readonly connect: ConnectOptions;
+  readonly logger: Logger;
+};
+
+export class ListenerRegistry implements Disposable {
+  readonly #lasting: LastingLink;
+  readonly #logger: Logger;
+  readonly #kept: Set<Kept> = new Set();
+  /** Whose answer is awaited. */
+  #asked: Kept | undefined;
+
+  private constructor(first: BrokerQuery | undefined, options: ListenerRegistryOptions) {
+    this.#logger = options.logger;
+    this.#lasting = new LastingLink(first, options, {
+      onBack: () => this.#registerNext(),
+      onInput: () => this.#readAnswer(),
+      onLost: (cause) => this.#onLost(cause),
+    });
   }
 
-  get fd(): BorrowedFd | undefined {
-    return this.#link.ended ? undefined : this.#link.fd;
+  /** Connects, starting a broker if there is none, and waits for it. @throws FailureError "no-broker" */
+  static connect(options: ListenerRegistryOptions): ListenerRegistry {
+    return new ListenerRegistry(BrokerQuery.connect(options.connect), options);
   }
 
-  /** @throws FailureError name-in-use, denied, quota, gone */
-  register(listener: {
-    readonly address: string;
-    readonly port: number;
-    readonly path: string;
-    readonly v6only: boolean;
-    readonly noTcp: boolean;
-    readonly pid: number;
-    readonly counters: BorrowedFd;
-  }): Listener {
-    const { address, port, path, pid, counters } = listener;
-    const flags = (listener.v6only ? FLAGS.v6only : 0) | (listener.noTcp ? FLAGS.no_tcp : 0);
-    return this.#link.registerListener({ address, port, path, flags, pid, counters });
+  /** Connects once it is attached. */
+  static later(options: ListenerRegistryOptions): ListenerRegistry {
+    return new ListenerRegistry(undefined, options);
   }
 
-  /** Undefined when nobody registered listens there, or when the broker cannot be asked any more. */
+  get isConnected(): boolean {
+    return this.#lasting.link !== undefined;
+  }
+
+  /** From here on it looks after its connection. To be called once. */
+  attach(reactor: Reactor): void {
+    this.#lasting.attach(reactor);
+  }
+
+  /** Without a broker, with the next one. @throws FailureError name-in-use, denied, quota; gone when none will come */
+  register(request: Request): { readonly id: number; close(): void } {
+    const { v6only, noTcp, counters, ...rest } = request;
+    const flags = (v6only ? FLAGS.v6only : 0) | (noTcp ? FLAGS.no_tcp : 0);
+    const kept: Kept = { options: { ...rest, flags, counters: duplicateFd(counters) }, listener: undefined };
+    try {
+      kept.listener = this.#registerNow(kept.options);
+    } catch (error) {
+      kept.options.counters.close();
+      throw error;
+    } finally {
+      this.#readAnswer();
+    }
+    this.#kept.add(kept);
+    return {
+      get id() {
+        return kept.listener?.id ?? 0;
+      },
+      close: () => this.#withdraw(kept),
+    };
+  }
+
+  /** @returns undefined when it has to wait for the next broker */
+  #registerNow(options: ListenerOptions): Listener | undefined {
+    const { link } = this.#lasting;
+    try {
+      if (link !== undefined) return link.registerListener(options);
+    } catch (error) {
+      const isAnswer = error instanceof FailureError && error.code !== "gone" && error.code !== "timeout";
+      if (isAnswer) throw error;
+      this.#lasting.lose(error);
+      if (error instanceof ProtocolError) throw error; // the next one would say the same
+    }
+    if (this.#lasting.isOver) throw brokerGone("register a listener");
+    return undefined;
+  }
+
+  #registerNext(): void {
+    if (this.#asked !== undefined) return;
+    for (const kept of this.#kept) {
+      if (kept.listener !== undefined) continue;
+      kept.listener = this.#lasting.ask((link) => link.requestListener(kept.options));
+      if (kept.listener !== undefined) this.#asked = kept;
+      return;
+    }
+  }
+
+  #readAnswer(): void {
+    const { listener } = this.#asked ?? {};
+    if (this.#asked === undefined || listener?.settled !== true) return;
+    if (listener.failure !== undefined) this.#refused(this.#asked, listener.failure);
+    this.#asked = undefined;
+    this.#registerNext();
+  }
+
+  #onLost(cause: ProtocolError | undefined): void {
+    if (this.#asked !== undefined && cause !== undefined) this.#refused(this.#asked, cause);
+    this.#asked = undefined;
+    for (const kept of this.#kept) kept.listener = undefined;
+  }
+
+  /** Not asked for again: the next answer would be the same. */
+  #refused(kept: Kept, { message }: Error): void {
+    const { address, port } = kept.options;
+    this.#logger.warn(`Wrapped clients do not find tcp:${address}:${port} any longer: ${message}`);
+    this.#withdraw(kept);
+  }
+
+  /** Safe to call twice. */
+  #withdraw(kept: Kept): void {
+    if (!this.#kept.delete(kept)) return;
+    this.#lasting.ask(() => kept.listener?.close());
+    kept.options.counters.close();
+    if (this.#asked !== kept) return;
+    this.#asked = undefined;
+    this.#registerNext();
+  }
+
+  /** Undefined when nobody registered listens there, or when the broker cannot be asked. */
   resolve(address: string, port: number): { readonly path: string; readonly id: number } | undefined {
-    return this.#unlessGone(() => this.#link.resolve(address, port));
+    const resolution = this.#lasting.ask((link) => link.resolve(address, port));
+    this.#readAnswer(); // it may have come before the one that was waited for
+    return resolution;
   }
 
   reportFallback(address: string, port: number, reason: string): void {
-    this.#unlessGone(() => this.#link.reportFallback(address, port, reason));
+    this.#lasting.ask((link) => link.reportFallback(address, port, reason));
   }
 
-  /** Takes what the broker sent. @returns "ended" once it has gone: do not watch `fd` any longer */
-  dispatch(): "open" | "ended" {
-    return this.#unlessGone(() => this.#link.dispatch()) ?? "ended";
-  }
-
-  #unlessGone<T>(ask: () => T): T | undefined {
-    if (this.#link.ended) return undefined;
-    try {
-      return ask();
-    } catch (error) {
-      const expected = error instanceof ProtocolError || error instanceof FailureError || error instanceof SyscallError;
-      if (!expected) throw error;
-      this.#link.close(); // it broke the protocol, is silent, or is gone
-      return undefined;
-    }
+  [Symbol.dispose](): void {
+    this.#lasting[Symbol.dispose]();
+    for (const { options } of this.#kept) options.counters.close();
+    this.#kept.clear();
   }
 }

@@ -1,8 +1,9 @@
 /** What a supervisor needs from the switchboard. The client implements it over the broker, a test in memory. */
 import type { BorrowedFd } from "../../ffi/mod.ts";
+import type { Reactor } from "../transport/reactor.ts";
 
 export type Registration = {
-  /** As in listings. */
+  /** As in listings; 0 while the switchboard is away. */
   readonly id: number;
   /** Withdraws the listener; safe to call twice. */
   close(): void;
@@ -31,7 +32,6 @@ export type Registry = {
   resolve(address: string, port: number): Resolution | undefined;
   /** A connection to a registered listener went over TCP after all. Never throws. */
   reportFallback(address: string, port: number, reason: string): void;
-  /** To be watched for input, which dispatch() then takes. */
-  readonly fd?: BorrowedFd | undefined;
-  dispatch?(): void;
+  /** Called once: from here on it looks after its connection in that reactor, and never waits there. */
+  attach?(reactor: Reactor): void;
 };

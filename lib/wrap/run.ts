@@ -143,23 +143,14 @@ function supervise(options: WrapOptions, machine: Machine, pid: number, notify: 
     if (known !== undefined) return known;
     const made = options.namedRegistry?.(name) ?? registry;
     named.set(name, made);
-    if (made !== registry) watchRegistry(reactor, made);
+    if (made !== registry) made.attach?.(reactor);
     return made;
   };
   const parts = { notify, machine, registry, namedRegistry, reactor, logger, directory, rules, given, journal };
   using _supervisor = new Supervisor({ ...parts, exposeTcp, onTreeEnd });
   const program = new Program(pid);
   watchSignals(reactor, signals, program, () => undefined); // the end of the tree comes by the listener
-  watchRegistry(reactor, registry);
+  registry.attach?.(reactor);
   reactor.run();
   return program.waitForEnd();
-}
-
-/** When the broker goes away, so does the registry's descriptor; the program goes on. */
-function watchRegistry(reactor: Reactor, registry: Registry): void {
-  if (registry.fd === undefined) return;
-  const watching = reactor.add(registry.fd, EPOLLIN, () => {
-    registry.dispatch?.();
-    if (registry.fd === undefined) watching.remove();
-  });
 }

@@ -37,9 +37,25 @@ function ownChildren(): number[] {
   return readdirSync("/proc/self/task").flatMap((task) => {
     try {
       const text = readFileSync(`/proc/self/task/${task}/children`, "latin1");
-      return text.split(" ").filter(Boolean).map(Number);
+      return text.split(" ").filter(Boolean).map(Number).filter(isOfTree);
     } catch {
       return []; // that thread has ended, or the kernel is built without
     }
   });
+}
+
+/** Not a broker that we have started, who became ours as daemons do: it runs without our filter. */
+function isOfTree(pid: number): boolean {
+  const own = filterCount("self");
+  return own === undefined || (filterCount(pid) ?? 0) > own;
+}
+
+/** undefined before Linux 5.11, and for a process that is no more */
+function filterCount(pid: number | "self"): number | undefined {
+  try {
+    const count = /^Seccomp_filters:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1];
+    return count === undefined ? undefined : Number(count);
+  } catch {
+    return undefined;
+  }
 }

@@ -2,7 +2,7 @@
 import { openSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { type FileLimit, getFileLimit } from "../../../ffi/mod.ts";
-import { BrokerQuery } from "../../client/broker-query.ts";
+import { ListenerRegistry, type ListenerRegistryOptions } from "../../client/listener-registry.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { ShmlinkConfig } from "../../config/schema.ts";
 import { FailureError } from "../../errors.ts";
@@ -100,23 +100,28 @@ function run(args: Arguments, { program, verbose, launcher }: CommandInput, made
   const { config, rules, journal, first } = made;
   const env = process.env;
   using links = new DisposableStack();
-  const connect = (name: string) =>
-    links.use(BrokerQuery.connect({ name: name.slice(0, MAX_NAME_CHARACTERS) || "wrap" })).registry();
+  // Not at "info": the terminal is the program's. As lines, and without a look at process.stderr, which would make
+  // the descriptor non-blocking that the program shares with us.
+  const logger = createLogger({ level: verbose ? "debug" : "warn", env, isTerminal: false });
+  const called = (name: string): ListenerRegistryOptions => ({
+    connect: { name: name.slice(0, MAX_NAME_CHARACTERS) || "wrap" },
+    logger,
+  });
+  const registry = links.use(ListenerRegistry.connect(called(args.name ?? basename(first))));
   const passed = passListenFds(env, program, launcher.inheritedFds, rules);
   return runWrapped({
     argv: passed.argv,
     env: definedVariables(passed.env),
-    registry: connect(args.name ?? basename(first)),
-    namedRegistry: connect,
+    registry,
+    // A broker that is there answers at once; one that is not must not keep the program waiting.
+    namedRegistry: (name) => links.use(ListenerRegistry[registry.isConnected ? "connect" : "later"](called(name))),
     rules,
     given: passed.given,
     journal,
     directory: join(dirname(brokerSocketPath(env, process.geteuid?.() ?? 0)), "tcp"),
     exposeTcp: args.tcp !== false && config.wrap.exposeTcp,
     ioUring: choice("--io-uring", ["refuse", "allow"], args["io-uring"]),
-    // Not at "info": the terminal is the program's. As lines, and without a look at process.stderr, which would make
-    // the descriptor non-blocking that the program shares with us.
-    logger: createLogger({ level: verbose ? "debug" : "warn", env, isTerminal: false }),
+    logger,
     fileLimit: originalLimit(launcher),
     ignoredSignals: launcher.ignoredSignals,
     inheritedFds: passed.inheritedFds,
