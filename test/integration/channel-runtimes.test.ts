@@ -1,0 +1,22 @@
+/** What only a runtime can get wrong: views after close(), small arrays through its FFI, its own streams. */
+import { beforeAll, describe, expect, test } from "bun:test";
+import { execFileSync } from "node:child_process";
+import { buildForNode, ROOT, RUNTIMES, type Runtime } from "../helpers/runtimes.ts";
+
+beforeAll(buildForNode, 180_000);
+
+function run({ command }: Runtime, program: string): unknown {
+  const [file = "", ...args] = command(`test/fixtures/channel/${program}.ts`);
+  return JSON.parse(execFileSync(file, args, { cwd: ROOT, encoding: "utf8" }));
+}
+
+describe.each([...RUNTIMES])("on $name", (runtime) => {
+  test("a view leads nowhere after close(), under a storm of garbage, and small arrays stay what they are", () => {
+    const found = { views: 300, notEmpty: 0, leaked: 0, silent: 0, open: 0, smallArraysWrong: 0 };
+    expect(run(runtime, "closed-views")).toEqual(found);
+  }, 120_000);
+
+  test("Node's streams carry bytes there and back over a channel", () => {
+    expect(run(runtime, "node-streams")).toEqual({ bytes: 3_000_000, same: true, ended: "finished" });
+  }, 120_000);
+});
