@@ -8,12 +8,20 @@
 import "./util/disposable-stack.ts";
 import { BrokerLink, type ConnectOptions } from "./client/broker-link.ts";
 
-export { Channel, ChannelSetup } from "./channel/channel.ts";
+export {
+  Channel,
+  ChannelSetup,
+  type EndOptions,
+  type Message,
+  type ReceiveOptions,
+  type SendOptions,
+} from "./channel/channel.ts";
 export {
   BrokerLink,
   type ConnectOptions,
   type DialOptions,
   type Entry,
+  type ListenOptions,
   type TakeOptions,
 } from "./client/broker-link.ts";
 export { Delivery, type Item } from "./client/delivery.ts";

@@ -24,11 +24,15 @@ export class BlockingChannel extends ChannelEnd {
   }
 
   /** Sends one message, waiting for room as long as it takes. @param bytes  copied before this returns
+   *  @returns true; false when it was dropped, which only happens with `whenFull: "drop-new"`
    *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError above MAX_MESSAGE_BYTES;
    *  FailureError "timeout" when the first record had no room in `timeoutMs` */
-  send(bytes: Uint8Array, options?: SendOptions): void {
-    if (this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0))) this.sent();
-    else this.#sendWaiting(bytes, options);
+  send(bytes: Uint8Array, options?: SendOptions): boolean {
+    if (!this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0))) {
+      return this.dropsNew ? this.#sendOrDrop(bytes, options) : this.#sendWaiting(bytes, options);
+    }
+    this.sent();
+    return true;
   }
 
   /** Sends many messages of one type, making them visible several at a time. */
@@ -40,7 +44,7 @@ export class BlockingChannel extends ChannelEnd {
       const end = Math.min(start + BATCH, messages.length);
       for (let index = producer.putMany(messages, start, end, type); index < end; ) {
         const bytes = messages[index++] as Uint8Array;
-        if (bytes.length > producer.maxPayload) this.#sendFragments(bytes, type, NEVER);
+        if (bytes.length > producer.maxPayload) this.#sendLarge(bytes, type, NEVER);
         else if (!producer.put(bytes, type)) this.#putWaiting(bytes, type);
         index = producer.putMany(messages, index, end, type);
       }
@@ -82,6 +86,7 @@ export class BlockingChannel extends ChannelEnd {
    */
   receiveEach(into: Uint8Array, max: number, visit: (length: number, type: number) => void): number {
     this.checkOpen();
+    this.keepUp();
     let count = this.consumer.takeMany(into, max, visit);
     while (count === 0) {
       const length = this.receiveInto(into);
@@ -127,6 +132,7 @@ export class BlockingChannel extends ChannelEnd {
   receivePacked(into: Uint8Array, messageBytes: number): number {
     this.checkOpen();
     const words = this.#packedIn.of(into, messageBytes);
+    this.keepUp();
     for (;;) {
       const count = this.consumer.takePacked(words, messageBytes, into.length / messageBytes);
       if (count > 0) {
@@ -155,7 +161,10 @@ export class BlockingChannel extends ChannelEnd {
   /** Writes bytes without boundaries, waiting for room. */
   writeBytes(chunk: Uint8Array): void {
     const piece = this.pieceBytes;
-    for (let at = 0; at < chunk.length; at += piece) this.send(chunk.subarray(at, at + piece));
+    for (let at = 0; at < chunk.length; at += piece) {
+      const part = chunk.subarray(at, at + piece);
+      if (!this.trySend(part)) this.#sendWaiting(part);
+    }
   }
 
   /** Waits for bytes. @returns between 1 and `max` of them, undefined at the end */
@@ -171,24 +180,33 @@ export class BlockingChannel extends ChannelEnd {
     return Math.min(this.producer.maxPayload, Math.max(this.producer.capacity >> 3, 2040), 1 << 18);
   }
 
-  #sendWaiting(bytes: Uint8Array, options?: SendOptions): void {
+  #sendOrDrop(bytes: Uint8Array, options?: SendOptions): boolean {
+    if (bytes.length > this.producer.maxPayload) return this.#sendLarge(bytes, options?.type ?? 0, NEVER);
+    return this.trySend(bytes, options) || this.dropped();
+  }
+
+  #sendWaiting(bytes: Uint8Array, options?: SendOptions): boolean {
     const deadline = deadlineOf(options?.timeoutMs ?? -1);
-    if (bytes.length > this.producer.maxPayload) this.#sendFragments(bytes, options?.type ?? 0, deadline);
-    else while (!this.trySend(bytes, options)) this.#awaitSpace(bytes.length, deadline);
+    if (bytes.length > this.producer.maxPayload) return this.#sendLarge(bytes, options?.type ?? 0, deadline);
+    while (!this.trySend(bytes, options)) this.#awaitSpace(bytes.length, deadline);
+    return true;
   }
 
   #putWaiting(bytes: Uint8Array, type: number): void {
     this.publish();
     while (!this.producer.put(bytes, type)) {
+      if (this.dropsNew) return void this.dropped();
       this.noRoom();
       this.#awaitSpace(bytes.length, NEVER);
     }
   }
 
-  #sendFragments(bytes: Uint8Array, type: number, deadline: number): void {
+  /** @returns false when it was dropped. Once its first part has room the others wait for theirs. */
+  #sendLarge(bytes: Uint8Array, type: number, deadline: number): boolean {
     this.checkSending();
     checkMessageBytes(bytes.length);
     const piece = this.pieceBytes;
+    if (this.dropsNew && !this.producer.hasRoom(piece)) return this.dropped();
     for (let at = 0; at < bytes.length; at += piece) {
       const flags = (at === 0 ? FIRST : 0) | (at + piece >= bytes.length ? LAST : 0);
       const part = bytes.subarray(at, at + piece);
@@ -198,6 +216,7 @@ export class BlockingChannel extends ChannelEnd {
       }
       this.publish();
     }
+    return true;
   }
 
   #receiveWaiting(into: Uint8Array, timeoutMs: number): number {

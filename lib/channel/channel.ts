@@ -19,7 +19,7 @@ import { readRingHeader } from "./memfd.ts";
 import { checkRingSeals } from "./seals.ts";
 
 export { Channel, type ReceiveOptions } from "./duplex.ts";
-export type { ChannelOptions, SendOptions, Trust } from "./end.ts";
+export type { ChannelOptions, EndOptions, SendOptions, Trust, WhenBehind, WhenFull } from "./end.ts";
 export type { Message } from "./message.ts";
 
 export class ChannelSetup implements Disposable {

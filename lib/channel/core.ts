@@ -16,11 +16,15 @@ import { SocketDoorbell } from "./socket-doorbell.ts";
 /** `strict` copies out before anything is looked at; `trusted` may hand out views into the ring. */
 export type Trust = "strict" | "trusted";
 
-export type ChannelOptions = {
+/** What becomes of a message for which the ring has no room: it waits, or it is dropped. Streams always wait. */
+export type WhenFull = "block" | "drop-new";
+/** What becomes of messages when the receiver is so far behind that the ring is three quarters full: they stay, or the
+ *  oldest are dropped until a quarter is left. */
+export type WhenBehind = "keep" | "drop-old";
+
+/** How one's own end of a channel works; the other side needs not know. */
+export type EndOptions = {
   readonly trust?: Trust;
-  /** Who is at the other end, as the broker was told by the kernel. */
-  readonly peerPid?: number;
-  readonly peerUid?: number;
   /** How long a blocking call looks before it sleeps, at most; microseconds, 0 for never. */
   readonly spinUs?: number;
   /** Take the memory of our whole ring at once, so that no send has to wait for a page; false by default. Where the kernel
@@ -28,6 +32,16 @@ export type ChannelOptions = {
   readonly prefault?: boolean;
   /** Longest message that is accepted, its fragments together. */
   readonly maxMessageBytes?: number;
+  /** Of what we send: "block" unless given. What is dropped is counted, and `inspect` shows it. */
+  readonly whenFull?: WhenFull | undefined;
+  /** Of what we receive: "keep" unless given. Only the receiver can drop old messages: the ring's head is its own. */
+  readonly whenBehind?: WhenBehind | undefined;
+};
+
+export type ChannelOptions = EndOptions & {
+  /** Who is at the other end, as the broker was told by the kernel. */
+  readonly peerPid?: number;
+  readonly peerUid?: number;
   /** Called once, when this end closes for whatever reason. */
   readonly onClose?: () => void;
 };
@@ -53,6 +67,8 @@ export class ChannelCore implements Disposable {
   protected readonly doorbell: SocketDoorbell;
   protected readonly ownBytes: Uint8Array;
   protected readonly maxMessageBytes: number;
+  protected readonly dropsNew: boolean;
+  protected readonly dropsOld: boolean;
   /** The reason why nothing works any more. */
   protected refusal: Error | undefined;
   readonly #own: Mapping;
@@ -68,6 +84,8 @@ export class ChannelCore implements Disposable {
     this.peerPid = options.peerPid;
     this.peerUid = options.peerUid;
     this.maxMessageBytes = Math.min(options.maxMessageBytes ?? MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES);
+    this.dropsNew = options.whenFull === "drop-new";
+    this.dropsOld = options.whenBehind === "drop-old";
     this.#onClose = options.onClose;
     this.#own = parts.own;
     this.#peer = parts.peer;
@@ -78,6 +96,7 @@ export class ChannelCore implements Disposable {
     this.doorbell = doorbell;
     this.producer = new RingProducer({ own, peer, capacity: parts.ownCapacity, doorbell });
     this.consumer = new RingConsumer({ own, peer, capacity: parts.peerCapacity, doorbell });
+    this.consumer.watched = this.dropsOld;
   }
 
   /** To watch for reading in an event loop of one's own; every event means drainDoorbell(). */

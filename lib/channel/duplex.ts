@@ -17,17 +17,18 @@ const MESSAGES_A_TURN = 256; // received without letting the event loop do anyth
 
 export class Channel extends BlockingChannel implements AsyncIterable<Message> {
   #bell: AsyncDoorbell | undefined;
-  #sending: Promise<void> | undefined;
+  #sending: Promise<boolean> | undefined;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
   #received = 0;
 
   /** Sends one message, in the order of the calls. Resolves when it is in the ring; until then `bytes` must not change.
    *  Meanwhile the blocking sends throw, because they could come between the records of this one.
+   *  @returns true; false when it was dropped, which only happens with `whenFull: "drop-new"`
    *  @throws the signal's reason, and nothing was sent */
-  async sendAsync(bytes: Uint8Array, options: SendOptions = {}): Promise<void> {
+  async sendAsync(bytes: Uint8Array, options: SendOptions = {}): Promise<boolean> {
     checkMessageBytes(bytes.length);
-    await this.#inOrder(() => this.#sendPieces(bytes, options, false));
+    return await this.#inOrder(() => this.#sendPieces(bytes, options, false));
   }
 
   /** Writes bytes without boundaries. Resolves when all are in the ring. */
@@ -80,13 +81,13 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     super.shut(reason);
   }
 
-  async #inOrder(action: () => Promise<void>): Promise<void> {
-    const before = this.#sending ?? Promise.resolve();
+  async #inOrder(action: () => Promise<boolean>): Promise<boolean> {
+    const before = this.#sending ?? Promise.resolve(true);
     const mine = before.then(action, action);
     this.#sending = mine;
     this.sendingAsync = true;
     try {
-      await mine;
+      return await mine;
     } finally {
       if (this.#sending === mine) {
         this.#sending = undefined;
@@ -95,7 +96,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     }
   }
 
-  async #sendPieces(bytes: Uint8Array, { type = 0, signal }: SendOptions, separate: boolean): Promise<void> {
+  async #sendPieces(bytes: Uint8Array, { type = 0, signal }: SendOptions, separate: boolean): Promise<boolean> {
     const piece = separate || bytes.length > this.producer.maxPayload ? this.pieceBytes : bytes.length;
     for (let at = 0; at === 0 || at < bytes.length; at += piece) {
       const part = bytes.subarray(at, at + piece);
@@ -104,12 +105,14 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
       this.#checkMayGoOn();
       if (at === 0) signal?.throwIfAborted();
       while (!this.producer.put(part, type, first | last)) {
+        if (this.dropsNew && !separate && at === 0) return this.dropped();
         this.noRoom();
         await this.#awaitSpace(part.length, at === 0 ? signal : undefined);
       }
       this.publish();
-      if (part.length === 0) return;
+      if (part.length === 0) return true;
     }
+    return true;
   }
 
   async #awaitSpace(length: number, signal: AbortSignal | undefined): Promise<void> {

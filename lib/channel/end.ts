@@ -7,7 +7,7 @@ import { FIRST, LAST } from "../ring/layout.ts";
 import { Assembly, type Message } from "./message.ts";
 import { SendingEnd } from "./sending.ts";
 
-export type { ChannelOptions, ChannelParts, Trust } from "./core.ts";
+export type { ChannelOptions, ChannelParts, EndOptions, Trust, WhenBehind, WhenFull } from "./core.ts";
 export type { SendOptions } from "./sending.ts";
 
 export class ChannelEnd extends SendingEnd {
@@ -33,7 +33,7 @@ export class ChannelEnd extends SendingEnd {
 
   protected set awaiting(awaiting: boolean) {
     this.#awaiting = awaiting;
-    this.consumer.watched = awaiting || this.refusal !== undefined;
+    this.consumer.watched = awaiting || this.dropsOld || this.refusal !== undefined;
   }
 
   /** A message that is here already. @returns undefined when there is none; `ended` tells whether one can come
@@ -46,6 +46,20 @@ export class ChannelEnd extends SendingEnd {
       if (message !== undefined) return message;
     }
     return undefined;
+  }
+
+  /** The newest whole message that is here already; those before it are thrown away and counted. */
+  tryReceiveNewest(): Message | undefined {
+    let newest = this.tryReceive();
+    const most = this.consumer.capacity >> 3; // as many as fit: a sender that is faster than this must not keep us
+    let skipped = 0;
+    for (; newest !== undefined && skipped < most; skipped++) {
+      const newer = this.tryReceive();
+      if (newer === undefined) break;
+      newest = newer;
+    }
+    if (skipped > 0) this.consumer.countSkipped(skipped);
+    return newest;
   }
 
   /** The next message in place, until release(). Only on a trusted channel: the peer can change the bytes meanwhile. */
@@ -94,10 +108,18 @@ export class ChannelEnd extends SendingEnd {
   /** Finds the record to read next. @returns its bytes, or a negative number: nothing there, or nothing will come */
   protected nextRecord(): number {
     if (this.refusal !== undefined) throw this.refusal;
+    if (this.dropsOld) this.keepUp();
     const length = this.consumer.next();
     if (length < 0) return this.#noRecord(length);
     if (this.#awaiting) this.tookDoorbell(); // a record found disarms the wake word: whoever awaits has to arm it again
     return length;
+  }
+
+  /** Throws the oldest messages away where that is wanted and we are behind. */
+  protected keepUp(): void {
+    const { consumer } = this;
+    const quarter = consumer.capacity >> 2;
+    if (this.dropsOld) consumer.skipOld(3 * quarter, quarter);
   }
 
   /** Somebody else took bytes from the doorbell or disarmed: whoever awaits has to look again. */

@@ -139,6 +139,14 @@ export class SendingEnd extends ChannelCore {
     if ((sends & CLOCK_MASK) === 0) this.#checkProgress();
   }
 
+  /** Counts a message that is dropped for want of room. @returns false, or throws when there will never be room */
+  protected dropped(): false {
+    this.noRoom();
+    this.producer.countDropped();
+    this.sent(); // who never waits has to look at times whether anybody is there
+    return false;
+  }
+
   /** @returns false, or throws when there will never be room */
   protected noRoom(): false {
     if (this.producer.violation !== undefined) this.break(this.producer.violation);

@@ -1,7 +1,7 @@
 /** A connection to the broker for who offers and dials services. Channels that are whole do not need it any more. */
 import { type BorrowedFd, constants, duplicateFd, type OwnedFd, socketpair } from "../../ffi/mod.ts";
 import { AsyncDoorbell } from "../channel/async-doorbell.ts";
-import type { Channel } from "../channel/channel.ts";
+import type { Channel, EndOptions } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import { isCapacity, MAX_CAPACITY, MIN_CAPACITY } from "../ring/layout.ts";
@@ -18,9 +18,12 @@ import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
 import { PendingChannel } from "./pending-channel.ts";
 import { Service } from "./service.ts";
 
-export type DialOptions = {
-  /** Bytes of our ring, a power of two; the broker's default without it. */
+export type ListenOptions = EndOptions & {
+  /** Bytes of our ring in each channel, a power of two; the broker's default without it. */
   readonly capacity?: number;
+};
+
+export type DialOptions = ListenOptions & {
   /** Longest wait for the other side to take its part in the set-up. */
   readonly timeoutMs?: number;
 };
@@ -52,11 +55,11 @@ export class BrokerLink extends BrokerQuery {
   }
 
   /** Offers a service. @throws FailureError name-in-use, denied, quota */
-  listen(name: string, options: { readonly capacity?: number } = {}): Service {
+  listen(name: string, options: ListenOptions = {}): Service {
     checkName(name);
     this.#checkCapacity(options.capacity);
     const id = this.connection.newObject("shmlink_service_v1");
-    const service = new Service(this, id, name);
+    const service = new Service(this, id, name, options);
     this.sinks.set(id, (message) => service.handle(message));
     this.request({ kind: "listen", id, name, capacity: options.capacity ?? 0 });
     this.answer(() => service.settled, `the broker to offer "${name}"`);
@@ -199,7 +202,7 @@ export class BrokerLink extends BrokerQuery {
     checkName(name);
     this.#checkCapacity(options.capacity);
     const id = this.connection.newObject("shmlink_channel_v1");
-    const pending = this.track(id, name);
+    const pending = this.track(id, name, options);
     this.request({ kind: "dial", id, name, capacity: options.capacity ?? 0 });
     return pending;
   }
@@ -212,8 +215,8 @@ export class BrokerLink extends BrokerQuery {
   }
 
   /** Follows the set-up of a channel whose object is `id`. */
-  track(id: ObjectId, name: string): PendingChannel {
-    const pending = new PendingChannel(this, id, name);
+  track(id: ObjectId, name: string, options: EndOptions): PendingChannel {
+    const pending = new PendingChannel(this, id, name, options);
     this.sinks.set(id, (message) => pending.handle(message));
     return pending;
   }

@@ -1,6 +1,6 @@
 /** A channel between its first event and the moment it is whole: map, mapped, peer. Owns what it has so far. */
 import type { OwnedFd } from "../../ffi/mod.ts";
-import { type Channel, ChannelSetup } from "../channel/channel.ts";
+import { type Channel, ChannelSetup, type EndOptions } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import type { ObjectId } from "../util/brand.ts";
@@ -13,12 +13,14 @@ export class PendingChannel {
   readonly #link: BrokerLink;
   readonly #id: ObjectId;
   readonly #name: string;
+  readonly #options: EndOptions;
   #setup: ChannelSetup | undefined;
 
-  constructor(link: BrokerLink, id: ObjectId, name: string) {
+  constructor(link: BrokerLink, id: ObjectId, name: string, options: EndOptions) {
     this.#link = link;
     this.#id = id;
     this.#name = name;
+    this.#options = options;
   }
 
   handle(message: AnyEvent<OwnedFd>): void {
@@ -46,7 +48,7 @@ export class PendingChannel {
     }
     this.#setup = undefined;
     const onClose = (): void => this.#link.forget(this.#id, "shmlink_channel_v1");
-    this.outcome = setup.complete(memfd, { peerPid, peerUid, onClose });
+    this.outcome = setup.complete(memfd, { ...this.#options, peerPid, peerUid, onClose });
   }
 
   #fail(error: Error): void {

@@ -1,6 +1,6 @@
 /** A service that we offer: a queue of channels that others dialled. */
 import type { OwnedFd } from "../../ffi/mod.ts";
-import type { Channel } from "../channel/channel.ts";
+import type { Channel, EndOptions } from "../channel/channel.ts";
 import type { FailureError } from "../errors.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import type { ObjectId } from "../util/brand.ts";
@@ -14,12 +14,14 @@ export class Service implements Disposable {
   failure: FailureError | undefined;
   readonly #link: BrokerLink;
   readonly #object: ObjectId;
+  readonly #options: EndOptions;
   readonly #pending: PendingChannel[] = [];
   #closed = false;
 
-  constructor(link: BrokerLink, object: ObjectId, name: string) {
+  constructor(link: BrokerLink, object: ObjectId, name: string, options: EndOptions) {
     this.#link = link;
     this.#object = object;
+    this.#options = options;
     this.name = name;
   }
 
@@ -33,7 +35,7 @@ export class Service implements Disposable {
     const { event } = message;
     if (event.kind === "registered") this.id = event.serviceId;
     else if (event.kind === "failed") this.failure = failureOf(event.code, event.message);
-    else this.#pending.push(this.#link.track(event.channel, this.name));
+    else this.#pending.push(this.#link.track(event.channel, this.name, this.#options));
   }
 
   /** A channel that is whole, if there is one now. Diallers that gave up are passed over. */

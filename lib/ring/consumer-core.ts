@@ -9,6 +9,7 @@
 import { Counter } from "./counter.ts";
 import type { Doorbell } from "./doorbell.ts";
 import {
+  COLD_SKIPPED,
   COLD_SPACE_WAKEUPS,
   DATA_OFFSET,
   DATA_WAKE,
@@ -58,6 +59,7 @@ export class ConsumerCore {
   protected readonly publishEvery: number;
   readonly #doorbell: Doorbell;
   readonly #wakeupCount: Counter;
+  readonly #skippedCount: Counter;
   /** End of what was consumed, of what the producer may overwrite, and the producer's position when last read. */
   protected head: number;
   protected published: number;
@@ -86,6 +88,7 @@ export class ConsumerCore {
     this.publishEvery = capacity >> 3;
     this.#doorbell = doorbell;
     this.#wakeupCount = new Counter(own.words, COLD_SPACE_WAKEUPS);
+    this.#skippedCount = new Counter(own.words, COLD_SKIPPED);
     this.head = this.published = this.tail = own.words[HEAD] ?? 0;
   }
 
@@ -119,6 +122,23 @@ export class ConsumerCore {
     this.offset += count;
     this.length -= count;
     if (this.length <= 0) this.release();
+  }
+
+  /** Throws the oldest messages away if more than `most` bytes of the ring wait, until `keep` are left. Stops at a record
+   *  that next() found already and at a message of several. */
+  skipOld(most: number, keep: number): void {
+    if ((this.state & (OPEN | IN_MESSAGE)) !== 0) return;
+    this.readTail();
+    if (((this.tail - this.head) | 0) <= most) return;
+    while (((this.tail - this.head) | 0) > keep && this.next() >= 0 && this.flags === (FIRST | LAST)) {
+      this.release();
+      this.countSkipped(1);
+    }
+  }
+
+  /** Notes messages that were thrown away unread. */
+  countSkipped(messages: number): void {
+    this.#skippedCount.add(messages);
   }
 
   /** Tells the producer how far we are, and wakes it if it waits for that. */

@@ -32,6 +32,8 @@ export const COLD_BYTES: number = TAIL + 192;
 export const COLD_MESSAGES: number = COLD_BYTES + 2;
 export const COLD_DATA_WAKEUPS: number = COLD_BYTES + 4; //  doorbells rung because of data in this ring
 export const COLD_SPACE_WAKEUPS: number = COLD_BYTES + 6; // doorbells rung because of space made in the other ring
+export const COLD_DROPPED: number = COLD_BYTES + 8; //       messages that were not produced, because there was no room
+export const COLD_SKIPPED: number = COLD_BYTES + 10; //      messages of the other ring that were thrown away unread
 
 /** A wake word is 0 while its writer is awake, else the position to wake at (a multiple of 8) and WAKE_ARMED.
  *  DATA_WAKE with WAKE_GONE says that its writer will never read again. */

@@ -9,6 +9,7 @@ import type { Doorbell } from "./doorbell.ts";
 import {
   COLD_BYTES,
   COLD_DATA_WAKEUPS,
+  COLD_DROPPED,
   COLD_MESSAGES,
   DATA_WAKE,
   HEAD,
@@ -51,6 +52,7 @@ export class ProducerCore {
   protected rung = 0;
   protected readonly peerWords: Int32Array;
   readonly #wakeupCount: Counter;
+  readonly #droppedCount: Counter;
   readonly #doorbell: Doorbell;
   #bytesSent: number; //    the low halves of two totals
   #messagesSent: number;
@@ -70,6 +72,7 @@ export class ProducerCore {
     this.#bytesSent = own.words[COLD_BYTES] ?? 0;
     this.#messagesSent = own.words[COLD_MESSAGES] ?? 0;
     this.#wakeupCount = new Counter(own.words, COLD_DATA_WAKEUPS);
+    this.#droppedCount = new Counter(own.words, COLD_DROPPED);
     this.tail = this.published = own.words[TAIL] ?? 0;
     this.limit = (this.tail + capacity) | 0;
   }
@@ -142,6 +145,11 @@ export class ProducerCore {
     this.publish();
     Atomics.store(this.words, STATE, STATE_FINISHED);
     if (peerLoad(this.peerWords, DATA_WAKE) !== 0) this.#doorbell.ring();
+  }
+
+  /** Notes a message that was not put because there was no room. */
+  countDropped(): void {
+    this.#droppedCount.add(1);
   }
 
   /** Whether a payload of `length` bytes has room now. */

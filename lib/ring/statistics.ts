@@ -4,7 +4,9 @@ import { readCounter } from "./counter.ts";
 import {
   COLD_BYTES,
   COLD_DATA_WAKEUPS,
+  COLD_DROPPED,
   COLD_MESSAGES,
+  COLD_SKIPPED,
   COLD_SPACE_WAKEUPS,
   CONTROL_BYTES,
   DATA_WAKE,
@@ -32,6 +34,9 @@ export type SideStatistics = {
   readonly spaceWakeups: number;
   /** Messages that went without a doorbell. */
   readonly wakeupsSaved: number;
+  /** Messages that were not produced because there was no room, and the other side's that were thrown away unread. */
+  readonly dropped: number;
+  readonly skipped: number;
   readonly finished: boolean;
   /** This side will never read again. */
   readonly gone: boolean;
@@ -56,6 +61,8 @@ export function readSideStatistics(page: Int32Array, capacity: number): SideStat
     wakeups,
     spaceWakeups: counter(COLD_SPACE_WAKEUPS),
     wakeupsSaved: Math.max(0, messages - wakeups),
+    dropped: counter(COLD_DROPPED),
+    skipped: counter(COLD_SKIPPED),
     finished: page[STATE - CONTROL_WORD] === STATE_FINISHED,
     gone: ((page[DATA_WAKE - CONTROL_WORD] ?? 0) & WAKE_GONE) !== 0,
   };
@@ -69,6 +76,9 @@ export type DirectionStatistics = {
   /** Doorbells rung by either side because of this ring. */
   readonly wakeups: number;
   readonly wakeupsSaved: number;
+  /** Messages lost by choice: by the sender, because there was no room; by the receiver, because it was behind. */
+  readonly dropped: number;
+  readonly skipped: number;
 };
 
 /** One direction of a channel, from what its producer and its consumer say. */
@@ -79,5 +89,7 @@ export function directionStats(producer: SideStatistics, consumer: SideStatistic
     fill: Math.min((producer.tail - consumer.head) >>> 0, producer.capacity),
     wakeups: producer.wakeups + consumer.spaceWakeups,
     wakeupsSaved: producer.wakeupsSaved,
+    dropped: producer.dropped,
+    skipped: consumer.skipped,
   };
 }

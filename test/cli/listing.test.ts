@@ -38,6 +38,8 @@ for (const runtime of RUNTIMES) {
         fill: 0,
         wakeups: expect.any(Number),
         wakeupsSaved: expect.any(Number),
+        dropped: 0,
+        skipped: 0,
       };
       const [channel] = listing["channels"] ?? [];
       const id = channel?.["id"]; // before bun's toMatchObject puts its matcher in its place

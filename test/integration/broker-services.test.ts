@@ -47,6 +47,23 @@ test("a channel carries messages both ways, and each end knows the other", async
   });
 });
 
+test("each end has the options that it was opened with, and what it drops is listed", async () => {
+  using server = broker.connect({ wake: true });
+  using client = broker.connect({ wake: true });
+  using service = server.listen("feed", { capacity: 4096, trust: "trusted", whenBehind: "drop-old" });
+  const dialled = client.dialAsync("feed", { capacity: 4096, whenFull: "drop-new" });
+  const [there, near] = await Promise.all([service.acceptAsync(), dialled]);
+  if (there === undefined) throw new Error("Nobody dialled");
+  const sent = Array.from({ length: 80 }, () => near.send(new Uint8Array(56)));
+  expect(sent.filter((each) => each)).toHaveLength(64);
+  expect(there.peek()).toHaveLength(56);
+  expect(() => near.peek()).toThrow(TypeError);
+  const [entry] = client.list("feed").filter(({ kind }) => kind === "channel");
+  expect(entry?.details).toMatchObject({ toService: { messages: 64, dropped: 16, skipped: 48 } });
+  there.close();
+  near.close();
+});
+
 test("dial() of an unknown name says so at once", () => {
   using link = broker.connect();
   const error = failureOf(() => link.dial("nobody"));

@@ -296,6 +296,8 @@ test("RingStats and directionStats() tell what went through, and refuse after cl
     fill: 9 * 24,
     wakeups: 0,
     wakeupsSaved: 10,
+    dropped: 0,
+    skipped: 0,
   });
   consumerStats.close();
   expect(() => consumerStats.read()).toThrow(ClosedError);
