@@ -1,7 +1,7 @@
 /**
  * What bin/shmlink wrote down before the runtime started, because runtimes change it and a wrapped program must find
- * it as it was: the soft limit of open files, the ignored signals, the descriptors that were handed down. Started without the launcher, what can still be
- * found out is taken from /proc.
+ * it as it was: the soft limit of open files, the ignored signals, the descriptors that were handed down, whether there
+ * was a stdout. Started without the launcher, what can still be found out is taken from /proc.
  */
 import { readFileSync } from "node:fs";
 
@@ -15,6 +15,8 @@ export type LauncherState = {
   readonly ignoredSignals: readonly number[];
   /** Descriptors from 3 on that were inherited and not close-on-exec. */
   readonly inheritedFds: readonly number[];
+  /** Whether we were started without a stdout: what is open as 1 now is the runtime's. */
+  readonly lacksStdout: boolean;
 };
 
 type Env = Record<string, string | undefined>;
@@ -25,6 +27,8 @@ export function takeLauncherState(env: Env): LauncherState {
   const mask = env["SHMLINK_SIGIGN"];
   delete env["SHMLINK_NOFILE"];
   const fds = env["SHMLINK_FDS"];
+  const lacksStdout = env["SHMLINK_NO_STDOUT"] === "1";
+  delete env["SHMLINK_NO_STDOUT"];
   delete env["SHMLINK_SIGIGN"];
   delete env["SHMLINK_FDS"];
   return {
@@ -36,6 +40,7 @@ export function takeLauncherState(env: Env): LauncherState {
       .split(" ")
       .filter((text) => /^\d+$/.test(text))
       .map(Number),
+    lacksStdout,
   };
 }
 

@@ -5,7 +5,7 @@ import { VERSION } from "../version.ts";
 import type { Command } from "./command.ts";
 import { OK } from "./exit-codes.ts";
 import { takeLauncherState } from "./launcher.ts";
-import { printText } from "./output.ts";
+import { loseStdout, printText } from "./output.ts";
 import { reportError } from "./report-error.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -88,6 +88,7 @@ export async function main(words: readonly string[]): Promise<never> {
 /** @param how  told whether -v was among the command's own words, which may be followed by a program's */
 async function dispatch(words: readonly string[], how: { verbose: boolean }): Promise<number> {
   const launcher = takeLauncherState(process.env);
+  if (launcher.lacksStdout) loseStdout();
   const [first, ...rest] = words;
   if (first === undefined) throw missingCommand();
   if (first === "--version" || first === "-V") return printVersion();

@@ -21,16 +21,35 @@ export class OutputError extends Error {
   readonly exitCode: number = FAILED;
 }
 
+let hasStdout = true;
+
+/** Notes that we were started without a stdout. What is open in its place, runtimes have put there: nobody reads it. */
+export function loseStdout(): void {
+  hasStdout = false;
+}
+
+/** @throws OutputError when there is no stdout */
+export function requireStdout(): void {
+  if (!hasStdout) throw closedStdout();
+}
+
+export function closedStdout(cause?: unknown): OutputError {
+  return new OutputError('Cannot write to stdout: it is closed (EBADF); redirect it, to "> /dev/null" perhaps', {
+    cause,
+  });
+}
+
 /** Writes `text` to stdout. @throws OutputClosedError, OutputError */
 export function printText(text: string): void {
+  requireStdout();
   try {
     writeAll(STDOUT, text);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "EPIPE") throw new OutputClosedError("Cannot write to stdout: its reader is gone", { cause: error });
-    throw new OutputError(`Cannot write to stdout: ${code ?? String(error)}; is the disk full, or stdout closed?`, {
-      cause: error,
-    });
+    if (code === "EBADF") throw closedStdout(error);
+    const hint = code === "ENOSPC" ? "; the disk is full" : "";
+    throw new OutputError(`Cannot write to stdout: ${code ?? String(error)}${hint}`, { cause: error });
   }
 }
 

@@ -17,6 +17,13 @@ const EXPECTED = new Set([
   "CommandFailure",
 ]);
 
+/** Of this process, or of the whole system. */
+const OUT_OF_FILES: ReadonlySet<unknown> = new Set(["EMFILE", "ENFILE"]);
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
+}
+
 /** A command's own failure, with its message already whole. */
 export class CommandFailure extends Error {
   override readonly name = "CommandFailure";
@@ -32,9 +39,11 @@ export function reportError(error: unknown, verbose: boolean): number {
 export function renderError(error: unknown, verbose: boolean): string {
   const expected = error instanceof Error && EXPECTED.has(error.name);
   const message = oneLine(error instanceof Error ? error.message : String(error));
-  const line = expected
-    ? message
-    : `Internal error: ${message || "no message"}; run it again with -v and report what it says`;
+  const line = OUT_OF_FILES.has(codeOf(error))
+    ? `${message}; raise the limit of open files with "ulimit -n 1024"`
+    : expected
+      ? message
+      : `Internal error: ${message || "no message"}; run it again with -v and report what it says`;
   return [`shmlink: ${line}`, ...(verbose ? details(error, expected) : [])].join("\n").concat("\n");
 }
 

@@ -9,7 +9,9 @@ const REPORT = `const { env, pid, versions } = process;
 const runtime = "Deno" in globalThis ? "deno" : versions.bun ? "bun" : "node";
 const names = Object.keys(env).filter((name) => /^(SHMLINK_|_shm|FROM_)/.test(name)).sort();
 const seen = Object.fromEntries(names.map((name) => [name, env[name]]));
-console.log(JSON.stringify({ runtime, pid, args: process.argv.slice(2), cwd: process.cwd(), env: seen }));
+const report = JSON.stringify({ runtime, pid, args: process.argv.slice(2), cwd: process.cwd(), env: seen });
+if (env.REPORT_TO === "2") console.error(report);
+else console.log(report);
 `;
 
 type Report = {
@@ -111,10 +113,29 @@ describe("bin/shmlink", () => {
     expect((plain.env["SHMLINK_FDS"] ?? "").trim().split(" ")).not.toContain("7");
   });
 
+  test("says whether there was a stdout", () => {
+    const told = (redirection: string): string | undefined => {
+      const { stderr } = start(`REPORT_TO=2 "$1/bin/shmlink" ${redirection}`);
+      return (JSON.parse(stderr) as Report).env["SHMLINK_NO_STDOUT"];
+    };
+    expect([told(">&-"), told(">/dev/null"), told("")]).toEqual(["1", "", ""]);
+  });
+
+  test("says in one line that too few files may be open", () => {
+    const advice = 'are needed; raise the limit with "ulimit -n 1024"';
+    for (const limit of [20, 63]) {
+      const { stderr, status } = start(`ulimit -n ${limit}; "$1/bin/shmlink" ls`);
+      expect(stderr).toBe(`shmlink: Cannot start: no more than ${limit} files may be open, and 64 ${advice}\n`);
+      expect(status).toBe(1);
+    }
+    expect(start('ulimit -n 64; "$1/bin/shmlink" ls').status).toBe(0);
+    expect(report('ulimit -Sn 60; "$1/bin/shmlink" ls').env["SHMLINK_NOFILE"]).toBe("60"); // runtimes raise it
+  });
+
   test("leaves no variable of its own, and changes none of the caller's", () => {
     const env = { self: "1", bin: "2", bun: "3", _shm_bin: "mine" };
     const { env: seen } = report('unset _shm_bin; "$1/bin/shmlink"', { env });
-    expect(Object.keys(seen)).toEqual(["SHMLINK_FDS", "SHMLINK_NOFILE", "SHMLINK_SIGIGN"]);
+    expect(Object.keys(seen)).toEqual(["SHMLINK_FDS", "SHMLINK_NOFILE", "SHMLINK_NO_STDOUT", "SHMLINK_SIGIGN"]);
   });
 
   test("says in one line what to do when there is no runtime, or none of that name", () => {

@@ -89,5 +89,27 @@ for (const runtime of RUNTIMES) {
       expect(errorLine(result)).toMatch(/Cannot write to stdout: ENOSPC/);
       expect(result.code).toBe(1);
     });
+
+    test("a stdout that was closed is an error of whatever writes there", async () => {
+      await using cli = new Cli(runtime);
+      const env = { SHMLINK_NO_STDOUT: "1" }; // as bin/shmlink says it
+      const printing = [
+        ["ls"],
+        ["ls", "--json"],
+        ["--version"],
+        ["doctor"],
+        ["config", "show"],
+        ["wrap", "--print"],
+        ["listen", "x"],
+      ];
+      for (const words of printing) {
+        const result = await cli.run(words, { env });
+        expect([words, result.code, errorLine(result)]).toEqual([
+          words,
+          1,
+          'shmlink: Cannot write to stdout: it is closed (EBADF); redirect it, to "> /dev/null" perhaps',
+        ]);
+      }
+    });
   });
 }

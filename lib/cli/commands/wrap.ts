@@ -15,7 +15,7 @@ import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { passListenFds } from "../listen-fds.ts";
 import { createLogger } from "../logger.ts";
-import { printError } from "../output.ts";
+import { printError, printText } from "../output.ts";
 import { UsageError } from "../usage-error.ts";
 import { renderSummary } from "../wrap-report.ts";
 import { collectRules, renderRules } from "../wrap-rules.ts";
@@ -72,7 +72,7 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
       program: first === undefined ? undefined : basename(first),
     });
     if (args.check === true || args.print === true) {
-      process.stdout.write(args.print === true ? renderRules(rules) : `${rules.length} rules, all right\n`);
+      printText(args.print === true ? renderRules(rules) : `${rules.length} rules, all right\n`);
       return OK;
     }
     if (first === undefined) throw new UsageError('Missing program: write "shmlink wrap -- PROGRAM [ARGUMENTS]"');

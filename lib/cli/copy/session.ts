@@ -4,6 +4,7 @@ import type { Channel } from "../../channel/channel.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { OK, SIGNAL_BASE } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
+import { requireStdout } from "../output.ts";
 import type { Flow } from "./flow.ts";
 import { MessageFlow } from "./message-flow.ts";
 import { Progress } from "./progress.ts";
@@ -30,6 +31,7 @@ export class CopyLoop implements Disposable {
   #signal: number | undefined;
 
   constructor(launcher: LauncherState) {
+    requireStdout(); // before anybody is waited for
     // A background job of a shell without job control ignores SIGINT, and nohup SIGHUP: that stays so.
     const ending = [SIGINT, SIGTERM, SIGHUP].filter((signal) => !launcher.ignoredSignals.includes(signal));
     this.#signals = new SignalPipe([...ending, SIGCONT]);

@@ -20,7 +20,7 @@ import {
   write,
 } from "../../../ffi/mod.ts";
 import type { Reactor, Registration } from "../../transport/reactor.ts";
-import { OutputClosedError, OutputError } from "../output.ts";
+import { closedStdout, OutputClosedError, OutputError } from "../output.ts";
 
 const { EPOLLERR, EPOLLHUP, EPOLLOUT, MSG_DONTWAIT, MSG_NOSIGNAL, O_NONBLOCK, O_WRONLY, S_IFIFO, S_IFMT, S_IFSOCK } =
   constants;
@@ -91,9 +91,7 @@ function typeOf(fd: BorrowedFd): number {
   try {
     return fstat(fd).mode & S_IFMT;
   } catch (error) {
-    throw new OutputError('Cannot write to stdout: it is closed; redirect it, to "> /dev/null" perhaps', {
-      cause: error,
-    });
+    throw closedStdout(error);
   }
 }
 

@@ -1,6 +1,7 @@
 /** What the command line reads from its surroundings, and how errors and log lines look. */
 import { describe, expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
+import { errno, SyscallError } from "../../../ffi/mod.ts";
 import { parseJob } from "../../../lib/cli/copy/terminal.ts";
 import { takeLauncherState } from "../../../lib/cli/launcher.ts";
 import { createLogger } from "../../../lib/cli/logger.ts";
@@ -14,9 +15,11 @@ describe("takeLauncherState()", () => {
       SHMLINK_NOFILE: "1024",
       SHMLINK_SIGIGN: "0000000000000003",
       SHMLINK_FDS: "3 12",
+      SHMLINK_NO_STDOUT: "1",
       PATH: "/bin",
     };
-    expect(takeLauncherState(env)).toEqual({ fileLimit: 1024n, ignoredSignals: [1, 2], inheritedFds: [3, 12] });
+    const state = { fileLimit: 1024n, ignoredSignals: [1, 2], inheritedFds: [3, 12], lacksStdout: true };
+    expect(takeLauncherState(env)).toEqual(state);
     expect(Object.keys(env)).toEqual(["PATH"]);
   });
 
@@ -41,6 +44,14 @@ describe("renderError()", () => {
     expect(renderError(error, false)).toBe("shmlink: Cannot go on at all\n");
     expect(renderError(error, true)).toBe("shmlink: Cannot go on at all\n  because: Error: first\n  because: second\n");
     expect(renderError(new UsageError("Wrong"), false)).toBe("shmlink: Wrong\n");
+  });
+
+  test("says what to do about too many open files, wherever they were met", () => {
+    const advice = '; raise the limit of open files with "ulimit -n 1024"\n';
+    const system = new SyscallError("socket", errno.EMFILE);
+    expect(renderError(system, false)).toBe(`shmlink: socket: too many open files (EMFILE)${advice}`);
+    const runtime = Object.assign(new Error("EMFILE: too many open files, open 'x.js'"), { code: "EMFILE" });
+    expect(renderError(runtime, false)).toBe(`shmlink: EMFILE: too many open files, open 'x.js'${advice}`);
   });
 
   test("says that a bug is one", () => {
