@@ -16,10 +16,15 @@ import { RateLimiter } from "./rate.ts";
 import type { ContextRecord, Owner } from "./records.ts";
 import { Registry } from "./registry.ts";
 import { Session } from "./session.ts";
+import { Keeper } from "./survival/keeper.ts";
+import { Life } from "./survival/life.ts";
+import { Survival } from "./survival/survival.ts";
 
 export type BrokerOptions = {
   /** Listening Unix stream sockets; taken. */
   readonly listeners: readonly OwnedFd[];
+  /** What an earlier broker left with the service manager; taken. */
+  readonly stored?: ReadonlyMap<string, OwnedFd>;
   readonly config: ShmlinkConfig;
   /** Reads the configuration again, for SIGHUP. @throws ConfigError */
   readonly reload?: () => ShmlinkConfig;
@@ -49,6 +54,7 @@ export class Broker implements Disposable {
       quota: new Quota(options.config.limits),
       rate: new RateLimiter(options.config.limits.maxMessagesPerSecond),
       ownSockets: new OwnSockets(),
+      survival: this.#makeSurvival(),
       logger: options.logger,
       version: VERSION,
       uid: process.geteuid?.() ?? 0,
@@ -64,6 +70,13 @@ export class Broker implements Disposable {
       this.#core.ownSockets.addListener(listener);
       this.#admission.watch(listener);
     }
+    this.#core.survival.restore(this.#core, options.stored ?? new Map());
+  }
+
+  #makeSurvival(): Survival {
+    const setTimer = (delayMs: number, callback: () => void): void => void this.#reactor.setTimer(delayMs, callback);
+    const keeper = new Keeper({ notifier: this.#notifier, logger: this.#options.logger, setTimer });
+    return new Survival(keeper, new Life(this.#reactor));
   }
 
   get sessionCount(): number {
@@ -153,8 +166,10 @@ export class Broker implements Disposable {
   }
 
   /** Nobody comes in any more; who is in stays, as with a listening socket that is closed. */
-  #removeContext({ id, name, listener, closeFd, owner }: ContextRecord): void {
+  #removeContext(record: ContextRecord): void {
+    const { id, name, listener, closeFd, owner } = record;
     this.#core.registry.contexts.delete(id);
+    this.#core.survival.forgetContext(record);
     this.#admission.unwatch(listener);
     this.#core.ownSockets.removeListener(listener);
     for (const fd of [listener, closeFd]) fd.close();
@@ -180,12 +195,18 @@ export class Broker implements Disposable {
 
   #armIdle(): void {
     const { idleMs } = this.#core.config.broker;
-    const isBusy = this.#sessions.size > 0 || this.#admission.isWaitedFor || this.#core.registry.contexts.size > 0;
-    if (idleMs === 0 || isBusy || this.#idleTimer !== undefined) return;
+    if (idleMs === 0 || this.#isBusy || this.#idleTimer !== undefined) return;
     this.#idleTimer = this.#reactor.setTimer(idleMs, () => {
       this.#idleTimer = undefined;
-      this.#stopped ||= this.#sessions.size === 0 && this.#core.registry.contexts.size === 0;
+      this.#core.survival.sweep(this.#core);
+      // What an earlier broker left would be lost with us: an end without a failure empties the manager's store.
+      if (this.#core.survival.holdsSomething) this.#armIdle();
+      else this.#stopped ||= !this.#isBusy;
     });
+  }
+
+  get #isBusy(): boolean {
+    return this.#sessions.size > 0 || this.#admission.isWaitedFor || this.#core.registry.contexts.size > 0;
   }
 
   #handleCore(session: Session, message: Parameters<BrokerCore["handleCore"]>[1]): void {
@@ -210,10 +231,13 @@ export class Broker implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    const { survival, registry } = this.#core;
+    survival.freeze();
     for (const session of [...this.#sessions]) session.end();
     this.#admission[Symbol.dispose]();
-    for (const { listener, closeFd } of this.#core.registry.contexts.values())
-      for (const fd of [listener, closeFd]) fd.close();
+    for (const { listener, closeFd } of registry.contexts.values()) for (const fd of [listener, closeFd]) fd.close();
+    for (const { bundles } of registry.offers.values()) for (const { fds } of bundles) for (const fd of fds) fd.close();
+    survival[Symbol.dispose]();
     for (const listener of this.#options.listeners) listener.close();
     this.#reactor[Symbol.dispose]();
   }

@@ -22,12 +22,16 @@ function makeSide(
 ): { record: ChannelSide; ring: OwnedFd } {
   const owner: Owner = session.owner;
   const ring = createRing({ channelId, side, capacity, name: `shmlink:${channelId}:${side}` });
-  return { record: { owner, capacity, memfd: ring, stats: undefined, session, object, sealed: false }, ring };
+  return {
+    record: { owner, capacity, memfd: ring, stats: undefined, session, object, sealed: false, copy: undefined },
+    ring,
+  };
 }
 
 function discardSide(side: ChannelSide): void {
-  side.memfd?.close();
+  for (const fd of [side.memfd, side.copy]) fd?.close();
   side.memfd = undefined;
+  side.copy = undefined;
   side.stats?.close();
   side.stats = undefined;
 }
@@ -113,7 +117,7 @@ function announce(
 }
 
 /** The side has mapped its ring: seal it and hand it to the other side. */
-export function handOver(channel: ChannelRecord, index: 0 | 1): void {
+export function handOver(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const side = channel.sides[index];
   const other = channel.sides[index === 0 ? 1 : 0];
   const ring = side.memfd;
@@ -123,8 +127,20 @@ export function handOver(channel: ChannelRecord, index: 0 | 1): void {
   side.sealed = true;
   side.memfd = undefined;
   if (other.session === undefined) return ring.close();
+  if (core.survival.isEnabled) side.copy = copyOf(ring);
   const { pid, uid } = side.owner;
   other.session.send(other.object, "shmlink_channel_v1", { kind: "peer", memfd: ring, pid, uid });
+  if (other.sealed && core.survival.isEnabled) core.survival.keepChannel(channel);
+}
+
+/** Out of descriptors, the channel is all the same what it should be; it is not listed by a broker after this one. */
+function copyOf(ring: OwnedFd): OwnedFd | undefined {
+  try {
+    return ring.dup();
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
 }
 
 /** Its counters for listings; undefined, which is shown as nothing, where the kernel maps no more (vm.max_map_count). */
@@ -151,6 +167,8 @@ export function dropSide(core: BrokerCore, channel: ChannelRecord, index: 0 | 1)
   other.session = undefined;
   if (!core.registry.channels.delete(channel.id)) return;
   if (channel.sides.every(({ sealed }) => sealed)) core.registry.remember(endedChannelEntry(channel));
+  core.survival.forgetChannel(channel);
+  channel.unwatch?.();
   for (const side of channel.sides) {
     discardSide(side);
     core.quota.release(side.owner, sharedBytes(side));

@@ -14,6 +14,7 @@ import type { RateLimiter } from "./rate.ts";
 import type { ContextRecord, Owner } from "./records.ts";
 import type { Registry } from "./registry.ts";
 import type { Session } from "./session.ts";
+import type { Survival } from "./survival/survival.ts";
 
 export type BrokerCore = {
   /** Replaced when it is read again; asked for each time. */
@@ -22,6 +23,7 @@ export type BrokerCore = {
   readonly quota: Quota;
   readonly rate: RateLimiter;
   readonly ownSockets: OwnSockets;
+  readonly survival: Survival;
   readonly logger: Logger;
   readonly version: string;
   /** The user the broker runs as. */

@@ -48,7 +48,7 @@ export function recordEntry(record: AnyRecord): ListingEntry {
         listenerDetails(record),
       );
     case "relayed":
-      return makeEntry("relayed", record.id, record.name, record.session.owner, offerDetails(record));
+      return makeEntry("relayed", record.id, record.name, record.owner, offerDetails(record));
     case "context":
       return makeEntry("context", record.id, record.name, record.owner, {
         ...record.identity,
@@ -87,13 +87,13 @@ function statsOf({ stats, capacity }: ChannelSide): SideStatistics {
 }
 
 /** The descriptors of what would be taken next; the entry has to fit in a message whatever they are. */
-function offerDetails({ bundles, session, published, taken }: OfferRecord): object {
+function offerDetails({ bundles, program, published, taken }: OfferRecord): object {
   const [next] = bundles;
   const fds = next?.about.map(({ holdsOthers: _, exporter, ...known }) =>
     exporter === undefined ? known : { ...known, exporter: plainText(exporter, MAX_EXPORTER_BYTES) },
   );
   const kept = next?.keep === true;
-  return { program: session.name, kept, waiting: bundles.length, published, taken, fds: fds ?? [] };
+  return { program, kept, waiting: bundles.length, published, taken, fds: fds ?? [] };
 }
 
 function listenerDetails(record: ListenerRecord): object {

@@ -16,6 +16,7 @@ export function startListing(session: Session, object: ObjectId, selector: strin
   if (session.waitingListings >= MAX_WAITING) {
     throw new FailureError("quota", `Cannot list: ${MAX_WAITING} listings wait for this client to read them`);
   }
+  core.survival.sweep(core);
   const { grants } = session.owner;
   const maySee = (record: AnyRecord): boolean => grants === undefined || grants.allows("inspect", nameOf(record));
   const records = selector === "" ? [...core.registry.all()] : core.registry.select(selector);

@@ -19,10 +19,12 @@ export function matchUp(core: BrokerCore, name: string): void {
   if (offer === undefined || waiting === undefined) return;
   for (const take of waiting) {
     const bundle = offer.bundles[0];
-    if (bundle === undefined) return;
+    if (bundle === undefined) break;
     core.registry.removeTaker(take);
     deliver(core, offer, bundle, take);
   }
+  // Of one that an earlier broker left nothing is left, and its owner has not come back.
+  if (offer.session === undefined && offer.bundles.length === 0) removeOffer(core, offer);
 }
 
 /** One bundle to one taker; a taker that may not have it is told so, and the bundle stays. */
@@ -31,7 +33,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
   session.handles.delete(object);
   let fds: OwnedFd[];
   try {
-    const subject = { fds: typesOf(bundle.about), target: offer.session.owner };
+    const subject = { fds: typesOf(bundle.about), target: offer.owner };
     authorize(core, session.owner, "take", offer.name, subject);
     if (session.queuedFds + bundle.fds.length > MAX_UNREAD_FDS)
       throw new FailureError("quota", `Cannot take "${offer.name}": ${session.queuedFds} descriptors wait to be read`);
@@ -40,14 +42,15 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     if (!(error instanceof FailureError)) throw error;
     return failTake(take, error);
   }
-  const { pid, uid } = offer.session.owner;
+  const { pid, uid } = offer.owner;
   for (const [index, fd] of fds.entries())
     session.send(object, "shmlink_delivery_v1", { kind: "fd", fd, type: bundle.about[index]?.type ?? "other" });
   session.send(object, "shmlink_delivery_v1", { kind: "done", count: fds.length, pid, uid });
   offer.taken += 1;
   if (!bundle.keep) {
     offer.bundles.shift();
-    core.quota.release(offer.session.owner, { fds: fds.length });
+    core.survival.forgetBundle(offer, bundle);
+    core.quota.release(offer.owner, { fds: fds.length });
   }
   const taker = { pid: session.owner.pid, uid: session.owner.uid };
   core.logger.debug(`Passed ${fds.length} descriptor(s) of "${offer.name}"`, {
@@ -55,7 +58,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     to: taker.pid,
     uid: taker.uid,
   });
-  offer.session.send(offer.object, "shmlink_offer_v1", { kind: "taken", bundle: bundle.number, ...taker });
+  offer.session?.send(offer.object, "shmlink_offer_v1", { kind: "taken", bundle: bundle.number, ...taker });
 }
 
 export function failTake({ session, object }: TakeRecord, { code, message }: FailureError): void {
@@ -77,10 +80,23 @@ function duplicateAll(fds: readonly OwnedFd[], name: string): OwnedFd[] {
 
 /** Forgets bundles and gives back what they cost. */
 export function dropBundles(core: BrokerCore, offer: OfferRecord, bundles: readonly Bundle[]): void {
-  for (const { fds } of bundles) dropFds(core, offer, fds);
+  for (const bundle of bundles) {
+    core.survival.forgetBundle(offer, bundle);
+    dropFds(core, offer, bundle.fds);
+  }
 }
 
 export function dropFds(core: BrokerCore, offer: OfferRecord, fds: readonly OwnedFd[]): void {
   for (const fd of fds) fd.close();
-  if (fds.length > 0) core.quota.release(offer.session.owner, { fds: fds.length });
+  if (fds.length > 0) core.quota.release(offer.owner, { fds: fds.length });
+}
+
+/** Withdraws the name and closes what nobody has taken. */
+export function removeOffer(core: BrokerCore, offer: OfferRecord): void {
+  if (core.registry.offers.get(offer.name) !== offer) return;
+  core.registry.offers.delete(offer.name);
+  core.survival.forgetOffer(offer);
+  dropFds(core, offer, offer.staged.splice(0));
+  dropBundles(core, offer, offer.bundles.splice(0));
+  core.quota.release(offer.owner, { services: 1 });
 }

@@ -94,6 +94,14 @@ export class Quota {
     return undefined;
   }
 
+  /** Charges what is there already, whatever the limits. */
+  restore(who: Account, charge: Charge): void {
+    const key = accountKey(who);
+    const usage = this.#usage.get(key) ?? nothing();
+    this.#add(usage, charge, 1);
+    this.#usage.set(key, usage);
+  }
+
   #refusal(who: Account, resource: Resource, held: number, more: number): string | undefined {
     if (more === 0) return undefined;
     const key = LIMIT_OF[resource];

@@ -30,6 +30,8 @@ export type ChannelSide = {
   session: Session | undefined;
   object: ObjectId;
   sealed: boolean;
+  /** Another reference to the ring, on its way into the manager's store. */
+  copy: OwnedFd | undefined;
 };
 
 export type ChannelRecord = {
@@ -41,6 +43,8 @@ export type ChannelRecord = {
   readonly rule: string;
   /** Dialler first. */
   readonly sides: readonly [ChannelSide, ChannelSide];
+  /** Of one that an earlier broker left: forgets the processes that it lives with. */
+  unwatch?: (() => void) | undefined;
 };
 
 export type ListenerRecord = {
@@ -68,14 +72,22 @@ export type Bundle = {
   readonly about: readonly Classified[];
   /** Everyone who asks gets a copy. */
   readonly keep: boolean;
+  /** An earlier broker left it. */
+  readonly restored?: boolean;
 };
 
 export type OfferRecord = {
   readonly kind: "relayed";
   readonly id: number;
   readonly name: string;
-  readonly session: Session;
-  readonly object: ObjectId;
+  readonly owner: Owner;
+  /** What the owner's program calls itself. */
+  readonly program: string;
+  /** None after another broker made it, until its owner comes back. */
+  session: Session | undefined;
+  object: ObjectId;
+  /** Without a session: forgets the process that it lives with. */
+  unwatch?: (() => void) | undefined;
   /** Added, not published yet, and what they are. */
   readonly staged: OwnedFd[];
   readonly stagedAbout: Classified[];

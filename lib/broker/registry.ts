@@ -45,6 +45,11 @@ export class Registry {
     return this.#lastId;
   }
 
+  /** An id that an earlier broker gave out. */
+  reserve(id: number): void {
+    this.#lastId = Math.max(this.#lastId, id);
+  }
+
   get isEmpty(): boolean {
     return this.all().next().done === true && this.takers.size === 0;
   }

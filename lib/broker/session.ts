@@ -26,8 +26,9 @@ import { THE_MANAGER } from "./handlers/checks.ts";
 import { handleGrant } from "./handlers/grant.ts";
 import { removeListener } from "./handlers/listener.ts";
 import { handleManager } from "./handlers/manager.ts";
-import { handleOffer, removeOffer } from "./handlers/offer.ts";
+import { handleOffer } from "./handlers/offer.ts";
 import { removeService } from "./handlers/service.ts";
+import { removeOffer } from "./offers.ts";
 import type { ChannelRecord, ListenerRecord, OfferRecord, Owner, ServiceRecord, TakeRecord } from "./records.ts";
 
 const RING = new Uint8Array([1]);

@@ -1,5 +1,5 @@
 /** sd_notify(3): what the broker tells the service manager. Without NOTIFY_SOCKET everything here does nothing. */
-import { constants, SyscallError, sendTo, socket, unixAddress } from "../../ffi/mod.ts";
+import { type BorrowedFd, connect, constants, SyscallError, sendmsg, socket, unixAddress } from "../../ffi/mod.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -39,15 +39,27 @@ export class Notifier {
     return this.send({ WATCHDOG: "1" });
   }
 
-  /** @returns false when nobody listens: the manager's loss is no reason for us to fail */
-  send(fields: Readonly<Record<string, string>>): boolean {
+  /** Puts a descriptor into the manager's store, from which the next start of this service gets it under this name. One that
+   *  is there already, under whatever name, is not put there twice. It stays the caller's.
+   *  @param name  printable ASCII without a colon, at most 255 @returns false when the manager cannot take it now */
+  store(name: string, fd: BorrowedFd): boolean {
+    return this.send({ FDSTORE: "1", FDNAME: name, FDPOLL: "0" }, [fd]);
+  }
+
+  /** Takes what has this name out of the store. */
+  unstore(name: string): boolean {
+    return this.send({ FDSTOREREMOVE: "1", FDNAME: name });
+  }
+
+  /** @returns false when nobody listens, or is too busy: the manager's loss is no reason for us to fail */
+  send(fields: Readonly<Record<string, string>>, fds: readonly BorrowedFd[] = []): boolean {
     if (this.#address === undefined) return false;
     const lines = Object.entries(fields).map(([key, value]) => `${key}=${value.replaceAll("\n", " ")}`);
     const bytes = new TextEncoder().encode(lines.join("\n"));
     using fd = socket(constants.AF_UNIX, constants.SOCK_DGRAM);
     try {
-      sendTo(fd, bytes, constants.MSG_NOSIGNAL, this.#address, "NOTIFY_SOCKET");
-      return true;
+      connect(fd, this.#address, "NOTIFY_SOCKET");
+      return sendmsg(fd, bytes, fds) !== null;
     } catch (error) {
       if (error instanceof SyscallError) return false;
       throw error;

@@ -32,7 +32,7 @@ export function handleChannel(session: Session, object: ObjectId, request: Chann
       return session.release(object);
     case "mapped": {
       const handle = session.handles.get(object);
-      if (handle?.kind === "side") handOver(handle.channel, handle.side);
+      if (handle?.kind === "side") handOver(session.core, handle.channel, handle.side);
       return;
     }
     default:

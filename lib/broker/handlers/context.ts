@@ -1,9 +1,10 @@
 /** shmlink_context_v1: listening sockets with an identity of their own. */
-import { constants, fstat, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
+import { constants, fstat, isSameFile, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { classifyFd } from "../classify.ts";
 import { authorize, chargeQuota } from "../core.ts";
+import { accountKey } from "../quota.ts";
 import type { ContextRecord } from "../records.ts";
 import type { Session } from "../session.ts";
 import { invalidArgument } from "./checks.ts";
@@ -28,6 +29,11 @@ export function createContext(session: Session, request: Create): void {
       "denied",
       `Cannot create context "${name}" from within a context: there is no nesting`,
     );
+  const known = sameContext(session, name, listenFd);
+  if (known !== undefined) {
+    closeBoth(listenFd, closeFd);
+    return session.send(request.id, "shmlink_context_v1", { kind: "registered", contextId: known.id });
+  }
   checkFds(session, listenFd, closeFd);
   const charge = { contexts: 1 };
   try {
@@ -56,7 +62,16 @@ export function createContext(session: Session, request: Create): void {
     if (!(error instanceof SyscallError)) throw error;
     throw new FailureError("exhausted", `Cannot create context "${name}": ${error.message}`, { cause: error });
   }
+  core.survival.keepContext(record);
   session.send(request.id, "shmlink_context_v1", { kind: "registered", contextId: record.id });
+}
+
+/** The context of an earlier broker that its maker, who does not know that it is still there, makes again. */
+function sameContext({ core, owner }: Session, name: string, listener: OwnedFd): ContextRecord | undefined {
+  for (const record of core.registry.contexts.values())
+    if (record.name === name && accountKey(record.owner) === accountKey(owner))
+      if (isSameFile(record.listener, process.pid, listener.number)) return record;
+  return undefined;
 }
 
 function checkFds({ core }: Session, listenFd: OwnedFd, closeFd: OwnedFd): void {

@@ -1,5 +1,5 @@
 /** shmlink_offer_v1 and shmlink_delivery_v1: descriptors that are passed on. */
-import type { OwnedFd } from "../../../ffi/mod.ts";
+import { isSameFile, type OwnedFd } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
 import {
   type Requests,
@@ -12,6 +12,7 @@ import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
 import { type Classified, classifyFd } from "../classify.ts";
 import { authorize, type BrokerCore, chargeQuota, failureNumber } from "../core.ts";
 import { dropBundles, dropFds, matchUp, typesOf } from "../offers.ts";
+import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
 import type { Session } from "../session.ts";
 import { checkBits, checkName, invalidArgument } from "./checks.ts";
@@ -26,16 +27,31 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
   authorize(core, owner, "offer", name);
   const holder = core.registry.offers.get(name);
   if (holder !== undefined) {
-    const { pid, exe } = holder.session.owner;
+    if (isTakenOver(session, holder)) return takeOver(session, holder, object);
+    const { pid, exe } = holder.owner;
     throw new FailureError("name-in-use", `Cannot offer "${name}": process ${pid} (${exe || "?"}) offers it already`);
   }
   chargeQuota(core, owner, { services: 1 });
   const id = core.registry.nextId();
   const counters = { staged: [], stagedAbout: [], bundles: [], published: 0, taken: 0 };
-  const record: OfferRecord = { kind: "relayed", id, name, session, object, ...counters };
+  const who = { owner, program: session.name, session, object };
+  const record: OfferRecord = { kind: "relayed", id, name, ...who, ...counters };
   core.registry.offers.set(name, record);
   session.handles.set(object, record);
   session.send(object, "shmlink_offer_v1", { kind: "registered", offerId: id });
+}
+
+/** Whether an offer that an earlier broker left is this process's own. */
+function isTakenOver({ owner }: Session, { session, owner: earlier }: OfferRecord): boolean {
+  return session === undefined && owner.pid === earlier.pid && accountKey(owner) === accountKey(earlier);
+}
+
+function takeOver(session: Session, offer: OfferRecord, object: ObjectId): void {
+  session.core.survival.forgetOffer(offer);
+  offer.session = session;
+  offer.object = object;
+  session.handles.set(object, offer);
+  session.send(object, "shmlink_offer_v1", { kind: "registered", offerId: offer.id });
 }
 
 export function handleOffer(session: Session, object: ObjectId, request: Requests<OwnedFd>["shmlink_offer_v1"]): void {
@@ -61,7 +77,7 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
   if (offer.refusal !== undefined) return fd.close();
   try {
     const about = examine(core, fd, offer.name); // not only when it is published: a connection that we hold would never end
-    chargeQuota(core, offer.session.owner, { fds: 1 });
+    chargeQuota(core, offer.owner, { fds: 1 });
     offer.staged.push(fd);
     offer.stagedAbout.push(about);
   } catch (error) {
@@ -74,7 +90,8 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
 }
 
 function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
-  const { session, object, name } = offer;
+  const { session, object, name, owner } = offer;
+  if (session === undefined) throw new TypeError("An offer without a session cannot be published to");
   const fds = offer.staged.splice(0);
   const about = offer.stagedAbout.splice(0);
   const spoilt = offer.refusal;
@@ -83,13 +100,16 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     if (spoilt !== undefined) throw spoilt;
     if (fds.length === 0)
       throw new FailureError("invalid", `Cannot offer "${name}": there is no descriptor to pass on`);
-    authorize(core, session.owner, "offer", name, { fds: typesOf(about) });
+    authorize(core, owner, "offer", name, { fds: typesOf(about) });
     if ((flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0 && !core.registry.takers.has(name))
       throw new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": nobody waits for it`);
     const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
     offer.published += 1;
     // What is handed out to everyone is replaced by what comes after it.
     if (offer.bundles[0]?.keep === true) dropBundles(core, offer, offer.bundles.splice(0));
+    const again = offer.bundles.filter((bundle) => bundle.restored === true && isSame(bundle.fds, fds));
+    for (const bundle of again) offer.bundles.splice(offer.bundles.indexOf(bundle), 1);
+    dropBundles(core, offer, again);
     offer.bundles.push({ number: offer.published, fds, about, keep });
   } catch (error) {
     dropFds(core, offer, fds);
@@ -99,6 +119,15 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   }
   session.send(object, "shmlink_offer_v1", { kind: "published", bundle: offer.published });
   matchUp(core, name);
+  const bundle = offer.bundles.at(-1);
+  if (bundle?.number === offer.published) core.survival.keepBundle(offer, bundle);
+}
+
+/** Who offers again what an earlier broker had from him means the same bundle, not another one. */
+function isSame(one: readonly OwnedFd[], other: readonly OwnedFd[]): boolean {
+  return (
+    one.length === other.length && one.every((fd, index) => isSameFile(fd, process.pid, other[index]?.number ?? -1))
+  );
 }
 
 /** @throws FailureError "denied" for what no policy can allow */
@@ -121,7 +150,7 @@ export function take(session: Session, request: Extract<Manager, { kind: "take" 
   checkName(name);
   checkBits("flags", request.flags, SHMLINK_MANAGER_V1_TAKE_FLAGS);
   const offer = core.registry.offers.get(name);
-  authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.session.owner });
+  authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.owner });
   const isEmpty = offer === undefined || offer.bundles.length === 0;
   if (isEmpty && (request.flags & SHMLINK_MANAGER_V1_TAKE_FLAGS.wait) === 0) {
     const what = offer === undefined ? "nobody offers this name" : "there is nothing to take at the moment";
@@ -131,13 +160,4 @@ export function take(session: Session, request: Extract<Manager, { kind: "take" 
   session.handles.set(object, record);
   core.registry.addTaker(record);
   matchUp(core, name);
-}
-
-/** Withdraws the name and closes what nobody has taken. */
-export function removeOffer(core: BrokerCore, offer: OfferRecord): void {
-  if (core.registry.offers.get(offer.name) !== offer) return;
-  core.registry.offers.delete(offer.name);
-  dropFds(core, offer, offer.staged.splice(0));
-  dropBundles(core, offer, offer.bundles.splice(0));
-  core.quota.release(offer.session.owner, { services: 1 });
 }

@@ -1,9 +1,10 @@
 /** `shmlink broker`: the broker in the foreground, on inherited sockets or on its own. */
-import { getsockname, type OwnedFd, readUnixAddress } from "../../../ffi/mod.ts";
+import { getFileLimit, getsockname, type OwnedFd, readUnixAddress, setFileLimit } from "../../../ffi/mod.ts";
 import { runBroker } from "../../broker/broker.ts";
+import { isKept } from "../../broker/survival/keeper.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { ShmlinkConfig } from "../../config/schema.ts";
-import { takeListeners } from "../../transport/activation.ts";
+import { takeInherited } from "../../transport/activation.ts";
 import { brokerSocketPath, listenOn, prepareSocketDirectory, removeSocket } from "../../transport/socket-path.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
@@ -42,17 +43,24 @@ SIGHUP reads the configuration again; nobody is disconnected, and a broken file 
     const isTerminal = process.stderr.isTTY === true;
     const logger = createLogger({ level: verbose ? "debug" : effective.broker.logLevel, env, isTerminal });
     const notified = env["NOTIFY_SOCKET"] !== undefined;
-    const { listeners, paths, inherited } = takeSockets(socket);
+    raiseFileLimit();
+    const { listeners, paths, inherited, stored } = takeSockets(socket);
     logger.debug(sources.length === 0 ? "Configuration: built in" : `Configuration: ${sources.join(", ")}`);
     logger.info(`Serving ${paths.join(", ")}`);
     const reload = (): ShmlinkConfig => withIdleMs(loadConfig(where).config, idleMs);
-    const signal = runBroker({ listeners, config: effective, reload, logger, env });
+    const signal = runBroker({ listeners, stored, config: effective, reload, logger, env });
     // A service manager keeps its sockets, and asking them whether they live would start us again.
     if (!inherited || !notified) for (const path of paths) removeSocket(path);
     logger.info(signal === undefined ? "Stopped: nobody was connected" : `Stopped by signal ${signal}`);
     return OK;
   },
 });
+
+/** A channel that is being set up takes six descriptors, one that is offered one; nothing here uses select(2). */
+function raiseFileLimit(): void {
+  const { hard } = getFileLimit();
+  setFileLimit({ soft: hard, hard });
+}
 
 function withIdleMs(config: ShmlinkConfig, text: string | undefined): ShmlinkConfig {
   if (text === undefined) return config;
@@ -63,19 +71,20 @@ type Sockets = {
   readonly listeners: readonly OwnedFd[];
   readonly paths: readonly string[];
   readonly inherited: boolean;
+  readonly stored: ReadonlyMap<string, OwnedFd>;
 };
 
 function takeSockets(path: string | undefined): Sockets {
-  const inherited = takeListeners("shmlink");
-  if (inherited !== undefined && inherited.length > 0) {
-    if (path === undefined) return { listeners: inherited, paths: inherited.map(pathOf), inherited: true };
-    for (const listener of inherited) listener.close();
+  const { listeners = [], stored = new Map() } = takeInherited("shmlink", isKept) ?? {};
+  if (listeners.length > 0) {
+    if (path === undefined) return { listeners, paths: listeners.map(pathOf), inherited: true, stored };
+    for (const fd of [...listeners, ...stored.values()]) fd.close();
     throw new UsageError(`Cannot use --socket "${path}": sockets were passed on by LISTEN_FDS; leave one of them out`);
   }
   const uid = process.geteuid?.() ?? 0;
   const own = brokerSocketPath(path === undefined ? process.env : { SHMLINK_SOCKET: path }, uid);
   prepareSocketDirectory(own, uid);
-  return { listeners: [listenOn(own)], paths: [own], inherited: false };
+  return { listeners: [listenOn(own)], paths: [own], inherited: false, stored };
 }
 
 function pathOf(listener: OwnedFd): string {

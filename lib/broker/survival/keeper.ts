@@ -1,0 +1,294 @@
+/**
+ * Descriptors in the service manager's store, each under a name of its own, and the state file that says what they stand
+ * for. Invariant: a line of the state names only descriptors that the manager was given before; so whatever moment we are
+ * killed at, what is there is whole.
+ *
+ * Things that come and go quickly never trouble the manager: they are put there a moment after they came.
+ */
+import { type BorrowedFd, fstat, isSameFile, type OwnedFd } from "../../../ffi/mod.ts";
+import type { Logger } from "../../log.ts";
+import type { Notifier } from "../../transport/notify.ts";
+import { readState, type State, StateFile } from "./state-file.ts";
+
+const PREFIX = "keep.";
+const STATE_PREFIX = "keep-state.";
+/** How long a thing has to be there before it is put into the store; and how soon the manager is asked again when busy. */
+const SETTLE_MS = 50;
+/** FileDescriptorStoreMax= of the units. The manager compares each descriptor with all that it has, so a store of ten times
+ *  as many would cost it a hundred times as much. */
+export const MAX_STORED = 4096;
+
+/** Whether a name of an inherited descriptor is one that is given here. */
+export function isKept(name: string): boolean {
+  return name.startsWith(PREFIX) || name.startsWith(STATE_PREFIX);
+}
+
+type Stored = { readonly name: string; readonly ino: bigint; readonly holders: Map<string, BorrowedFd> };
+type Waiting = { readonly save: () => object; readonly fds: readonly BorrowedFd[]; readonly done: () => void };
+
+/** What was found in the store: a value, and its descriptors, now the receiver's. */
+export type Found = { readonly key: string; readonly value: unknown; readonly fds: readonly OwnedFd[] };
+
+export type KeeperOptions = {
+  readonly notifier: Notifier;
+  readonly logger: Logger;
+  readonly setTimer: (delayMs: number, callback: () => void) => void;
+};
+
+export class Keeper implements Disposable {
+  readonly #options: KeeperOptions;
+  #enabled: boolean;
+  #state: StateFile | undefined;
+  #isStateStored = false;
+  /** Names of state files that the present one replaces, once it is stored. */
+  #outdated: string[] = [];
+  #generation = 0;
+  #lastName = 0;
+  #isTimerSet = false;
+  #isFullLogged = false;
+  #nWaitingFds = 0;
+  readonly #waiting: Map<string, Waiting> = new Map();
+  /** key → names of its descriptors */
+  readonly #kept: Map<string, readonly string[]> = new Map();
+  readonly #stored: Map<string, Stored> = new Map();
+  readonly #byInode: Map<bigint, Set<Stored>> = new Map();
+  /** Names to be taken out of the store. */
+  readonly #released: string[] = [];
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+    this.#enabled = options.notifier.isEnabled;
+  }
+
+  /** Whether there is a store at all, as far as we can know. */
+  get isEnabled(): boolean {
+    return this.#enabled;
+  }
+
+  /**
+   * Keeps a value and its descriptors under `key`, a moment from now.
+   * @param save  asked for the value when the time has come
+   * @param fds  lent until remove() or `done`, whichever is first; called once they are in the store
+   * @returns false when there is no room
+   */
+  put(key: string, save: () => object, fds: readonly BorrowedFd[], done: () => void = () => undefined): boolean {
+    if (!this.#enabled) return false;
+    const all = this.#stored.size + this.#nWaitingFds + fds.length;
+    if (all > MAX_STORED - 2) return this.#refuse(); // two for the state file and its successor
+    this.#waiting.set(key, { save, fds, done });
+    this.#nWaitingFds += fds.length;
+    this.#schedule();
+    return true;
+  }
+
+  #refuse(): false {
+    if (!this.#isFullLogged)
+      this.#options.logger.warn(`The store is full: what is made from now on is not listed by a broker after this one`);
+    this.#isFullLogged = true;
+    return false;
+  }
+
+  /** Forgets `key`. Nothing happens for one that is not there. */
+  remove(key: string): void {
+    if (!this.#enabled || this.#takeWaiting(key) !== undefined) return;
+    const names = this.#kept.get(key);
+    if (names === undefined) return;
+    this.#kept.delete(key);
+    this.#state?.delete(key);
+    for (const name of names) this.#release(key, name);
+    this.#isFullLogged = false;
+    this.#schedule();
+  }
+
+  #takeWaiting(key: string): Waiting | undefined {
+    const waiting = this.#waiting.get(key);
+    this.#waiting.delete(key);
+    this.#nWaitingFds -= waiting?.fds.length ?? 0;
+    return waiting;
+  }
+
+  #release(key: string, name: string): void {
+    const stored = this.#stored.get(name);
+    if (stored === undefined) return;
+    stored.holders.delete(key);
+    if (stored.holders.size > 0) return;
+    this.#stored.delete(name);
+    const others = this.#byInode.get(stored.ino);
+    others?.delete(stored);
+    if (others?.size === 0) this.#byInode.delete(stored.ino);
+    this.#released.push(name);
+  }
+
+  #schedule(): void {
+    if (this.#isTimerSet) return;
+    this.#isTimerSet = true;
+    this.#options.setTimer(SETTLE_MS, () => {
+      this.#isTimerSet = false;
+      if (this.#enabled && !this.flush()) this.#schedule();
+    });
+  }
+
+  /** Does at once what waits. @returns false when the manager is too busy to hear all of it */
+  flush(): boolean {
+    if (!this.#enabled) return true;
+    if (this.#waiting.size > 0) this.#state ??= new StateFile();
+    if (this.#state?.isWasteful === true) this.#replaceState(this.#state.lines);
+    return this.#storeState() && this.#unstoreReleased() && this.#storeWaiting();
+  }
+
+  #replaceState(lines: ReadonlyMap<string, string>): void {
+    this.#state?.[Symbol.dispose]();
+    if (this.#isStateStored) this.#outdated.push(`${STATE_PREFIX}${this.#generation}`);
+    this.#state = new StateFile(lines);
+    this.#isStateStored = false;
+  }
+
+  /** The old one goes when the new one is there. */
+  #storeState(): boolean {
+    if (this.#state === undefined || this.#isStateStored) return true;
+    if (!this.#options.notifier.store(`${STATE_PREFIX}${this.#generation + 1}`, this.#state.fd)) return false;
+    this.#generation += 1;
+    this.#isStateStored = true;
+    this.#released.push(...this.#outdated.splice(0));
+    return true;
+  }
+
+  #unstoreReleased(): boolean {
+    for (let name = this.#released[0]; name !== undefined; name = this.#released[0]) {
+      if (!this.#options.notifier.unstore(name)) return false;
+      this.#released.shift();
+    }
+    return true;
+  }
+
+  #storeWaiting(): boolean {
+    for (const [key, { save, fds, done }] of this.#waiting) {
+      const names = this.#storeAll(key, fds);
+      if (names === undefined) return false;
+      this.#takeWaiting(key);
+      this.#kept.set(key, names);
+      this.#state?.set(key, { ...save(), names });
+      done();
+    }
+    return true;
+  }
+
+  #storeAll(key: string, fds: readonly BorrowedFd[]): string[] | undefined {
+    const names: string[] = [];
+    for (const fd of fds) {
+      const name = this.#store(key, fd);
+      if (name === undefined) {
+        for (const done of names) this.#release(key, done);
+        return undefined;
+      }
+      names.push(name);
+    }
+    return names;
+  }
+
+  /** The manager keeps one of each open file, so what is there already is used again. */
+  #store(key: string, fd: BorrowedFd): string | undefined {
+    const { ino } = fstat(fd);
+    const others = this.#byInode.get(ino) ?? new Set();
+    for (const other of others) {
+      const [held] = other.holders.values();
+      if (held === undefined || isClosed(held) || !isSameFile(held, process.pid, fd.number)) continue;
+      other.holders.set(key, fd);
+      return other.name;
+    }
+    const name = `${PREFIX}${this.#lastName + 1}`;
+    if (!this.#options.notifier.store(name, fd)) return undefined;
+    this.#lastName += 1;
+    this.#note({ name, ino, holders: new Map([[key, fd]]) });
+    return name;
+  }
+
+  #note(stored: Stored): void {
+    this.#stored.set(stored.name, stored);
+    const others = this.#byInode.get(stored.ino) ?? new Set();
+    this.#byInode.set(stored.ino, others.add(stored));
+  }
+
+  /**
+   * Takes over what an earlier run left. Each find is handed to `adopt`, which owns its descriptors and says whether it
+   * still stands for something; what does not is forgotten. @param stored  names that isKept() and their descriptors; taken
+   */
+  restore(stored: ReadonlyMap<string, OwnedFd>, adopt: (found: Found) => boolean): void {
+    const left = new Map(stored);
+    this.#enabled ||= stored.size > 0;
+    const generations = [...left.keys()].flatMap((name) => generationOf(name) ?? []).sort((a, b) => b - a);
+    this.#generation = generations[0] ?? 0;
+    this.#lastName = Math.max(0, ...[...left.keys()].map((name) => Number(name.slice(PREFIX.length)) || 0));
+    for (const generation of generations) {
+      const name = `${STATE_PREFIX}${generation}`;
+      using fd = left.get(name);
+      left.delete(name);
+      if (fd !== undefined && generation === generations[0]) this.#adoptAll(fd, left, adopt);
+      this.#outdated.push(name);
+    }
+    for (const [name, fd] of left) {
+      fd.close();
+      if (!this.#stored.has(name)) this.#released.push(name); // it has no line that counts
+    }
+    if (this.#state === undefined) this.#released.push(...this.#outdated.splice(0));
+    this.#schedule();
+  }
+
+  #adoptAll(fd: OwnedFd, left: ReadonlyMap<string, OwnedFd>, adopt: (found: Found) => boolean): void {
+    const lines = new Map<string, string>();
+    for (const [key, value] of this.#read(fd)) {
+      const names = namesOf(value);
+      const fds = names.flatMap((name) => left.get(name)?.dup() ?? []);
+      const inodes = fds.map((one) => fstat(one).ino);
+      if (fds.length < names.length) for (const one of fds) one.close();
+      else if (adopt({ key, value, fds })) {
+        lines.set(key, JSON.stringify([key, value]));
+        this.#kept.set(key, names);
+        for (const [index, name] of names.entries()) this.#hold(key, name, inodes[index], fds[index]);
+      }
+    }
+    if (lines.size > 0) this.#replaceState(lines);
+  }
+
+  #read(fd: OwnedFd): State {
+    try {
+      return readState(fd);
+    } catch (error) {
+      this.#options.logger.error(`Cannot read what an earlier broker left: ${String(error)}; it is not listed`);
+      return new Map();
+    }
+  }
+
+  #hold(key: string, name: string, ino: bigint | undefined, fd: OwnedFd | undefined): void {
+    if (ino === undefined || fd === undefined) return;
+    const known = this.#stored.get(name);
+    if (known === undefined) this.#note({ name, ino, holders: new Map([[key, fd]]) });
+    else known.holders.set(key, fd);
+  }
+
+  /** Stays as it is from now on, for who comes after us. What was put a moment ago is stored first. */
+  freeze(): void {
+    this.flush();
+    this.#enabled = false;
+  }
+
+  [Symbol.dispose](): void {
+    this.#enabled = false;
+    this.#state?.[Symbol.dispose]();
+  }
+}
+
+function isClosed(fd: BorrowedFd): boolean {
+  return "closed" in fd && fd.closed === true;
+}
+
+function generationOf(name: string): number | undefined {
+  if (!name.startsWith(STATE_PREFIX)) return undefined;
+  const generation = Number(name.slice(STATE_PREFIX.length));
+  return Number.isSafeInteger(generation) ? generation : undefined;
+}
+
+function namesOf(value: unknown): string[] {
+  const { names } = (value ?? {}) as { readonly names?: unknown };
+  return Array.isArray(names) ? names.filter((name) => typeof name === "string") : [];
+}
