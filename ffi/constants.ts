@@ -51,12 +51,15 @@ export const MFD_ALLOW_SEALING = 0x2;
 export const MFD_NOEXEC_SEAL = 0x8;
 
 // asm-generic/mman-common.h
+export const PROT_NONE = 0;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 export const PROT_EXEC = 4;
 export const MAP_SHARED = 1;
 export const MAP_PRIVATE = 2;
+export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
+export const MAP_NORESERVE = 0x4000;
 export const MAP_POPULATE = 0x8000;
 
 // asm-generic/socket.h, linux/socket.h, linux/in.h

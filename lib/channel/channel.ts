@@ -12,7 +12,7 @@ import {
   setNonBlocking,
 } from "../../ffi/mod.ts";
 import { ClosedError, ProtocolError } from "../errors.ts";
-import { type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
+import { COLD_HUGE, type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
 import { Channel } from "./duplex.ts";
 import type { ChannelOptions } from "./end.ts";
 import { readRingHeader } from "./memfd.ts";
@@ -62,12 +62,22 @@ export class ChannelSetup implements Disposable {
       checkRingSeals(peer);
       const header = readRingHeader(peer);
       this.#checkCounterpart(header);
+      const hugePageBytes = options.hugePages ? takeHugePages(own) : 0;
       if (options.prefault) populate(own);
       const mapping = mapShared(peer, ringFileBytes(header.capacity), "read");
       this.#own = undefined;
       const { channelId, side, capacity: ownCapacity } = this;
       const doorbell = this.#doorbell;
-      const parts = { channelId, side, own, ownCapacity, peer: mapping, peerCapacity: header.capacity, doorbell };
+      const parts = {
+        channelId,
+        side,
+        own,
+        ownCapacity,
+        hugePageBytes,
+        peer: mapping,
+        peerCapacity: header.capacity,
+        doorbell,
+      };
       return new Channel(parts, options);
     } finally {
       peer.close();
@@ -94,6 +104,13 @@ export class ChannelSetup implements Disposable {
       throw new ProtocolError(`Cannot use the ring: side is "${side}", the other side's is needed`);
     }
   }
+}
+
+/** @returns how many bytes are in huge pages now; our ring's control page says so too */
+function takeHugePages(own: Mapping): number {
+  const bytes = own.collapse();
+  new Int32Array(own.buffer)[COLD_HUGE] = bytes;
+  return bytes;
 }
 
 function populate(own: Mapping): void {

@@ -30,6 +30,9 @@ export type EndOptions = {
   /** Take the memory of our whole ring at once, so that no send has to wait for a page; false by default. Where the kernel
    *  cannot (before 5.14) it is taken as it is used. */
   readonly prefault?: boolean;
+  /** Take the memory of our whole ring at once, in pages of 2 MiB, from a capacity of 2 MiB on; false by default. Where the
+   *  kernel cannot (before 6.1), or has no such pieces left, it is as without; `hugePageBytes` and `inspect` tell. */
+  readonly hugePages?: boolean;
   /** Longest message that is accepted, its fragments together. */
   readonly maxMessageBytes?: number;
   /** Of what we send: "block" unless given. What is dropped is counted, and `inspect` shows it. */
@@ -51,6 +54,8 @@ export type ChannelParts = {
   readonly side: RingSide;
   readonly own: Mapping;
   readonly ownCapacity: number;
+  /** Bytes of our own ring that lie in huge pages. */
+  readonly hugePageBytes?: number;
   readonly peer: Mapping;
   readonly peerCapacity: number;
   readonly doorbell: OwnedFd;
@@ -62,6 +67,8 @@ export class ChannelCore implements Disposable {
   readonly trust: Trust;
   readonly peerPid: number | undefined;
   readonly peerUid: number | undefined;
+  /** Bytes of our own ring that lie in huge pages. */
+  readonly hugePageBytes: number;
   protected readonly producer: RingProducer;
   protected readonly consumer: RingConsumer;
   protected readonly doorbell: SocketDoorbell;
@@ -83,6 +90,7 @@ export class ChannelCore implements Disposable {
     this.trust = options.trust ?? "strict";
     this.peerPid = options.peerPid;
     this.peerUid = options.peerUid;
+    this.hugePageBytes = parts.hugePageBytes ?? 0;
     this.maxMessageBytes = Math.min(options.maxMessageBytes ?? MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES);
     this.dropsNew = options.whenFull === "drop-new";
     this.dropsOld = options.whenBehind === "drop-old";

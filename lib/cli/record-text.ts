@@ -2,7 +2,7 @@
 import { formatBytes, formatDuration } from "./numbers.ts";
 import { printable } from "./table.ts";
 
-const SIZES = new Set(["bytes", "fill", "capacity"]);
+const SIZES = new Set(["bytes", "fill", "capacity", "hugePages"]);
 const INDENT = "  ";
 
 export function renderRecord(record: Readonly<Record<string, unknown>>): string {

@@ -34,6 +34,7 @@ export const COLD_DATA_WAKEUPS: number = COLD_BYTES + 4; //  doorbells rung beca
 export const COLD_SPACE_WAKEUPS: number = COLD_BYTES + 6; // doorbells rung because of space made in the other ring
 export const COLD_DROPPED: number = COLD_BYTES + 8; //       messages that were not produced, because there was no room
 export const COLD_SKIPPED: number = COLD_BYTES + 10; //      messages of the other ring that were thrown away unread
+export const COLD_HUGE: number = COLD_BYTES + 12; //         bytes of this ring that lie in huge pages
 
 /** A wake word is 0 while its writer is awake, else the position to wake at (a multiple of 8) and WAKE_ARMED.
  *  DATA_WAKE with WAKE_GONE says that its writer will never read again. */

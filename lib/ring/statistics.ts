@@ -5,6 +5,7 @@ import {
   COLD_BYTES,
   COLD_DATA_WAKEUPS,
   COLD_DROPPED,
+  COLD_HUGE,
   COLD_MESSAGES,
   COLD_SKIPPED,
   COLD_SPACE_WAKEUPS,
@@ -37,6 +38,8 @@ export type SideStatistics = {
   /** Messages that were not produced because there was no room, and the other side's that were thrown away unread. */
   readonly dropped: number;
   readonly skipped: number;
+  /** Bytes of the ring's file that lie in huge pages. */
+  readonly hugePages: number;
   readonly finished: boolean;
   /** This side will never read again. */
   readonly gone: boolean;
@@ -63,6 +66,7 @@ export function readSideStatistics(page: Int32Array, capacity: number): SideStat
     wakeupsSaved: Math.max(0, messages - wakeups),
     dropped: counter(COLD_DROPPED),
     skipped: counter(COLD_SKIPPED),
+    hugePages: counter(COLD_HUGE),
     finished: page[STATE - CONTROL_WORD] === STATE_FINISHED,
     gone: ((page[DATA_WAKE - CONTROL_WORD] ?? 0) & WAKE_GONE) !== 0,
   };
@@ -79,6 +83,8 @@ export type DirectionStatistics = {
   /** Messages lost by choice: by the sender, because there was no room; by the receiver, because it was behind. */
   readonly dropped: number;
   readonly skipped: number;
+  /** Bytes of the ring's file that lie in huge pages. */
+  readonly hugePages: number;
 };
 
 /** One direction of a channel, from what its producer and its consumer say. */
@@ -91,5 +97,6 @@ export function directionStats(producer: SideStatistics, consumer: SideStatistic
     wakeupsSaved: producer.wakeupsSaved,
     dropped: producer.dropped,
     skipped: consumer.skipped,
+    hugePages: producer.hugePages,
   };
 }

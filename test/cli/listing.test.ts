@@ -40,6 +40,7 @@ for (const runtime of RUNTIMES) {
         wakeupsSaved: expect.any(Number),
         dropped: 0,
         skipped: 0,
+        hugePages: 0,
       };
       const [channel] = listing["channels"] ?? [];
       const id = channel?.["id"]; // before bun's toMatchObject puts its matcher in its place

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readlinkSync } from "node:fs";
 import {
   addSeals,
+  borrowFd,
   constants,
   fstat,
   ftruncate,
@@ -82,6 +83,29 @@ const SEALS: readonly Case[] = [
       );
       using consumer = mapShared(file, PAGE, "read");
       assert.equal(new Uint8Array(consumer.buffer)[5], 55);
+    },
+  },
+  {
+    name: "a large mapping begins where a huge page can, and is as long as it should be",
+    run() {
+      const length = 3 * 2 ** 20 + PAGE;
+      using file = makeFile("large", length);
+      const mapping = mapShared(file, length, "read-write");
+      const lines = readFileSync("/proc/self/maps", "utf8").split("\n");
+      const [start = 1, end = 0] = (lines.find((each) => each.includes("/memfd:large ")) ?? "")
+        .split(/[- ]/, 2)
+        .map((each) => Number.parseInt(each, 16));
+      assert.deepEqual([start % 2 ** 21, end - start], [0, length]);
+      new Uint8Array(mapping.buffer).fill(9, length - 5);
+      using again = mapShared(file, length, "read");
+      assert.deepEqual([...new Uint8Array(again.buffer, length - 6, 2)], [0, 9]);
+      again.close();
+      mapping.close();
+      assert.equal(isMapped("large"), false);
+      assert.equal(
+        codeOf(() => mapShared(borrowFd(1000), length, "read")),
+        "EBADF",
+      );
     },
   },
   {

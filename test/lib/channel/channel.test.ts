@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import fc from "fast-check";
 import { constants, memfdCreate, type OwnedFd, read, send, socketpair } from "../../../ffi/mod.ts";
 import { ChannelSetup } from "../../../lib/channel/channel.ts";
@@ -298,6 +298,7 @@ test("RingStats and directionStats() tell what went through, and refuse after cl
     wakeupsSaved: 10,
     dropped: 0,
     skipped: 0,
+    hugePages: 0,
   });
   consumerStats.close();
   expect(() => consumerStats.read()).toThrow(ClosedError);
@@ -381,4 +382,36 @@ test("prefault takes the memory of our ring at once, and of nobody else's", () =
   expect(blocks(leftRing)).toBe((8192 + (1 << 16)) / 512);
   expect(blocks(rightRing)).toBe(8);
   for (const owned of [leftRing, rightRing, right.ring, right.doorbell]) owned.close();
+});
+
+test("hugePages takes a large ring's memory in large pieces, maps both ends of it so, and tells what came of it", () => {
+  const CAPACITY = 1 << 22;
+  const [left, right] = rawSides(CAPACITY);
+  const [leftRing, rightRing] = [left.ring.dup(), right.ring.dup()];
+  using near = new ChannelSetup(left.ring, left.doorbell);
+  using far = new ChannelSetup(right.ring, right.doorbell);
+  for (const ring of [leftRing, rightRing]) sealRing(ring);
+  using stats = new RingStats(leftRing);
+  using sender = near.complete(rightRing, { hugePages: true });
+  using receiver = far.complete(leftRing);
+  for (let count = 0; count < 40; count++) {
+    sender.send(new Uint8Array(100_000).fill(count));
+    expect(receiver.tryReceive()?.data).toEqual(new Uint8Array(100_000).fill(count));
+  }
+  expect(receiver.hugePageBytes).toBe(0);
+  expect(stats.read().hugePages).toBe(sender.hugePageBytes);
+  expect([0, CAPACITY]).toContain(sender.hugePageBytes);
+  const mappings = readFileSync("/proc/self/smaps", "latin1").split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+  const ours = mappings.filter((each) => each.includes("memfd:shmlink:7:0") && each.includes("4104 kB"));
+  const inPieces = ours.map((each) => Number(/ShmemPmdMapped:\s+(\d+)/.exec(each)?.[1]) * 1024);
+  expect(inPieces).toEqual([sender.hugePageBytes, sender.hugePageBytes]);
+});
+
+test("hugePages changes nothing for a ring that is smaller than one", () => {
+  const [left, right] = channelPair(65536, { hugePages: true });
+  expect(left.hugePageBytes).toBe(0);
+  left.send(new Uint8Array(8));
+  expect(right.receive()?.data).toHaveLength(8);
+  left.close();
+  right.close();
 });
