@@ -11,7 +11,7 @@ import {
   SyscallError,
   spawn,
 } from "../../ffi/mod.ts";
-import { findProgram } from "../wrap/command.ts";
+import { explainExecve, findProgram, needsShell } from "../wrap/find-program.ts";
 import { SIGNAL_BASE } from "./exit-codes.ts";
 import type { LauncherState } from "./launcher.ts";
 
@@ -52,14 +52,15 @@ export function startChild(options: ChildOptions): number {
     const limit =
       launcher.fileLimit === undefined ? {} : { fileLimit: { soft: launcher.fileLimit, hard: getFileLimit().hard } };
     const { ignoredSignals } = launcher;
-    return spawn({
-      path: file,
-      argv: words,
-      env: environment(options),
-      fds: [...placed, ...stdio],
-      ignoredSignals,
-      ...limit,
-    }).pid;
+    const rest = { env: environment(options), fds: [...placed, ...stdio], ignoredSignals, ...limit };
+    try {
+      return spawn({ path: file, argv: words, ...rest }).pid;
+    } catch (error) {
+      if (!needsShell(error)) throw error;
+      return spawn({ path: "/bin/sh", argv: ["sh", path, ...argv.slice(1)], ...rest }).pid;
+    }
+  } catch (error) {
+    throw explainExecve(error, name);
   } finally {
     parked.dispose();
   }

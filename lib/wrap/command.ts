@@ -1,9 +1,9 @@
-/** Finds and starts the program, as execvp(3) does. */
-import { accessSync, constants as fileAccess, statSync } from "node:fs";
+/** Starts the program under the filter, as execvp(3) does. */
+import { statSync } from "node:fs";
 import { errno, type FileLimit, type OwnedFd, SyscallError, spawn } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { CommandError } from "./errors.ts";
+import { explainExecve, findProgram, needsShell } from "./find-program.ts";
 
 const DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin";
 const SHELL = "/bin/sh";
@@ -33,7 +33,7 @@ export function startCommand(options: CommandOptions): StartedProgram {
   try {
     return start(options, path, options.argv);
   } catch (error) {
-    if (isErrno(error, "execve", errno.ENOEXEC)) return start(options, SHELL, ["sh", path, ...options.argv.slice(1)]);
+    if (needsShell(error)) return start(options, SHELL, ["sh", path, ...options.argv.slice(1)]);
     throw explain(error, name);
   }
 }
@@ -74,13 +74,8 @@ function isErrno(error: unknown, syscall: string, number: number): boolean {
 }
 
 function explain(error: unknown, name: string): unknown {
-  if (!(error instanceof SyscallError)) return error;
-  const cannot = `Cannot run "${name}"`;
-  if (error.syscall !== "execve") return explainFilter(error, cannot);
-  if (error.errno === errno.ENOENT) {
-    return new CommandError(127, `${cannot}: the interpreter that its first line names is missing`, { cause: error });
-  }
-  return new CommandError(126, `${cannot}: ${error.message}`, { cause: error });
+  const explained = explainExecve(error, name);
+  return explained instanceof SyscallError ? explainFilter(explained, `Cannot run "${name}"`) : explained;
 }
 
 function explainFilter(error: SyscallError, cannot: string): Error {
@@ -95,35 +90,4 @@ function explainFilter(error: SyscallError, cannot: string): Error {
 
 function searchPath(env: readonly string[]): string {
   return env.find((entry) => entry.startsWith("PATH="))?.slice("PATH=".length) ?? DEFAULT_PATH;
-}
-
-/** "hidden": in a folder that we may not search. */
-type Candidate = "executable" | "not executable" | "hidden" | "missing";
-
-function candidate(path: string): Candidate {
-  try {
-    if (statSync(path).isDirectory()) return "not executable";
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EACCES" ? "hidden" : "missing";
-  }
-  try {
-    accessSync(path, fileAccess.X_OK);
-    return "executable";
-  } catch {
-    return "not executable";
-  }
-}
-
-/** The path of `name`: itself if it has a slash, else the first executable in `search`. @throws CommandError */
-export function findProgram(name: string, search: string): string {
-  const folders = search.split(":").map((folder) => (folder === "" ? "." : folder));
-  const isPath = name.includes("/");
-  const paths = isPath || name === "" ? [name] : folders.map((folder) => `${folder}/${name}`);
-  const found = paths.find((path) => candidate(path) === "executable");
-  if (found !== undefined) return found;
-  const refusals: Candidate[] = isPath ? ["not executable", "hidden"] : ["not executable"]; // PATH may name others' folders
-  if (name !== "" && paths.some((path) => refusals.includes(candidate(path)))) {
-    throw new CommandError(126, `Cannot run "${name}": it is not executable`);
-  }
-  throw new CommandError(127, `Cannot run "${name}": ${isPath ? "no such file" : "it is not in PATH"}`);
 }

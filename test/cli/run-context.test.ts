@@ -1,7 +1,7 @@
 /** `shmlink run` and `shmlink context create` with real programs, sandboxes among them. */
 import { expect, test } from "bun:test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, statSync } from "node:fs";
+import { existsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
@@ -30,6 +30,20 @@ function start(
   });
   return { child, ended };
 }
+
+test("run starts what a shell would, and says what keeps it from the rest", async () => {
+  await using broker = new TestBroker();
+  const script = join(broker.directory, "script");
+  writeFileSync(script, "exit 5\n", { mode: 0o755 });
+  expect(await broker.run(["run", "--", script])).toEqual({ code: 5, stdout: "", stderr: "" });
+  const strange = join(broker.directory, "strange");
+  writeFileSync(strange, "#!/no/such/interpreter\n", { mode: 0o755 });
+  expect(await broker.run(["run", "--", strange])).toEqual({
+    code: 127,
+    stdout: "",
+    stderr: `shmlink: Cannot run "${strange}": the interpreter that its first line names is missing\n`,
+  });
+});
 
 test("run gives a program exactly what is granted, on a descriptor and nowhere else", async () => {
   await using broker = new TestBroker();
