@@ -29,7 +29,7 @@ Example: send a file tree to another process, and look at the channel meanwhile
   shmlink ls
 
 The broker starts by itself. Its socket is $SHMLINK_SOCKET, else $XDG_RUNTIME_DIR/shmlink/broker.sock.
-Exit codes: 0 done, 1 failed, 2 wrong usage; wrap passes on its program's.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n; wrap passes on its program's.
 `;
 }
 

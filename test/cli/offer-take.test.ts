@@ -4,6 +4,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
@@ -52,6 +53,11 @@ class Background implements AsyncDisposable {
 
 function shmlink(broker: TestBroker, ...args: string[]): Background {
   return new Background(broker, [process.execPath, ENTRY, ...args]);
+}
+
+/** Those that are connected to the broker, `link` among them. */
+function connectionsOf(link: BrokerLink): number {
+  return Number(link.list().find(({ kind }) => kind === "broker")?.details["sessions"]);
 }
 
 /** The port that `shmlink offer --tcp=…:0` says it has. */
@@ -125,7 +131,46 @@ test("with --keep everyone gets a copy, until the offer is ended", async () => {
   expect(readFileSync(path, "utf8")).toBe("one\ntwo\n");
   offer.child.kill("SIGTERM");
   await offer.end();
-  expect(offer.code).toBe(0);
+  expect(offer.code).toBe(143);
+});
+
+test("offer, take --keep and context end with 128 + n when signal n ends them, and not by one that was ignored", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  const path = join(broker.directory, "context.sock");
+  const staying: readonly (readonly string[])[] = [
+    ["offer", "stays", "--fd=9", "--keep"],
+    ["take", "nothing", "--keep", "--", "true"],
+    ["context", "create", "--engine=e", "--app=a", "--instance=i", `--path=${path}`],
+  ];
+  const isListed = ([command]: readonly string[]): boolean =>
+    command === "offer"
+      ? link.list("stays").length > 0
+      : command === "context"
+        ? link.list("e/a/i").length > 0
+        : connectionsOf(link) > 1;
+  for (const words of staying) {
+    for (const [signal, code] of [
+      ["SIGINT", 130],
+      ["SIGTERM", 143],
+    ] as const) {
+      const launched = [
+        "sh",
+        "-c",
+        `exec 9>>${path}.log; trap "" HUP; exec "$0" "$@"`,
+        process.execPath,
+        ENTRY,
+        ...words,
+      ];
+      await using command = new Background(broker, launched);
+      await waitUntil(() => isListed(words), `${words[0]} to be there`);
+      command.child.kill("SIGHUP");
+      command.child.kill(signal);
+      await command.end();
+      expect([words[0], command.code]).toEqual([words[0], code]);
+      await waitUntil(() => connectionsOf(link) === 1, "its connection to go");
+    }
+  }
 });
 
 const PROXY = "/lib/systemd/systemd-socket-proxyd";
@@ -205,6 +250,7 @@ test("--unix passes on connections to a path, which is gone afterwards", async (
   socket.destroy();
   offer.child.kill("SIGINT");
   await offer.end();
+  expect(offer.code).toBe(130);
   expect(() => readFileSync(path)).toThrow(/ENOENT/);
 });
 

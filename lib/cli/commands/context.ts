@@ -5,13 +5,14 @@ import { BrokerLink } from "../../client/broker-link.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { Children, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
+import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { listenUnix, removeUnix } from "../offer/address.ts";
 import { printError } from "../output.ts";
 import { UsageError } from "../usage-error.ts";
 
-const { SIGCHLD, SIGHUP, SIGINT, SIGTERM } = constants;
+const { SIGCHLD, SIGINT } = constants;
 
 export const command: Command = makeCommand({
   name: "context",
@@ -65,6 +66,7 @@ context no other one can be made.`,
       keep = true;
       return OK;
     }
+    using signals = new SignalPipe([SIGCHLD, ...endingSignals(launcher)]); // from here on the path is always removed
     const { reader, writer } = pipe();
     using _writer = writer; // closed at our end, whatever it is
     using closing = reader;
@@ -80,20 +82,25 @@ context no other one can be made.`,
     };
     const first = register();
     printError(`shmlink: context ${identity.engine}/${identity.app}/${identity.instance} at ${at}\n`);
-    return stay(first, register, program, launcher);
+    return stay(first, register, { argv: program, launcher, signals });
   },
 });
 
+type Staying = {
+  readonly argv: readonly string[];
+  readonly launcher: LauncherState;
+  readonly signals: SignalPipe;
+};
+
 /** Until the program ends, or a signal comes where there is none. A broker that ends is found again, and told again. */
-function stay(first: BrokerLink, register: () => BrokerLink, argv: readonly string[], launcher: LauncherState): number {
-  using signals = new SignalPipe([SIGCHLD, SIGINT, SIGTERM, SIGHUP]);
+function stay(first: BrokerLink, register: () => BrokerLink, { argv, launcher, signals }: Staying): number {
   using reactor = new Reactor();
   const children = new Children();
-  let stopped = false;
+  let stoppedBy: number | undefined;
   reactor.add(signals.fd, constants.EPOLLIN, () => {
     for (const signal of signals.take()) {
       if (signal === SIGCHLD) children.reap();
-      else if (argv.length === 0) stopped = true;
+      else if (argv.length === 0) stoppedBy ??= signal;
       else if (signal !== SIGINT) children.signal(signal);
     }
   });
@@ -105,7 +112,7 @@ function stay(first: BrokerLink, register: () => BrokerLink, argv: readonly stri
   };
   watch();
   if (argv.length > 0) children.add(startChild({ argv, env: process.env, fds: [], launcher }));
-  while (argv.length > 0 ? children.size > 0 : !stopped) {
+  while (argv.length > 0 ? children.size > 0 : stoppedBy === undefined) {
     if (link.ended) {
       link.close();
       link = register();
@@ -114,7 +121,7 @@ function stay(first: BrokerLink, register: () => BrokerLink, argv: readonly stri
     reactor.runOnce(-1);
   }
   link.close();
-  return argv.length > 0 ? children.lastExitCode : OK;
+  return stoppedBy === undefined ? children.lastExitCode : exitCodeOfSignal(stoppedBy);
 }
 
 function needed(text: string | undefined, option: string): string {

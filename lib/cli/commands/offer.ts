@@ -14,7 +14,9 @@ import { BrokerLink } from "../../client/broker-link.ts";
 import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { type Command, makeCommand } from "../command.ts";
+import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import { OK } from "../exit-codes.ts";
+import type { LauncherState } from "../launcher.ts";
 import { Accepting, type PeekKind } from "../offer/accepting.ts";
 import { listenTcp, listenUnix, parseHostPort, removeUnix } from "../offer/address.ts";
 import { outliving } from "../outliving.ts";
@@ -45,7 +47,7 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     ["shmlink offer web --tcp=127.0.0.1:8080", "each connection goes to one who takes web"],
     ["shmlink offer web --tcp=0.0.0.0:80 --peek=http", "by its Host header to who takes web/example.org"],
   ],
-  run: ({ name, fd, tcp, unix, listener, peek, keep }) => {
+  run: ({ name, fd, tcp, unix, listener, peek, keep }, { launcher }) => {
     parseServiceName(name);
     const given = [fd, tcp, unix].filter((option) => option !== undefined);
     if (given.length !== 1) throw new UsageError("Cannot offer: exactly one of --fd, --tcp, --unix is needed");
@@ -57,7 +59,7 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     const fds = fd === undefined ? [] : parseFds(fd);
     if (fd !== undefined)
       return outliving(
-        () => new Offering(name),
+        () => new Offering(name, launcher),
         (offering) => offering.handOut(fds, keep === true),
       );
     using socket = tcp === undefined ? listenUnix(unix ?? "") : listenTcp(parseHostPort(tcp), tcp);
@@ -68,7 +70,7 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
       `shmlink: offering "${name}": ${listener === true ? "the listener" : "connections"} at ${unix ?? placeOf(socket)}\n`,
     );
     return outliving(
-      () => new Offering(name),
+      () => new Offering(name, launcher),
       (offering) => (listener === true ? offering.handOut([socket], keep === true) : offering.accept(socket, kind)),
     );
   },
@@ -78,13 +80,14 @@ class Offering implements Disposable {
   readonly #name: string;
   readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink offer" });
   readonly #reactor: Reactor = new Reactor();
-  readonly #signals: SignalPipe = new SignalPipe([constants.SIGINT, constants.SIGTERM, constants.SIGHUP]);
-  #stopped = false;
+  readonly #signals: SignalPipe;
+  #stoppedBy: number | undefined;
 
-  constructor(name: string) {
+  constructor(name: string, launcher: LauncherState) {
     this.#name = name;
+    this.#signals = new SignalPipe(endingSignals(launcher));
     this.#reactor.add(this.#signals.fd, constants.EPOLLIN, () => {
-      this.#stopped = this.#signals.take().length > 0;
+      this.#stoppedBy ??= this.#signals.take()[0];
     });
     this.#reactor.add(this.#link.fd, constants.EPOLLIN, () => this.#link.dispatch());
   }
@@ -92,25 +95,25 @@ class Offering implements Disposable {
   handOut(fds: readonly BorrowedFd[], keep: boolean): number {
     const offer = this.#link.offer(this.#name);
     offer.publish(fds, { keep });
-    this.#run(() => !keep && offer.taken.length > 0);
-    return OK;
+    return this.#run(() => !keep && offer.taken.length > 0);
   }
 
   accept(listener: OwnedFd, peek: PeekKind | undefined): number {
     const onDropped = (why: string): void => printError(`shmlink: disconnected a client: ${why}\n`);
     const { name, link, reactor } = { name: this.#name, link: this.#link, reactor: this.#reactor };
     using _accepting = new Accepting({ link, reactor, listener, name, peek, onDropped });
-    this.#run(() => false);
-    return OK;
+    return this.#run(() => false);
   }
 
-  /** @throws FailureError "gone" without a broker nobody can take anything */
-  #run(until: () => boolean): void {
-    while (!until() && !this.#stopped) {
+  /** @returns the exit code @throws FailureError "gone" without a broker nobody can take anything */
+  #run(until: () => boolean): number {
+    while (!until()) {
+      if (this.#stoppedBy !== undefined) return exitCodeOfSignal(this.#stoppedBy);
       if (this.#link.ended)
         throw new FailureError("gone", `Cannot offer "${this.#name}" any longer: the broker has ended`);
       this.#reactor.runOnce(-1);
     }
+    return OK;
   }
 
   [Symbol.dispose](): void {

@@ -6,9 +6,10 @@ import { Reactor } from "../../transport/reactor.ts";
 import { suggest } from "../../util/suggest.ts";
 import { Children, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
+import { endingSignals } from "../ending-signals.ts";
 import { UsageError } from "../usage-error.ts";
 
-const { SIGCHLD, SIGHUP, SIGINT, SIGTERM } = constants;
+const { SIGCHLD, SIGINT } = constants;
 /** The program finds its connection here. */
 const FD = 3;
 
@@ -42,7 +43,7 @@ not keep a program from other sockets of the same user: a sandbox does.`,
     using link = BrokerLink.connect({ name: "shmlink run" });
     using minted = link.mint(grants);
     const { SHMLINK_SOCKET: _, ...env } = process.env;
-    using signals = new SignalPipe([SIGCHLD, SIGINT, SIGTERM, SIGHUP]);
+    using signals = new SignalPipe([SIGCHLD, ...endingSignals(launcher)]);
     using reactor = new Reactor();
     const children = new Children();
     reactor.add(signals.fd, constants.EPOLLIN, () => {

@@ -6,14 +6,14 @@ import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { Children, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
-import { OK, SIGNAL_BASE } from "../exit-codes.ts";
+import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import type { LauncherState } from "../launcher.ts";
 import { parseSeconds } from "../numbers.ts";
 import { outliving } from "../outliving.ts";
 import { parseServiceName } from "../service-name.ts";
 import { UsageError } from "../usage-error.ts";
 
-const { SIGCHLD, SIGHUP, SIGINT, SIGTERM } = constants;
+const { SIGCHLD, SIGINT } = constants;
 const DEFAULT_WAIT = "5";
 
 export const command: Command = makeCommand({
@@ -58,8 +58,8 @@ type Run = { readonly argv: readonly string[]; readonly stdio: boolean; readonly
 class Taker implements Disposable {
   readonly #name: string;
   readonly #run: Run;
-  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink take" });
-  readonly #signals: SignalPipe = new SignalPipe([SIGCHLD, SIGINT, SIGTERM, SIGHUP]);
+  readonly #link: BrokerLink;
+  readonly #signals: SignalPipe;
   readonly #reactor: Reactor = new Reactor();
   readonly #children: Children = new Children();
   #stoppedBy: number | undefined;
@@ -67,6 +67,8 @@ class Taker implements Disposable {
   constructor(name: string, run: Run) {
     this.#name = name;
     this.#run = run;
+    this.#signals = new SignalPipe([SIGCHLD, ...endingSignals(run.launcher)]);
+    this.#link = BrokerLink.connect({ name: "shmlink take" });
     this.#reactor.add(this.#signals.fd, constants.EPOLLIN, () => this.#takeSignals());
     const watching = this.#reactor.add(this.#link.fd, constants.EPOLLIN, () => {
       if (this.#link.dispatch() === "ended") watching.remove();
@@ -78,7 +80,7 @@ class Taker implements Disposable {
     const timer = this.#reactor.setTimer(waitMs > 0 ? waitMs : 10_000, () => {
       delivery.failure ??= new FailureError("timeout", `Cannot take "${this.#name}": nobody offered anything in time`);
     });
-    if (!this.#settle(delivery)) return SIGNAL_BASE + (this.#stoppedBy ?? 0);
+    if (!this.#settle(delivery)) return exitCodeOfSignal(this.#stoppedBy ?? 0);
     timer.cancel();
     this.#start(delivery);
     while (this.#children.size > 0) this.#reactor.runOnce(-1);
@@ -92,7 +94,7 @@ class Taker implements Disposable {
       this.#start(delivery);
     }
     while (this.#children.size > 0) this.#reactor.runOnce(-1);
-    return this.#stoppedBy === SIGINT || this.#stoppedBy === SIGTERM ? OK : SIGNAL_BASE + (this.#stoppedBy ?? 0);
+    return exitCodeOfSignal(this.#stoppedBy ?? 0);
   }
 
   /** @returns false when a signal came first @throws FailureError what the broker says, or "gone" */

@@ -2,7 +2,8 @@
 import { constants, SignalPipe } from "../../../ffi/mod.ts";
 import type { Channel } from "../../channel/channel.ts";
 import { Reactor } from "../../transport/reactor.ts";
-import { OK, SIGNAL_BASE } from "../exit-codes.ts";
+import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
+import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { requireStdout } from "../output.ts";
 import type { Flow } from "./flow.ts";
@@ -12,7 +13,7 @@ import { Pump } from "./pump.ts";
 import { Sink } from "./sink.ts";
 import { StreamFlow } from "./stream-flow.ts";
 
-const { EPOLLIN, SIGCONT, SIGHUP, SIGINT, SIGTERM } = constants;
+const { EPOLLIN, SIGCONT } = constants;
 const STDIN = 0;
 const STDOUT = 1;
 
@@ -32,15 +33,13 @@ export class CopyLoop implements Disposable {
 
   constructor(launcher: LauncherState) {
     requireStdout(); // before anybody is waited for
-    // A background job of a shell without job control ignores SIGINT, and nohup SIGHUP: that stays so.
-    const ending = [SIGINT, SIGTERM, SIGHUP].filter((signal) => !launcher.ignoredSignals.includes(signal));
-    this.#signals = new SignalPipe([...ending, SIGCONT]);
+    this.#signals = new SignalPipe([...endingSignals(launcher), SIGCONT]);
     this.reactor.add(this.#signals.fd, EPOLLIN, () => this.#takeSignals());
   }
 
   /** The exit code that a signal asks for, if one came. */
   get stoppedBy(): number | undefined {
-    return this.#signal === undefined ? undefined : SIGNAL_BASE + this.#signal;
+    return this.#signal === undefined ? undefined : exitCodeOfSignal(this.#signal);
   }
 
   #takeSignals(): void {
