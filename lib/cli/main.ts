@@ -9,7 +9,7 @@ import { loseStdout, printText } from "./output.ts";
 import { reportError } from "./report-error.ts";
 import { UsageError } from "./usage-error.ts";
 
-type Row = { readonly summary: string; readonly load: () => Promise<Command>; readonly hidden?: boolean };
+type Row = { readonly summary: string; readonly load: () => Promise<Command> };
 
 /** Loaded one at a time: `ls` should not pay for what `wrap` needs. */
 const COMMANDS: Readonly<Record<string, Row>> = {
@@ -68,7 +68,6 @@ const COMMANDS: Readonly<Record<string, Row>> = {
   demo: {
     summary: "show all of it on real data, in under a minute",
     load: async () => (await import("./commands/demo.ts")).command,
-    hidden: true,
   },
 };
 
@@ -118,17 +117,17 @@ async function findCommand(name: string): Promise<Command> {
   const row = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (row !== undefined) return await row.load();
   const kind = name.startsWith("-") ? "option" : "command";
-  const known = kind === "option" ? ["--help", "--version"] : visibleNames();
+  const known = kind === "option" ? ["--help", "--version"] : commandNames();
   const hint = suggest(name, known).replace(/^: /, "; ") || '; "shmlink --help" lists them';
   throw new UsageError(`Unknown ${kind}: "${name}" is none of shmlink's${hint}`);
 }
 
 function missingCommand(): UsageError {
-  return new UsageError(`Missing command: one of ${visibleNames().join(", ")} is needed; see "shmlink --help"`);
+  return new UsageError(`Missing command: one of ${commandNames().join(", ")} is needed; see "shmlink --help"`);
 }
 
-function visibleNames(): string[] {
-  return Object.entries(COMMANDS).flatMap(([name, { hidden }]) => (hidden === true ? [] : [name]));
+function commandNames(): string[] {
+  return Object.keys(COMMANDS);
 }
 
 function printVersion(): number {
@@ -139,7 +138,7 @@ function printVersion(): number {
 async function printHelp(name: string | undefined): Promise<number> {
   const { renderHelp, renderOverview } = await import("./help.ts");
   if (name === undefined || name.startsWith("-")) {
-    const rows = visibleNames().map((known) => [known, COMMANDS[known]?.summary ?? ""] as const);
+    const rows = commandNames().map((known) => [known, COMMANDS[known]?.summary ?? ""] as const);
     printText(renderOverview(rows, VERSION));
   } else {
     printText(renderHelp(await findCommand(name)));

@@ -1,10 +1,14 @@
 /** Help, version and wrong usage, the same on each runtime. */
 import { describe, expect, test } from "bun:test";
+import { readdirSync } from "node:fs";
+import { basename, join } from "node:path";
 import { VERSION } from "../../lib/version.ts";
+import { CHECKOUT } from "../helpers/broker.ts";
 import { RUNTIMES } from "../helpers/runtimes.ts";
 import { Cli, errorLine } from "./fixture.ts";
 
-const COMMANDS = ["ls", "inspect", "listen", "dial", "wrap", "broker", "doctor", "config", "install"];
+/** One file each. */
+const COMMANDS = readdirSync(join(CHECKOUT, "lib", "cli", "commands")).map((name) => basename(name, ".ts"));
 
 const WRONG: readonly (readonly [words: readonly string[], said: RegExp])[] = [
   [[], /Missing command: one of ls, /],
