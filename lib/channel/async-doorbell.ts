@@ -18,14 +18,17 @@ type BunConnect = (options: { fd: number; socket: Record<string, () => void> }) 
 
 export class AsyncDoorbell implements Disposable {
   readonly #fd: BorrowedFd;
+  readonly #onHangUp: () => void;
   #adopted: Adopted | undefined;
   #waiters: (() => void)[] = [];
   #hungUp = false;
   #closed = false;
 
-  /** Nothing happens to `fd` before the first wait(); it stays the caller's. */
-  constructor(fd: BorrowedFd) {
+  /** Nothing happens to `fd` before the first wait(); it stays the caller's.
+   *  @param onHangUp  called once, after who waits, when the other end hung up, from the first wait() on */
+  constructor(fd: BorrowedFd, onHangUp: () => void = () => undefined) {
     this.#fd = fd;
+    this.#onHangUp = onHangUp;
   }
 
   get hungUp(): boolean {
@@ -88,8 +91,10 @@ export class AsyncDoorbell implements Disposable {
     const events: Events = {
       ring: () => this.notify(),
       hangUp: () => {
+        if (this.#hungUp || this.#closed) return; // told by several events, and by our own end
         this.#hungUp = true;
         this.notify();
+        this.#onHangUp();
       },
     };
     const { Bun } = globalThis as unknown as { Bun?: { connect: BunConnect } };
