@@ -29,7 +29,7 @@ function answer(channel: Channel): void {
 
 /** @param keptCount  channels that stay open at a time, the oldest go */
 function serve(name: string, keptCount: number, answers: boolean): void {
-  const link = BrokerLink.connect({ name: "bench" });
+  const link = BrokerLink.connect({ name: "bench", reconnect: false });
   const service = link.listen(name, { capacity: SMALL });
   const kept: Channel[] = [];
   say("ready");

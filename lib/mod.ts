@@ -28,6 +28,7 @@ export { Delivery, type Item } from "./client/delivery.ts";
 export type { EntryKind } from "./client/entry.ts";
 export { type ContextOptions, type GrantSpec, Minted, RIGHTS, type RightName } from "./client/grant.ts";
 export { Offer, type PublishOptions, type Taken } from "./client/offer.ts";
+export type { BrokerEvent } from "./client/renewal.ts";
 export { Service } from "./client/service.ts";
 export { ClosedError, ConfigError, type FailureCode, FailureError, ProtocolError, ShmlinkError } from "./errors.ts";
 export { VERSION } from "./version.ts";

@@ -7,13 +7,14 @@ const LONGEST_MS = 10_000;
 const LASTING_MS = 10_000;
 
 export class BackOff {
-  #delayMs = 0;
+  /** Before the next try. */
+  delayMs = 0;
   #connectedAtMs = Number.POSITIVE_INFINITY;
 
   /** How long to wait before the next try. */
   next(): number {
-    const delayMs = this.#delayMs;
-    this.#delayMs = Math.min(Math.max(2 * delayMs, FIRST_MS), LONGEST_MS);
+    const { delayMs } = this;
+    this.delayMs = Math.min(Math.max(2 * delayMs, FIRST_MS), LONGEST_MS);
     return delayMs;
   }
 
@@ -22,7 +23,7 @@ export class BackOff {
   }
 
   ended(nowMs: number): void {
-    if (nowMs - this.#connectedAtMs >= LASTING_MS) this.#delayMs = 0;
+    if (nowMs - this.#connectedAtMs >= LASTING_MS) this.delayMs = 0;
     this.#connectedAtMs = Number.POSITIVE_INFINITY;
   }
 }

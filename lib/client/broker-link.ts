@@ -1,6 +1,5 @@
 /** A connection to the broker for who offers and dials services. Channels that are whole do not need it any more. */
-import { type BorrowedFd, constants, duplicateFd, type OwnedFd, socketpair } from "../../ffi/mod.ts";
-import { AsyncDoorbell } from "../channel/async-doorbell.ts";
+import { type BorrowedFd, duplicateFd } from "../../ffi/mod.ts";
 import type { Channel, EndOptions } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
@@ -9,13 +8,14 @@ import type { ObjectId } from "../util/brand.ts";
 import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../util/service-name.ts";
 import { DISPLAY_ID } from "../wire/object-map.ts";
 import { MAX_MESSAGE_FDS } from "../wire/types.ts";
-import { ANSWER_MS, BrokerQuery, brokerGone, type WaitOutcome } from "./broker-query.ts";
+import { ANSWER_MS, brokerGone, type WaitOutcome } from "./broker-query.ts";
 import { type ConnectOptions, connectWith } from "./connect.ts";
 import { Delivery } from "./delivery.ts";
 import { failureOf } from "./failure.ts";
 import { type ContextOptions, type GrantSpec, Minted, rightsBits } from "./grant.ts";
 import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
 import { PendingChannel } from "./pending-channel.ts";
+import { RenewedLink } from "./renewed-link.ts";
 import { Service } from "./service.ts";
 
 export type ListenOptions = EndOptions & {
@@ -36,59 +36,93 @@ export type TakeOptions = {
 export type { ConnectOptions } from "./connect.ts";
 export type { Entry } from "./entry.ts";
 
-export class BrokerLink extends BrokerQuery {
-  #doorbell: AsyncDoorbell | undefined;
-  #doorbellFd: OwnedFd | undefined;
+export class BrokerLink extends RenewedLink {
+  readonly #services: Set<Service> = new Set();
 
   /** Connects, starts a broker if there is none, and says hello. Blocks until the broker has answered.
    *  @throws FailureError "no-broker": none answers and none could be started */
   static override connect(options: ConnectOptions): BrokerLink {
-    return connectWith(options, (fd) => new BrokerLink(fd));
-  }
-
-  protected override makeDoorbell(options: ConnectOptions): OwnedFd {
-    if (options.wake !== true) return super.makeDoorbell(options);
-    const [ours, theirs] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-    this.#doorbellFd = ours;
-    this.#doorbell = new AsyncDoorbell(ours);
-    return theirs;
+    return connectWith(options, (fd) => new BrokerLink(fd, options));
   }
 
   /** Offers a service. @throws FailureError name-in-use, denied, quota */
   listen(name: string, options: ListenOptions = {}): Service {
     checkName(name);
+    return this.ask(() => this.#listen(name, options));
+  }
+
+  #listen(name: string, options: ListenOptions): Service {
     this.#checkCapacity(options.capacity);
-    const id = this.connection.newObject("shmlink_service_v1");
-    const service = new Service(this, id, name, options);
-    this.sinks.set(id, (message) => service.handle(message));
-    this.request({ kind: "listen", id, name, capacity: options.capacity ?? 0 });
-    this.answer(() => service.settled, `the broker to offer "${name}"`);
-    if (service.failure !== undefined) {
-      this.forget(id, "shmlink_service_v1");
-      throw service.failure;
+    const service = new Service(this, name, options);
+    try {
+      this.#announce(service);
+      this.answer(() => service.settled, `the broker to offer "${name}"`);
+      if (service.failure !== undefined) throw service.failure;
+      return service;
+    } catch (error) {
+      service.close();
+      throw error;
     }
-    return service;
+  }
+
+  protected override get offers(): boolean {
+    return this.#services.size > 0;
+  }
+
+  protected override offerAgain(): readonly Service[] {
+    const services = [...this.#services];
+    for (const service of services) this.#announce(service);
+    return services;
+  }
+
+  #announce(service: Service): void {
+    const id = this.connection.newObject("shmlink_service_v1");
+    service.moveTo(id);
+    this.#services.add(service);
+    this.sinks.set(id, (message) => {
+      service.handle(message);
+      if (service.failure !== undefined) this.#services.delete(service); // it is not asked for again
+    });
+    const { name, capacity } = service;
+    this.request({ kind: "listen", id, name, capacity });
+  }
+
+  /** For a service that closes. */
+  withdraw(service: Service, object: ObjectId, generation: number): void {
+    this.#services.delete(service);
+    this.forget(object, "shmlink_service_v1", generation);
   }
 
   /** Opens a name under which descriptors are passed on; publish() then hands them out.
    *  @throws FailureError name-in-use, denied, quota */
   offer(name: string): Offer {
     checkName(name);
+    return this.ask(() => this.#offer(name));
+  }
+
+  #offer(name: string): Offer {
     const id = this.connection.newObject("shmlink_offer_v1");
-    const offer = new Offer(this.#offerLink, id, name);
+    const offer = new Offer(this.#offerLink(), id, name);
     this.sinks.set(id, (message) => offer.handle(message));
     this.request({ kind: "offer", id, name });
     this.answer(() => offer.settled, `the broker to offer "${name}"`);
     if (offer.failure === undefined) return offer;
-    this.forget(id, "shmlink_offer_v1");
+    offer.close();
     throw offer.failure;
   }
 
-  readonly #offerLink: OfferLink = {
-    publish: (object, fds, options) => this.#publish(object, fds, options),
-    answer: (until, what) => this.answer(until, what),
-    forget: (object, name) => this.forget(object, name),
-  };
+  /** For an offer of now: with this broker it ends. */
+  #offerLink(): OfferLink {
+    const { generation } = this;
+    return {
+      publish: (object, fds, options) => {
+        if (generation !== this.generation) throw brokerGone("offer descriptors any longer");
+        this.#publish(object, fds, options);
+      },
+      answer: (until, what) => this.answer(until, what),
+      forget: (object, name) => this.forget(object, name, generation),
+    };
+  }
 
   #publish(object: ObjectId, fds: readonly BorrowedFd[], { keep, now }: PublishOptions): void {
     if (fds.length < 1 || fds.length > MAX_MESSAGE_FDS)
@@ -103,13 +137,19 @@ export class BrokerLink extends BrokerQuery {
   /** Makes a connection that has these rights and no other; its descriptor is to be handed to whom it is for.
    *  @throws FailureError "denied" for more than this connection may pass on, "quota" */
   mint(grants: readonly GrantSpec[]): Minted {
+    return this.ask(() => this.#mint(grants));
+  }
+
+  #mint(grants: readonly GrantSpec[]): Minted {
+    const { generation } = this;
     const id = this.connection.newObject("shmlink_grant_v1");
     const minted = new Minted({
       revoke: (rights, name) => {
+        if (generation !== this.generation) return; // what was granted has ended with that broker
         this.connection.request(id, "shmlink_grant_v1", { kind: "revoke", rights, name });
         this.sync();
       },
-      forget: () => this.forget(id, "shmlink_grant_v1"),
+      forget: () => this.forget(id, "shmlink_grant_v1", generation),
     });
     this.sinks.set(id, (message) => minted.handle(message));
     this.request({ kind: "mint", id });
@@ -125,6 +165,10 @@ export class BrokerLink extends BrokerQuery {
   /** Gives a listening socket an identity, until the other end of `closeFd` is closed. Both are lent.
    *  @throws FailureError "denied" within a context, or by the policy; "quota"  @returns its id in listings */
   createContext(options: ContextOptions): number {
+    return this.ask(() => this.#createContext(options));
+  }
+
+  #createContext(options: ContextOptions): number {
     const id = this.connection.newObject("shmlink_context_v1");
     let outcome: number | FailureError | undefined;
     this.sinks.set(id, ({ event }) => {
@@ -135,7 +179,7 @@ export class BrokerLink extends BrokerQuery {
     const [listenFd, closeFd] = [duplicateFd(options.listener), duplicateFd(options.closeFd)];
     this.request({ kind: "create_context", id, listenFd, closeFd, engine, app, instance });
     this.answer(() => outcome !== undefined, "the broker to create a context");
-    this.forget(id, "shmlink_context_v1");
+    this.forget(id, "shmlink_context_v1", this.generation);
     if (typeof outcome !== "number") throw outcome ?? new Error("A context was neither made nor refused");
     return outcome;
   }
@@ -154,23 +198,30 @@ export class BrokerLink extends BrokerQuery {
 
   /** Takes what is offered under a name. @throws FailureError unknown-name, denied, quota, timeout */
   take(name: string, options: TakeOptions = {}): Delivery {
-    const delivery = this.requestDelivery(name, options.waitMs !== undefined);
-    const outcome = this.wait(() => delivery.settled, options.waitMs ?? ANSWER_MS);
-    return finishTake(name, delivery, outcome);
+    return this.ask(() => {
+      const delivery = this.requestDelivery(name, options.waitMs !== undefined);
+      return finishTake(
+        name,
+        delivery,
+        this.wait(() => delivery.settled, options.waitMs ?? ANSWER_MS),
+      );
+    });
   }
 
   /** take() for an event loop; needs `wake: true` at connect. */
   async takeAsync(name: string, options: TakeOptions = {}): Promise<Delivery> {
-    const delivery = this.requestDelivery(name, options.waitMs !== undefined);
-    const outcome = await this.waitAsync(() => delivery.settled, options.waitMs ?? ANSWER_MS);
-    return finishTake(name, delivery, outcome);
+    return await this.askAsync(async () => {
+      const delivery = this.requestDelivery(name, options.waitMs !== undefined);
+      return finishTake(name, delivery, await this.waitAsync(() => delivery.settled, options.waitMs ?? ANSWER_MS));
+    });
   }
 
   /** Asks for what is offered and returns at once; dispatch() until it is settled. @param wait  also for what comes later */
   requestDelivery(name: string, wait: boolean): Delivery {
     checkName(name);
+    const { generation } = this;
     const id = this.connection.newObject("shmlink_delivery_v1");
-    const delivery = new Delivery(() => this.forget(id, "shmlink_delivery_v1"));
+    const delivery = new Delivery(() => this.forget(id, "shmlink_delivery_v1", generation));
     this.sinks.set(id, (message) => delivery.handle(message));
     this.request({ kind: "take", id, name, flags: wait ? SHMLINK_MANAGER_V1_TAKE_FLAGS.wait : 0 });
     return delivery;
@@ -179,16 +230,20 @@ export class BrokerLink extends BrokerQuery {
   /** Opens a channel to a service and waits until it is whole.
    *  @throws FailureError unknown-name, denied, quota, gone, refused, timeout */
   dial(name: string, options: DialOptions = {}): Channel {
-    const pending = this.#startDial(name, options);
-    const outcome = this.wait(() => pending.outcome !== undefined, options.timeoutMs ?? ANSWER_MS);
-    return this.#finishDial(pending, outcome, name);
+    return this.ask(() => {
+      const pending = this.#startDial(name, options);
+      const outcome = this.wait(() => pending.outcome !== undefined, options.timeoutMs ?? ANSWER_MS);
+      return this.#finishDial(pending, outcome, name);
+    });
   }
 
   /** dial() for an event loop; needs `wake: true` at connect. */
   async dialAsync(name: string, options: DialOptions = {}): Promise<Channel> {
-    const pending = this.#startDial(name, options);
-    const outcome = await this.waitAsync(() => pending.outcome !== undefined, options.timeoutMs ?? ANSWER_MS);
-    return this.#finishDial(pending, outcome, name);
+    return await this.askAsync(async () => {
+      const pending = this.#startDial(name, options);
+      const outcome = await this.waitAsync(() => pending.outcome !== undefined, options.timeoutMs ?? ANSWER_MS);
+      return this.#finishDial(pending, outcome, name);
+    });
   }
 
   #checkCapacity(capacity = 0): void {
@@ -225,36 +280,6 @@ export class BrokerLink extends BrokerQuery {
   confirmMapped(id: ObjectId): void {
     this.connection.request(id, "shmlink_channel_v1", { kind: "mapped" });
     this.connection.flush();
-  }
-
-  /** wait() for an event loop. @param timeoutMs  -1 for no limit */
-  async waitAsync(until: () => boolean, timeoutMs: number): Promise<WaitOutcome> {
-    const doorbell = this.#doorbell;
-    if (doorbell === undefined) throw new TypeError("Cannot wait asynchronously: connect with { wake: true }");
-    let expired = false;
-    const expire = (): void => {
-      expired = true;
-      doorbell.notify();
-    };
-    const timer = timeoutMs < 0 ? undefined : setTimeout(expire, timeoutMs);
-    try {
-      for (;;) {
-        const state = this.dispatch();
-        if (until()) return "done";
-        if (state === "ended") return "ended";
-        if (expired) return "timeout";
-        await doorbell.wait();
-      }
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  override close(): void {
-    this.#doorbell?.close();
-    this.#doorbell = undefined;
-    this.#doorbellFd?.close();
-    super.close();
   }
 }
 

@@ -33,11 +33,13 @@ export type EventSink = (event: AnyEvent<OwnedFd>) => void;
 export type WaitOutcome = "done" | "ended" | "timeout";
 
 export class BrokerQuery implements Disposable {
-  protected readonly connection: ClientConnection;
+  protected connection: ClientConnection;
   protected readonly sinks: Map<ObjectId, EventSink> = new Map();
-  readonly #fd: BorrowedFd;
+  #fd: BorrowedFd;
   #manager: ObjectId = DISPLAY;
   #ended = false;
+  #closed = false;
+  #generation = 0;
   /** The broker's version and the largest ring it grants, from its welcome. */
   welcome: { readonly version: string; readonly uid: number; readonly maxCapacity: number } | undefined;
 
@@ -76,6 +78,33 @@ export class BrokerQuery implements Disposable {
 
   get ended(): boolean {
     return this.#ended;
+  }
+
+  /** Whether close() was called. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Counts the connections that this one has been: an object belongs to one of them. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** Goes on with a fresh connection, where nobody has said hello; takes `fd`. What the old one knew is gone. */
+  protected adopt(fd: OwnedFd): void {
+    this.connection[Symbol.dispose]();
+    this.sinks.clear();
+    this.#fd = fd;
+    this.connection = new ClientConnection(new UnixTransport(fd));
+    this.welcome = undefined;
+    this.#ended = false;
+    this.#generation += 1;
+  }
+
+  /** The fresh connection came to nothing. */
+  protected abandon(): void {
+    this.#ended = true;
+    this.connection[Symbol.dispose]();
   }
 
   /** Says hello on a fresh connection. @returns false when the broker ended meanwhile (an idle exit, say)
@@ -119,8 +148,17 @@ export class BrokerQuery implements Disposable {
     return open("/dev/null", constants.O_RDONLY);
   }
 
+  /** Does what one broker is asked for. A connection that comes back does it once more, if the broker ended over it. */
+  protected ask<T>(act: () => T): T {
+    return act();
+  }
+
   /** What the broker knows: everything, or what a name or id means. */
   list(selector = ""): Entry[] {
+    return this.ask(() => this.#list(selector));
+  }
+
+  #list(selector: string): Entry[] {
     const id = this.connection.newObject("shmlink_listing_v1");
     const entries: Entry[] = [];
     let done = false;
@@ -178,8 +216,9 @@ export class BrokerQuery implements Disposable {
     this.connection.request(this.#manager, "shmlink_manager_v1", request as never);
   }
 
-  /** Destroys an object; events that are still on their way are dropped. */
-  forget(id: ObjectId, name: Destroyable): void {
+  /** Destroys an object; events that are still on their way are dropped. @param generation  when it was made */
+  forget(id: ObjectId, name: Destroyable, generation: number): void {
+    if (generation !== this.#generation) return;
     this.sinks.delete(id);
     if (this.#ended) return;
     try {
@@ -227,6 +266,7 @@ export class BrokerQuery implements Disposable {
 
   /** Ends the connection: services are withdrawn, channels live on. Safe to call twice. */
   close(): void {
+    this.#closed = true;
     this.#ended = true;
     this.connection[Symbol.dispose]();
   }
@@ -236,6 +276,9 @@ export class BrokerQuery implements Disposable {
   }
 }
 
-export function brokerGone(what: string): FailureError {
-  return new FailureError("gone", `Cannot ${what}: the broker ended the connection`);
+/** The broker ended, and not whom it was asked for. */
+export class BrokerGone extends FailureError {}
+
+export function brokerGone(what: string): BrokerGone {
+  return new BrokerGone("gone", `Cannot ${what}: the broker ended the connection`);
 }

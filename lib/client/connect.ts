@@ -15,6 +15,7 @@ import { FailureError } from "../errors.ts";
 import { brokerSocketPath, checkSocketDirectory, removeSocket } from "../transport/socket-path.ts";
 import { startBroker } from "./activate.ts";
 import { lastComplaint, logEnd } from "./broker-log.ts";
+import type { BrokerEvent } from "./renewal.ts";
 
 const START_ATTEMPTS = 3;
 
@@ -27,6 +28,11 @@ export type ConnectOptions = {
   readonly start?: boolean;
   /** Ask for a doorbell, so that the *Async methods work; false by default. */
   readonly wake?: boolean;
+  /** When the broker ends, find or start the next one and offer our services there again; true by default. It happens while
+   *  somebody waits in accept, and before the next request; never to a connection that was handed down (SHMLINK_FD). */
+  readonly reconnect?: boolean;
+  /** Called when the broker has ended, and with what comes of it. */
+  readonly onBroker?: (event: BrokerEvent) => void;
 };
 
 type Env = Readonly<Record<string, string | undefined>>;

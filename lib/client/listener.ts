@@ -23,11 +23,13 @@ export class Listener implements Disposable {
   failure: FailureError | undefined;
   readonly #link: BrokerQuery;
   readonly #object: ObjectId;
+  readonly #generation: number;
   #closed = false;
 
   constructor(link: BrokerQuery, object: ObjectId) {
     this.#link = link;
     this.#object = object;
+    this.#generation = link.generation;
   }
 
   get settled(): boolean {
@@ -45,7 +47,7 @@ export class Listener implements Disposable {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#link.forget(this.#object, "shmlink_listener_v1");
+    this.#link.forget(this.#object, "shmlink_listener_v1", this.#generation);
   }
 
   [Symbol.dispose](): void {

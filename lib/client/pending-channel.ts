@@ -14,6 +14,7 @@ export class PendingChannel {
   readonly #id: ObjectId;
   readonly #name: string;
   readonly #options: EndOptions;
+  readonly #generation: number;
   #setup: ChannelSetup | undefined;
 
   constructor(link: BrokerLink, id: ObjectId, name: string, options: EndOptions) {
@@ -21,6 +22,7 @@ export class PendingChannel {
     this.#id = id;
     this.#name = name;
     this.#options = options;
+    this.#generation = link.generation;
   }
 
   handle(message: AnyEvent<OwnedFd>): void {
@@ -47,15 +49,19 @@ export class PendingChannel {
       throw new FailureError("invalid", `Cannot open the channel to "${this.#name}": "peer" came before "map"`);
     }
     this.#setup = undefined;
-    const onClose = (): void => this.#link.forget(this.#id, "shmlink_channel_v1");
+    const onClose = (): void => this.#forget();
     this.outcome = setup.complete(memfd, { ...this.#options, peerPid, peerUid, onClose });
   }
 
   #fail(error: Error): void {
     this.#setup?.[Symbol.dispose]();
     this.#setup = undefined;
-    this.#link.forget(this.#id, "shmlink_channel_v1");
+    this.#forget();
     this.outcome = error;
+  }
+
+  #forget(): void {
+    this.#link.forget(this.#id, "shmlink_channel_v1", this.#generation);
   }
 
   /** The channel, now the caller's. @throws what the set-up ended with */

@@ -1,4 +1,4 @@
-/** A service that we offer: a queue of channels that others dialled. */
+/** A service that we offer: a queue of channels that others dialled. It outlives the broker: see ConnectOptions. */
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { Channel, EndOptions } from "../channel/channel.ts";
 import type { FailureError } from "../errors.ts";
@@ -13,16 +13,28 @@ export class Service implements Disposable {
   id = 0;
   failure: FailureError | undefined;
   readonly #link: BrokerLink;
-  readonly #object: ObjectId;
+  /** Of the broker's request, 0 for its default. */
+  readonly capacity: number;
   readonly #options: EndOptions;
-  readonly #pending: PendingChannel[] = [];
+  #object: ObjectId | undefined;
+  #generation = -1;
+  #pending: PendingChannel[] = [];
   #closed = false;
 
-  constructor(link: BrokerLink, object: ObjectId, name: string, options: EndOptions) {
+  constructor(link: BrokerLink, name: string, options: EndOptions & { readonly capacity?: number }) {
     this.#link = link;
-    this.#object = object;
-    this.#options = options;
     this.name = name;
+    this.capacity = options.capacity ?? 0;
+    this.#options = options;
+  }
+
+  /** As a broker knows it; each by another object. Channels that are whole stay; those that were on their way are not. */
+  moveTo(object: ObjectId): void {
+    this.#object = object;
+    this.#generation = this.#link.generation;
+    this.id = 0;
+    for (const pending of this.#pending) pending.cancel();
+    this.#pending = this.#pending.filter(({ outcome }) => !(outcome instanceof Error));
   }
 
   /** Whether the broker has answered. */
@@ -56,22 +68,36 @@ export class Service implements Disposable {
   }
 
   /** Waits for a dialler. @param timeoutMs  -1 for no limit
-   *  @returns undefined when the time is over or the broker has ended (see link.ended) */
+   *  @returns undefined when the time is over, or the broker has ended and the connection does not come back
+   *  @throws FailureError, ProtocolError when the next broker refuses the name or us */
   accept(timeoutMs = -1): Channel | undefined {
-    const outcome = this.#link.wait(() => this.#hasChannel, timeoutMs);
-    return outcome === "done" ? this.tryAccept() : undefined;
+    const left = countdown(timeoutMs);
+    for (;;) {
+      const outcome = this.#link.wait(() => this.#isWaitedFor, left());
+      const channel = this.tryAccept();
+      if (channel !== undefined) return channel;
+      if (this.failure !== undefined) throw this.failure;
+      if (outcome === "timeout" || (outcome === "ended" && !this.#link.renewNow(left()))) return undefined;
+    }
   }
 
   /** accept() for an event loop; needs `wake: true` at connect. */
   async acceptAsync(timeoutMs = -1): Promise<Channel | undefined> {
+    const left = countdown(timeoutMs);
     for (;;) {
-      const outcome = await this.#link.waitAsync(() => this.#hasChannel, timeoutMs);
-      const channel = outcome === "done" ? this.tryAccept() : undefined;
-      if (channel !== undefined || outcome !== "done") return channel; // else another acceptAsync() was faster
+      const outcome = await this.#link.waitAsync(() => this.#isWaitedFor, left());
+      const channel = this.tryAccept(); // another acceptAsync() may have been faster
+      if (channel !== undefined) return channel;
+      if (this.failure !== undefined) throw this.failure;
+      if (outcome === "timeout" || (outcome === "ended" && !(await this.#link.renew(left())))) return undefined;
     }
   }
 
-  /** Channels as they come, until the service or the broker ends. */
+  get #isWaitedFor(): boolean {
+    return this.#hasChannel || this.failure !== undefined;
+  }
+
+  /** Channels as they come, until the service ends, or the broker and the connection does not come back. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Channel> {
     while (!this.#closed) {
       const channel = await this.acceptAsync();
@@ -88,10 +114,17 @@ export class Service implements Disposable {
       if (pending.outcome === undefined) pending.cancel();
       else if (!(pending.outcome instanceof Error)) pending.outcome.close();
     }
-    this.#link.forget(this.#object, "shmlink_service_v1");
+    if (this.#object !== undefined) this.#link.withdraw(this, this.#object, this.#generation);
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** What is left of a time, in ms; -1 stays -1. */
+function countdown(timeoutMs: number): () => number {
+  if (timeoutMs < 0) return () => -1;
+  const deadline = performance.now() + timeoutMs;
+  return () => Math.max(deadline - performance.now(), 0);
 }

@@ -1,4 +1,4 @@
-/** `bin/shmlink.ts` as a process that stays, with what it writes, against a broker of a test. */
+/** Processes that stay, with what they write, against a broker of a test, and how that broker ends under them. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,14 +7,15 @@ import { CHECKOUT, isRunning, type TestBroker, waitUntil } from "./broker.ts";
 
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
 
-export class Staying implements AsyncDisposable {
+export class StayingProgram implements AsyncDisposable {
   readonly child: ChildProcess;
   stdout = "";
   stderr = "";
   closed = false;
 
-  constructor(broker: TestBroker, ...words: readonly string[]) {
-    this.child = spawn(process.execPath, [ENTRY, ...words], { env: broker.env, stdio: "pipe", cwd: broker.directory });
+  constructor(broker: TestBroker, argv: readonly string[]) {
+    const [program = "", ...words] = argv;
+    this.child = spawn(program, words, { env: broker.env, stdio: "pipe", cwd: broker.directory });
     this.child.stdout?.on("data", (chunk: Buffer) => {
       this.stdout += chunk.toString();
     });
@@ -29,6 +30,13 @@ export class Staying implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.child.kill("SIGTERM");
     await waitUntil(() => this.closed, "a command to end");
+  }
+}
+
+/** `bin/shmlink.ts` with these words. */
+export class Staying extends StayingProgram {
+  constructor(broker: TestBroker, ...words: readonly string[]) {
+    super(broker, [process.execPath, ENTRY, ...words]);
   }
 }
 

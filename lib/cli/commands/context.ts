@@ -71,7 +71,7 @@ context no other one can be made.`,
     using _writer = writer; // closed at our end, whatever it is
     using closing = reader;
     const register = (): BrokerLink => {
-      const link = BrokerLink.connect({ name: "shmlink context" });
+      const link = BrokerLink.connect({ name: "shmlink context", reconnect: false });
       try {
         link.createContext({ ...identity, listener, closeFd: closing });
         return link;

@@ -52,7 +52,7 @@ does not read the terminal at all.`,
 
 /** The name as it is offered to one broker. */
 class Offered implements Disposable {
-  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink listen" });
+  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink listen", reconnect: false });
   readonly service: Service;
   readonly loop: CopyLoop;
   readonly waiting: Waiting;

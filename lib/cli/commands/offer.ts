@@ -78,7 +78,7 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
 
 class Offering implements Disposable {
   readonly #name: string;
-  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink offer" });
+  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink offer", reconnect: false });
   readonly #reactor: Reactor = new Reactor();
   readonly #signals: SignalPipe;
   #stoppedBy: number | undefined;

@@ -40,7 +40,7 @@ not keep a program from other sockets of the same user: a sandbox does.`,
     const prefix = "--grant=";
     const given = options.filter((option) => option.startsWith(prefix)).map((option) => option.slice(prefix.length));
     const grants = given.flatMap(parseGrants);
-    using link = BrokerLink.connect({ name: "shmlink run" });
+    using link = BrokerLink.connect({ name: "shmlink run", reconnect: false });
     using minted = link.mint(grants);
     const { SHMLINK_SOCKET: _, ...env } = process.env;
     using signals = new SignalPipe([SIGCHLD, ...endingSignals(launcher)]);

@@ -68,7 +68,7 @@ class Taker implements Disposable {
     this.#name = name;
     this.#run = run;
     this.#signals = new SignalPipe([SIGCHLD, ...endingSignals(run.launcher)]);
-    this.#link = BrokerLink.connect({ name: "shmlink take" });
+    this.#link = BrokerLink.connect({ name: "shmlink take", reconnect: false });
     this.#reactor.add(this.#signals.fd, constants.EPOLLIN, () => this.#takeSignals());
     const watching = this.#reactor.add(this.#link.fd, constants.EPOLLIN, () => {
       if (this.#link.dispatch() === "ended") watching.remove();
