@@ -5,10 +5,11 @@
  */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { constants, type OwnedFd, open, SyscallError, spawn, waitForChild } from "../../ffi/mod.ts";
+import { constants, type OwnedFd, open, spawn, waitForChild } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { listenOn, prepareSocketDirectory } from "../transport/socket-path.ts";
 import { modulePath } from "../util/module-path.ts";
+import { openLog } from "./broker-log.ts";
 
 /** The outer shell ends at once, so that the broker is nobody's child; the inner one becomes the broker. */
 const SCRIPT = `cd /; /bin/sh -c 'LISTEN_PID=$$; export LISTEN_PID; exec "$@"' sh "$@" &`;
@@ -28,8 +29,16 @@ function brokerCommand(): string[] {
   return [process.execPath, entry, "broker"];
 }
 
-/** The broker must not believe that it was started by somebody else's service manager or through somebody's channel. */
-const PRIVATE = new Set(["LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "SHMLINK_FD"]);
+/** The broker must not believe that it was started by somebody else's service manager or through somebody's channel, nor
+ *  that the file it writes to is the journal. */
+const PRIVATE = new Set([
+  "LISTEN_PID",
+  "JOURNAL_STREAM",
+  "NOTIFY_SOCKET",
+  "WATCHDOG_USEC",
+  "WATCHDOG_PID",
+  "SHMLINK_FD",
+]);
 
 function brokerEnvironment(env: Env, path: string): string[] {
   const own = { ...env, SHMLINK_SOCKET: path, LISTEN_FDS: "1", LISTEN_FDNAMES: "shmlink" };
@@ -38,20 +47,9 @@ function brokerEnvironment(env: Env, path: string): string[] {
   );
 }
 
-/** The broker's stderr. A log that cannot be written must not keep the broker from running. */
-function openLog(directory: string): OwnedFd {
-  const { O_APPEND, O_CREAT, O_WRONLY } = constants;
-  try {
-    return open(join(directory, "broker.log"), O_WRONLY | O_CREAT | O_APPEND, 0o600);
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    return open("/dev/null", O_WRONLY);
-  }
-}
-
 function launch(listener: OwnedFd, path: string, env: Env): void {
   using nothing = open("/dev/null", constants.O_RDWR);
-  using log = openLog(dirname(path));
+  using log = openLog(path);
   const { pid } = spawn({
     path: "/bin/sh",
     argv: ["sh", "-c", SCRIPT, "sh", ...brokerCommand()],

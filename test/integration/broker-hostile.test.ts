@@ -1,9 +1,9 @@
 /** Peers that flood, never read, open and close without end, or send descriptors without end: they are held up or ended,
  *  everybody else is served, and nothing is left over. */
 import { expect, test } from "bun:test";
-import { type BorrowedFd, constants, open, poll, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, kill, open, poll, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
-import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { openFds } from "../helpers/open-fds.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
@@ -45,6 +45,25 @@ test("a flood of requests is read at the configured rate, and others are answere
   expect(answers).toBeGreaterThan(100);
   // A sync is answered by done and delete_id: 24 bytes. The burst is a tenth of a second.
   expect(answers).toBeLessThan(2000 * (elapsedSeconds + 0.2));
+});
+
+test("what a flood of breaches leaves in the log is bounded, and the rest is counted", async () => {
+  await using broker = new TestBroker();
+  const other = broker.connect();
+  for (let count = 0; count < 600; count++) {
+    using raw = new RawPeer(broker.socketPath);
+    raw.send(message(77, 0));
+    while (raw.next() !== undefined);
+  }
+  other.close();
+  const pid = broker.pid;
+  kill(pid, constants.SIGTERM);
+  await waitUntil(() => !isRunning(pid), "the broker to end");
+  const lines = broker.log.split("\n");
+  expect(lines.filter((line) => line.includes("Session ended")).length).toBeLessThan(600);
+  expect(lines.findLast((line) => line.includes("Left out"))).toMatch(
+    /Left out \d+ lines: there were too many at once/,
+  );
 });
 
 test("what waited for its turn is handled although the peer has gone, in order", async () => {

@@ -1,6 +1,7 @@
 /** `shmlink broker`: the broker in the foreground, on inherited sockets or on its own. */
 import { getFileLimit, getsockname, type OwnedFd, readUnixAddress, setFileLimit } from "../../../ffi/mod.ts";
 import { runBroker } from "../../broker/broker.ts";
+import { LimitedLog } from "../../broker/log-limit.ts";
 import { isKept } from "../../broker/survival/keeper.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { ShmlinkConfig } from "../../config/schema.ts";
@@ -41,7 +42,11 @@ SIGHUP reads the configuration again; nobody is disconnected, and a broken file 
     const { config, sources } = loadConfig(where);
     const effective = withIdleMs(config, idleMs);
     const isTerminal = process.stderr.isTTY === true;
-    const logger = createLogger({ level: verbose ? "debug" : effective.broker.logLevel, env, isTerminal });
+    const unlimited = createLogger({ level: verbose ? "debug" : effective.broker.logLevel, env, isTerminal });
+    // Whoever asks for all of it, looks at it, or has the journal, which keeps to limits itself, gets all of it.
+    const isBounded = verbose || isTerminal || env["JOURNAL_STREAM"] !== undefined;
+    const limited = isBounded ? undefined : new LimitedLog(unlimited);
+    const logger = limited ?? unlimited;
     const notified = env["NOTIFY_SOCKET"] !== undefined;
     raiseFileLimit();
     const { listeners, paths, inherited, stored } = takeSockets(socket);
@@ -49,6 +54,7 @@ SIGHUP reads the configuration again; nobody is disconnected, and a broken file 
     logger.info(`Serving ${paths.join(", ")}`);
     const reload = (): ShmlinkConfig => withIdleMs(loadConfig(where).config, idleMs);
     const signal = runBroker({ listeners, stored, config: effective, reload, logger, env });
+    limited?.tellLeftOut();
     // A service manager keeps its sockets, and asking them whether they live would start us again.
     if (!inherited || !notified) for (const path of paths) removeSocket(path);
     logger.info(signal === undefined ? "Stopped: nobody was connected" : `Stopped by signal ${signal}`);
