@@ -205,6 +205,7 @@ export class BlockingChannel extends ChannelEnd {
   #sendLarge(bytes: Uint8Array, type: number, deadline: number): boolean {
     this.checkSending();
     checkMessageBytes(bytes.length);
+    this.publish(); // what a batch has put before: room comes only from what is seen
     const piece = this.pieceBytes;
     if (this.dropsNew && !this.producer.hasRoom(piece)) return this.dropped();
     for (let at = 0; at < bytes.length; at += piece) {

@@ -214,6 +214,7 @@ export class ProducerCore {
   }
 
   #arm(threshold: number, enough: () => boolean): boolean {
+    this.publish(); // room comes only from what is seen
     do {
       this.readHead();
       this.#armed = true;

@@ -120,6 +120,24 @@ test("a full ring gives an empty span, and a reactor learns of room by the doorb
   expect(left.trySend(bytes("room"))).toBe(true);
 });
 
+test("a batch of which one message is larger than the room that the others left goes on", async () => {
+  const [left, right] = rawSides(4096);
+  const peer = spawnPeer(BUN, right, left, "hold", "sync", "0"); // reads whatever comes
+  const [leftRing, rightRing] = [left.ring.dup(), right.ring.dup()];
+  const setup = new ChannelSetup(left.ring, left.doorbell);
+  await peer.mapped;
+  for (const ring of [leftRing, rightRing]) sealRing(ring);
+  using channel = setup.complete(rightRing);
+  peer.seal();
+  for (let round = 0; round < 20; round++) {
+    channel.sendBatch([1800, 100, 900, 6000, 50].map((length) => new Uint8Array(length)));
+  }
+  expect(channel.closed).toBe(false);
+  peer.child.kill("SIGKILL");
+  await peer.output;
+  for (const owned of [leftRing, right.ring, right.doorbell]) owned.close();
+});
+
 test("peek() shows the ring on a trusted channel only", () => {
   const [left, right] = channelPair(4096, { trust: "trusted" });
   using _l = left;

@@ -120,3 +120,13 @@ test("statistics count bytes, messages and doorbells, and carry at 2^32", () => 
   const stats = readSideStatistics(pair.producerMemory.words.subarray(HEADER_BYTES / 4), CAPACITY);
   expect(stats).toMatchObject({ bytes: 64 * 56, messages: 64, wakeups: 1, wakeupsSaved: 63, tail: CAPACITY, head: 0 });
 });
+
+test("who waits for room shows first what it has put: nothing else is ever consumed", () => {
+  for (const arm of ["armSpace", "armDrained"] as const) {
+    const pair = ringPair(CAPACITY);
+    while (pair.producer.put(BYTES, 0));
+    expect(pair.producer[arm](2000)).toBe(true);
+    receiveAll(pair.consumer);
+    expect(pair.rings.producer).toBe(1);
+  }
+});
