@@ -1,7 +1,7 @@
 /** Wiring: listening socket, reactor, sessions, signals, idle exit, order of shutdown. Blocks until it is told to stop. */
-import { constants, type OwnedFd, SignalPipe, setNonBlocking } from "../../ffi/mod.ts";
+import { constants, type OwnedFd, SignalPipe } from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
-import { ConfigError, ProtocolError } from "../errors.ts";
+import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { ServerConnection } from "../protocol/connection.ts";
 import { Notifier } from "../transport/notify.ts";
@@ -9,11 +9,12 @@ import { Reactor } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import { VERSION } from "../version.ts";
 import { Admission } from "./admission.ts";
+import { Contexts } from "./contexts.ts";
 import type { BrokerCore } from "./core.ts";
 import { OwnSockets } from "./own-sockets.ts";
 import { Quota } from "./quota.ts";
 import { RateLimiter } from "./rate.ts";
-import type { ContextRecord, Owner } from "./records.ts";
+import type { Owner } from "./records.ts";
 import { Registry } from "./registry.ts";
 import { Session } from "./session.ts";
 import { Keeper } from "./survival/keeper.ts";
@@ -40,6 +41,7 @@ export class Broker implements Disposable {
   readonly #options: BrokerOptions;
   readonly #notifier: Notifier;
   readonly #admission: Admission;
+  readonly #contexts: Contexts;
   #idleTimer: { cancel(): void } | undefined;
   #stopped = false;
   /** The signal that ended run(), if one did. */
@@ -61,11 +63,12 @@ export class Broker implements Disposable {
       touched: new Set(),
       startedAtMs: Date.now(),
       startSession: (fd, owner) => this.#start(fd, owner),
-      serveContext: (record) => this.#serveContext(record),
+      serveContext: (record) => this.#contexts.serve(record),
       sessions: () => this.#sessions,
-      handleCore: (session, message) => this.#handleCore(session, message),
     };
     this.#admission = new Admission(this.#core, this.#reactor);
+    const wiring = { reactor: this.#reactor, admission: this.#admission, onEnd: () => this.#armIdle() };
+    this.#contexts = new Contexts(this.#core, wiring);
     for (const listener of options.listeners) {
       this.#core.ownSockets.addListener(listener);
       this.#admission.watch(listener);
@@ -150,34 +153,6 @@ export class Broker implements Disposable {
     beat();
   }
 
-  #serveContext(record: ContextRecord): void {
-    const { listener, closeFd } = record;
-    // Before anything else: this fails for what can never hang up.
-    const watching = this.#reactor.add(closeFd, constants.EPOLLHUP, (events) => {
-      if ((events & (constants.EPOLLHUP | constants.EPOLLERR)) === 0) return;
-      watching.remove();
-      this.#removeContext(record);
-    });
-    setNonBlocking(listener, true);
-    this.#core.ownSockets.addListener(listener);
-    this.#admission.watch(listener, record);
-    this.#core.registry.contexts.set(record.id, record);
-    this.#core.logger.info(`Context ${record.name} begins`, { uid: record.owner.uid, pid: record.owner.pid });
-  }
-
-  /** Nobody comes in any more; who is in stays, as with a listening socket that is closed. */
-  #removeContext(record: ContextRecord): void {
-    const { id, name, listener, closeFd, owner } = record;
-    this.#core.registry.contexts.delete(id);
-    this.#core.survival.forgetContext(record);
-    this.#admission.unwatch(listener);
-    this.#core.ownSockets.removeListener(listener);
-    for (const fd of [listener, closeFd]) fd.close();
-    this.#core.quota.release(owner, { contexts: 1 });
-    this.#core.logger.info(`Context ${name} ends`);
-    this.#armIdle();
-  }
-
   #start(fd: OwnedFd, owner: Owner): Session {
     const { maxQueuedBytes } = this.#core.config.limits;
     const connection = new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
@@ -207,27 +182,6 @@ export class Broker implements Disposable {
 
   get #isBusy(): boolean {
     return this.#sessions.size > 0 || this.#admission.isWaitedFor || this.#core.registry.contexts.size > 0;
-  }
-
-  #handleCore(session: Session, message: Parameters<BrokerCore["handleCore"]>[1]): void {
-    if (message.interface === "wl_display") {
-      if (message.request.kind === "sync") {
-        session.send(message.request.callback, "wl_callback", { kind: "done", callbackData: 0 });
-        return;
-      }
-      const global = { kind: "global", name: 1, interface: "shmlink_manager_v1", version: 1 } as const;
-      return session.send(message.request.registry, "wl_registry", global);
-    }
-    const { name, interface: wanted, version } = message.request;
-    if (name !== 1 || wanted !== "shmlink_manager_v1" || version !== 1) {
-      throw new ProtocolError(
-        `Cannot bind "${wanted}" version ${version} as global ${name}: there is shmlink_manager_v1, version 1, as 1`,
-        {
-          objectId: message.object,
-          wireCode: 0,
-        },
-      );
-    }
   }
 
   [Symbol.dispose](): void {

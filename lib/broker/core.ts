@@ -5,7 +5,6 @@ import { type FailureCode, FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { BUILT_IN, decide } from "../policy/decide.ts";
 import type { Request } from "../policy/types.ts";
-import type { AnyRequest } from "../protocol/connection.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
 import type { Right } from "./grants.ts";
 import type { OwnSockets } from "./own-sockets.ts";
@@ -37,10 +36,6 @@ export type BrokerCore = {
   readonly serveContext: (record: ContextRecord) => void;
   readonly startedAtMs: number;
   readonly sessions: () => ReadonlySet<Session>;
-  handleCore(
-    session: Session,
-    message: Extract<AnyRequest<OwnedFd>, { interface: "wl_display" | "wl_registry" }>,
-  ): void;
 };
 
 /** The wire's number for a refusal. */

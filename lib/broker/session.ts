@@ -2,36 +2,19 @@
  * One connected peer: its connection, its objects, its quota, its end. Whatever the peer does wrong ends this session
  * and no other; end() gives back all that it held, exactly once.
  */
-import {
-  type BorrowedFd,
-  borrowFd,
-  constants,
-  fstat,
-  getIntOption,
-  type OwnedFd,
-  SyscallError,
-  send,
-} from "../../ffi/mod.ts";
+import { type BorrowedFd, borrowFd, constants, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import type { AnyRequest, ServerConnection } from "../protocol/connection.ts";
 import type { Events, InterfaceName } from "../protocol/shmlink-v1.gen.ts";
 import type { Reactor, Registration } from "../transport/reactor.ts";
-import { assertNever } from "../util/assert-never.ts";
 import type { ObjectId } from "../util/brand.ts";
-import { dropSide } from "./channels.ts";
 import { type BrokerCore, chargeQuota } from "./core.ts";
-import type { GrantSet } from "./grants.ts";
-import { handleChannel } from "./handlers/channel.ts";
 import { THE_MANAGER } from "./handlers/checks.ts";
-import { handleGrant } from "./handlers/grant.ts";
-import { removeListener } from "./handlers/listener.ts";
-import { handleManager } from "./handlers/manager.ts";
-import { handleOffer } from "./handlers/offer.ts";
-import { removeService } from "./handlers/service.ts";
-import { removeOffer } from "./offers.ts";
-import type { ChannelRecord, ListenerRecord, OfferRecord, Owner, ServiceRecord, TakeRecord } from "./records.ts";
+import { type Handle, letGo } from "./handles.ts";
+import { isDoorbell, PeerDoorbell } from "./peer-doorbell.ts";
+import type { Owner } from "./records.ts";
+import { handleRequest } from "./requests.ts";
 
-const RING = new Uint8Array([1]);
 /** A listing pauses above this much unsent output, so that a slow reader costs no memory. */
 const LISTING_HIGH_BYTES = 1 << 16;
 /** How long to wait when this user has too many descriptors in flight (ETOOMANYREFS). */
@@ -43,21 +26,13 @@ const ONE_RECEIVE = 1;
 /** Where nobody watches the socket any more. */
 const WHOLE = 1 << 16;
 
-/** What an object of this session stands for. */
-export type Handle =
-  | ServiceRecord
-  | ListenerRecord
-  | OfferRecord
-  | TakeRecord
-  | { readonly kind: "grant"; readonly grants: GrantSet; state: "new" | "refused" | "connected" }
-  | { readonly kind: "side"; readonly channel: ChannelRecord; readonly side: 0 | 1 };
-
 /** Sends some of its entries; false when there are none left. */
 export type Listing = () => boolean;
 
 export class Session {
   readonly core: BrokerCore;
   readonly owner: Owner;
+  /** What each object stands for. */
   readonly handles: Map<ObjectId, Handle> = new Map();
   /** Set by hello. */
   manager: ObjectId | undefined;
@@ -68,7 +43,7 @@ export class Session {
   readonly #reactor: Reactor;
   readonly #registration: Registration;
   readonly #onEnd: (session: Session) => void;
-  #doorbell: OwnedFd | undefined;
+  #doorbell: PeerDoorbell | undefined;
   /** What core.ownSockets knows of us. */
   readonly #ownSockets: bigint[] = [];
   readonly #listings: Listing[] = [];
@@ -126,22 +101,15 @@ export class Session {
 
   /** Adopts the doorbell of hello: a stream socket, or anything else for none. */
   adoptDoorbell(fd: OwnedFd): void {
-    const isSocket = (fstat(fd).mode & constants.S_IFMT) === constants.S_IFSOCK;
     // A connection to us that we held ourselves would never end.
-    const isOurs = this.core.ownSockets.has(fd);
-    if (isSocket && !isOurs && getIntOption(fd, constants.SOL_SOCKET, constants.SO_TYPE) === constants.SOCK_STREAM)
-      this.#keepDoorbell(fd);
-    else fd.close();
+    if (this.core.ownSockets.has(fd) || !isDoorbell(fd)) return fd.close();
+    this.trackOwnSocket(fd);
+    this.#doorbell = new PeerDoorbell(fd);
   }
 
   /** A socket that must not be relayed while we live. */
   trackOwnSocket(fd: BorrowedFd): void {
     this.#ownSockets.push(this.core.ownSockets.add(fd));
-  }
-
-  #keepDoorbell(fd: OwnedFd): void {
-    this.#doorbell = fd;
-    this.trackOwnSocket(fd);
   }
 
   /** Descriptors that wait until the peer reads. */
@@ -171,15 +139,14 @@ export class Session {
     this.#dirty = false;
     try {
       this.#flush();
-      if (this.#doorbell !== undefined) send(this.#doorbell, RING, constants.MSG_DONTWAIT | constants.MSG_NOSIGNAL);
     } catch (error) {
-      if (error instanceof SyscallError && error.syscall === "send") this.#dropDoorbell();
-      else this.#fail(error);
+      return this.#fail(error);
     }
+    if (this.#doorbell?.ring() === false) this.#dropDoorbell();
   }
 
   #dropDoorbell(): void {
-    this.#doorbell?.close();
+    this.#doorbell?.[Symbol.dispose]();
     this.#doorbell = undefined;
   }
 
@@ -231,7 +198,7 @@ export class Session {
     const limit = Math.min(allowed, SLICE);
     try {
       const budgetBytes = this.#hungUp ? WHOLE : ONE_RECEIVE;
-      const state = this.#connection.pump((message) => this.#dispatch(message), limit, budgetBytes);
+      const state = this.#connection.pump((message) => this.#handle(message), limit, budgetBytes);
       rate.spend(this.owner, limit - this.#connection.messagesLeft, nowMs);
       if (state === "ended") return this.end();
       this.#checkWaitingFds();
@@ -274,46 +241,15 @@ export class Session {
     }
   }
 
-  #dispatch(message: AnyRequest<OwnedFd>): void {
-    if (this.#ended) return;
-    switch (message.interface) {
-      case "shmlink_manager_v1":
-        return handleManager(this, message.object, message.request);
-      case "shmlink_channel_v1":
-        return handleChannel(this, message.object, message.request);
-      case "shmlink_grant_v1":
-        return handleGrant(this, message.object, message.request);
-      case "shmlink_offer_v1":
-        return handleOffer(this, message.object, message.request);
-      case "shmlink_service_v1":
-      case "shmlink_listener_v1":
-      case "shmlink_delivery_v1":
-      case "shmlink_context_v1":
-        return this.release(message.object); // destroy is all they have
-      case "wl_display":
-      case "wl_registry":
-        return this.core.handleCore(this, message);
-      case "wl_callback":
-      case "shmlink_resolution_v1":
-      case "shmlink_listing_v1":
-        throw new ProtocolError(`${message.interface} has no requests`, { objectId: message.object });
-      default:
-        return assertNever(message);
-    }
+  #handle(message: AnyRequest<OwnedFd>): void {
+    if (!this.#ended) handleRequest(this, message);
   }
 
   /** Lets go of what `object` stands for. */
   release(object: ObjectId): void {
     const handle = this.handles.get(object);
     this.handles.delete(object);
-    if (handle === undefined) return;
-    if (handle.kind === "service") removeService(this.core, handle);
-    else if (handle.kind === "listener") removeListener(this.core, handle);
-    else if (handle.kind === "relayed") removeOffer(this.core, handle);
-    else if (handle.kind === "grant")
-      return; // what was granted stays granted
-    else if (handle.kind === "take") this.core.registry.removeTaker(handle);
-    else dropSide(this.core, handle.channel, handle.side);
+    if (handle !== undefined) letGo(this.core, handle);
   }
 
   /** The peer's fault ends its session with an error it can read; the system's refusal too; a bug ends the broker. */

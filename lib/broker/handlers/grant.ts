@@ -6,7 +6,8 @@ import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { authorize, chargeQuota, failureNumber } from "../core.ts";
 import { type Grant, GrantSet, type Right } from "../grants.ts";
-import type { Handle, Session } from "../session.ts";
+import type { Handle } from "../handles.ts";
+import type { Session } from "../session.ts";
 import { checkBits, invalidArgument } from "./checks.ts";
 
 type GrantRequest = Requests<OwnedFd>["shmlink_grant_v1"];
