@@ -66,10 +66,11 @@ export class Session {
     this.#connection = connection;
     this.#onEnd = wiring.onEnd;
     this.#reactor = wiring.reactor;
-    this.#ownSockets.push(core.ownSockets.add(wiring.fd));
+    // First what the system can refuse: nothing is to be taken back then.
     this.#registration = wiring.reactor.add(borrowFd(wiring.fd.number), constants.EPOLLIN, (events) =>
       this.#ready(events),
     );
+    this.#ownSockets.push(core.ownSockets.add(wiring.fd));
   }
 
   get ended(): boolean {

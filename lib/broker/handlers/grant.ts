@@ -67,8 +67,11 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
   authorize(core, owner, "delegate", "");
   chargeQuota(core, owner, { sessions: 1 });
   try {
+    using stack = new DisposableStack();
     const [ours, theirs] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+    for (const fd of [ours, theirs]) stack.use(fd);
     const minted = core.startSession(ours, { ...owner, grants: handle.grants });
+    stack.move();
     minted.trackOwnSocket(theirs);
     handle.state = "connected";
     core.logger.info(`Granted ${handle.grants.grants.map(describe).join(" ")}`, who);
