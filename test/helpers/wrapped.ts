@@ -133,9 +133,14 @@ export function freePort(): number {
   }
 }
 
+/** A load elsewhere on the machine leaves tens of thousands of connections in TIME_WAIT, 150 bytes each. */
+const MAX_TABLE_BYTES = 1 << 28;
+
 function isInUse(port: number): boolean {
   const wanted = `:${port.toString(16).toUpperCase().padStart(4, "0")} `;
-  return ["/proc/net/tcp", "/proc/net/tcp6"].some((file) => execFileSync("cat", [file]).toString().includes(wanted));
+  return ["/proc/net/tcp", "/proc/net/tcp6"].some((file) =>
+    execFileSync("cat", [file], { maxBuffer: MAX_TABLE_BYTES }).toString().includes(wanted),
+  );
 }
 
 // The first child makes the runtime open descriptors of its own, which no test has leaked.
