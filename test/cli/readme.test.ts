@@ -1,21 +1,48 @@
 /** What README says can be pasted, is. */
 import { expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { BUN, ROOT } from "../helpers/runtimes.ts";
+import { BUN, buildForNode, DENO, ROOT } from "../helpers/runtimes.ts";
 import { Cli } from "./fixture.ts";
 
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
 
-test("the library example prints what was sent", async () => {
-  await using cli = new Cli(BUN);
-  const code = /```ts\n([\s\S]*?)```/.exec(README)?.[1] ?? "";
-  const file = join(cli.directory, "example.ts");
-  writeFileSync(file, code.replace("./lib/mod.ts", join(ROOT, "lib/mod.ts")));
-  const child = Bun.spawn([BUN.binary, file], { env: cli.env, stdout: "pipe", stderr: "inherit" });
-  expect(await new Response(child.stdout).text()).toBe("hello through shared memory\n");
-  expect(await child.exited).toBe(0);
-}, 60_000);
+const SCRIPTS = [...README.matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1] ?? "");
+
+/** A folder in the checkout, so that "shmlink" is found as it is by who pastes there. */
+function pasted(): string {
+  const directory = join(ROOT, "build", `readme-${process.pid}`);
+  mkdirSync(directory, { recursive: true });
+  for (const [index, name] of ["hear.mjs", "say.mjs"].entries())
+    writeFileSync(join(directory, name), SCRIPTS[index] ?? "");
+  return directory;
+}
+
+const COMMANDS = { bun: [BUN.binary], deno: [DENO.binary, "run", "-A"], node: ["node"] } as const;
+
+for (const [hearer, sayer] of [
+  ["bun", "bun"],
+  ["deno", "deno"],
+  ["node", "node"],
+  ["node", "bun"],
+] as const) {
+  test(`the two scripts talk to one another on ${hearer} and ${sayer}`, async () => {
+    buildForNode();
+    await using cli = new Cli(BUN);
+    const cwd = pasted();
+    const start = (name: "bun" | "deno" | "node", file: string): ReturnType<typeof Bun.spawn> =>
+      Bun.spawn([...COMMANDS[name], file], { cwd, env: cli.env, stdout: "pipe", stderr: "inherit" });
+    const hear = start(hearer, "hear.mjs");
+    await cli.offered("greetings");
+    const say = start(sayer, "say.mjs");
+    expect(await say.exited).toBe(0);
+    const reader = (hear.stdout as ReadableStream<Uint8Array>).getReader();
+    expect(new TextDecoder().decode((await reader.read()).value)).toBe("hello through shared memory\n");
+    hear.kill();
+    await hear.exited;
+    rmSync(cwd, { recursive: true });
+  }, 60_000);
+}
 
 test("the first example prints its line", async () => {
   await using cli = new Cli(BUN);
