@@ -32,7 +32,7 @@ export async function startPair({ capacity, spinUs }: PairOptions): Promise<Pair
   sealRing(sealed);
   sealRing(theirs);
   sealed.close();
-  const channel = setup.complete(theirs, { spinUs });
+  const channel = setup.complete(theirs, { spinUs, prefault: true });
   write(go.writer, new Uint8Array(1)); // at once: a stream of the runtime would wait for an event loop that will block
   go.writer.close();
   const ended = once(child, "exit");

@@ -54,6 +54,6 @@ function serve(channel: Channel): void {
 const setup = new ChannelSetup(new OwnedFd(3), new OwnedFd(5));
 writeSync(1, "mapped\n");
 readSync(0, new Uint8Array(1)); // sealed now
-const channel = setup.complete(new OwnedFd(4), { spinUs: Number(spinUs) });
+const channel = setup.complete(new OwnedFd(4), { spinUs: Number(spinUs), prefault: true });
 serve(channel);
 channel.close();

@@ -7,6 +7,7 @@ export { type BorrowedFd, borrowFd, duplicateFd, OwnedFd } from "./fd.ts";
 export { loaded } from "./load.ts";
 export { Mapping, mapShared } from "./mapping.ts";
 export { PageTable } from "./page-table.ts";
+export { RecordPath } from "./record-path.ts";
 export * from "./sys/address.ts";
 export * from "./sys/cmsg.ts";
 export * from "./sys/epoll.ts";

@@ -18,6 +18,7 @@ export type Step = {
 const tool = (path: string, ...args: string[]): string[] => ["node", join(ROOT, "node_modules", path), ...args];
 
 const assembler = ["x86_64-linux-gnu-as", "aarch64-linux-gnu-as"].find((name) => findProgram(name) === undefined);
+const compiler = ["x86_64-linux-gnu-gcc"].find((name) => findProgram(name) === undefined);
 
 const STEPS: readonly Step[] = [
   {
@@ -50,6 +51,12 @@ const STEPS: readonly Step[] = [
     why: "the committed machine code is what the assembly gives",
     unless: assembler && `"${assembler}" is not installed (Debian: binutils, binutils-aarch64-linux-gnu)`,
     command: BUN.command("ffi/machine/assemble.ts", "--check"),
+  },
+  {
+    name: "record-path",
+    why: "the committed machine code is what the C gives",
+    unless: compiler && `"${compiler}" is not installed (Debian: gcc)`,
+    command: BUN.command("ffi/machine/compile.ts", "--check"),
   },
   {
     name: "docs",

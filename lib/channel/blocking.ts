@@ -221,10 +221,7 @@ export class BlockingChannel extends ChannelEnd {
   }
 
   #receiveWaiting(into: Uint8Array, timeoutMs: number): number {
-    const consumer = this.consumer;
-    const { looks } = this.#spin;
-    let length = EMPTY;
-    for (let look = 0; look < looks && length === EMPTY; look = (look + 1) | 0) length = consumer.receive(into);
+    const length = this.consumer.receive(into, this.#spin.looks);
     if (length >= 0) return length;
     const deadline = deadlineOf(timeoutMs);
     for (;;) {

@@ -5,7 +5,7 @@
  * Invariant: after close() or after the peer broke the rules no ring memory is touched any more, and every method
  * throws the reason.
  */
-import type { BorrowedFd, Mapping, OwnedFd } from "../../ffi/mod.ts";
+import { type BorrowedFd, type Mapping, type OwnedFd, RecordPath } from "../../ffi/mod.ts";
 import { ClosedError, ProtocolError } from "../errors.ts";
 import { RingConsumer } from "../ring/consumer.ts";
 import { MAX_MESSAGE_BYTES, type RingMemory, type RingSide, ringMemory } from "../ring/layout.ts";
@@ -102,8 +102,9 @@ export class ChannelCore implements Disposable {
     this.ownBytes = own.bytes;
     const doorbell = new SocketDoorbell(parts.doorbell, () => this.blockSending());
     this.doorbell = doorbell;
-    this.producer = new RingProducer({ own, peer, capacity: parts.ownCapacity, doorbell });
-    this.consumer = new RingConsumer({ own, peer, capacity: parts.peerCapacity, doorbell });
+    const ends = { own, peer, doorbell, openFastPath: () => RecordPath.open(own.bytes, peer.bytes) };
+    this.producer = new RingProducer({ ...ends, capacity: parts.ownCapacity });
+    this.consumer = new RingConsumer({ ...ends, capacity: parts.peerCapacity });
     this.consumer.watched = this.dropsOld;
   }
 
@@ -144,6 +145,8 @@ export class ChannelCore implements Disposable {
     this.blockSending();
     this.consumer.watched = true;
     this.doorbell.close();
+    this.producer.retire();
+    this.consumer.retire();
     this.#own.close();
     this.#peer.close();
     this.#onClose?.();

@@ -8,6 +8,7 @@
  */
 import { Counter } from "./counter.ts";
 import type { Doorbell } from "./doorbell.ts";
+import type { OpenFastPath } from "./fast-path.ts";
 import {
   COLD_SKIPPED,
   COLD_SPACE_WAKEUPS,
@@ -28,16 +29,31 @@ import {
   WAKE_GONE,
 } from "./layout.ts";
 import { fence, peerLoad } from "./peer-load.ts";
+import { RingEnd } from "./ring-end.ts";
+import {
+  IN_CAPACITY,
+  IN_HEAD,
+  IN_MAX_PAYLOAD,
+  IN_PUBLISH_EVERY,
+  IN_PUBLISHED,
+  IN_RUNG,
+  IN_STATE,
+  IN_TAIL,
+  IN_TYPE,
+} from "./state.ts";
 import type { Violation } from "./violation.ts";
 
 /** What next() answers when there is no record. */
 export const EMPTY = -1;
 export const FINISHED = -2;
 export const BROKEN = -3;
-/** A record is under the head, checked; its message's earlier fragments were consumed; receive() is switched off. */
+/** A record is under the head, checked; its message's earlier fragments were consumed; receive() is switched off; we asked
+ *  to be woken; the peer broke the rules. */
 export const OPEN = 1;
 export const IN_MESSAGE = 2;
 const WATCHED = 4;
+const ARMED = 8;
+const REFUSED = 16;
 
 export type ConsumerOptions = {
   /** Our own ring, whose control page takes our position. */
@@ -47,9 +63,10 @@ export type ConsumerOptions = {
   /** Of the ring that is read. */
   readonly capacity: number;
   readonly doorbell: Doorbell;
+  readonly openFastPath?: OpenFastPath | undefined;
 };
 
-export class ConsumerCore {
+export class ConsumerCore extends RingEnd {
   readonly capacity: number;
   readonly #ownWords: Int32Array;
   protected readonly words: Int32Array;
@@ -60,25 +77,16 @@ export class ConsumerCore {
   readonly #doorbell: Doorbell;
   readonly #wakeupCount: Counter;
   readonly #skippedCount: Counter;
-  /** End of what was consumed, of what the producer may overwrite, and the producer's position when last read. */
-  protected head: number;
-  protected published: number;
-  protected tail: number;
-  /** OPEN, IN_MESSAGE, WATCHED. */
-  protected state = 0;
-  /** The wake word that the doorbell was last rung for. */
-  protected rung = 0;
-  #armed = false;
   #violation: Violation | undefined;
   #recordBytes = 0;
 
-  /** Of the record that next() found: byte offset in the peer's file, bytes left, type and flags. */
+  /** Of the record that next() found: byte offset in the peer's file, bytes left, and flags. */
   offset = 0;
   length = 0;
-  type = 0;
   flags = 0;
 
-  constructor({ own, peer, capacity, doorbell }: ConsumerOptions) {
+  constructor({ own, peer, capacity, doorbell, openFastPath }: ConsumerOptions) {
+    super(openFastPath);
     this.capacity = capacity;
     this.#ownWords = own.words;
     this.words = peer.words;
@@ -87,6 +95,9 @@ export class ConsumerCore {
     this.maxPayload = maxPayloadBytes(capacity);
     this.publishEvery = capacity >> 3;
     this.#doorbell = doorbell;
+    this.place[IN_CAPACITY] = capacity;
+    this.place[IN_MAX_PAYLOAD] = this.maxPayload;
+    this.place[IN_PUBLISH_EVERY] = this.publishEvery;
     this.#wakeupCount = new Counter(own.words, COLD_SPACE_WAKEUPS);
     this.#skippedCount = new Counter(own.words, COLD_SKIPPED);
     this.head = this.published = this.tail = own.words[HEAD] ?? 0;
@@ -94,6 +105,15 @@ export class ConsumerCore {
 
   get violation(): Violation | undefined {
     return this.#violation;
+  }
+
+  /** Type of the record that next() found, or of the message that receive() took. */
+  get type(): number {
+    return this.place[IN_TYPE] as number;
+  }
+
+  set type(type: number) {
+    this.place[IN_TYPE] = type;
   }
 
   /** Finds the next record, which stays until release(). @returns bytes of it that are left, or EMPTY, FINISHED, BROKEN */
@@ -110,7 +130,7 @@ export class ConsumerCore {
 
   /** Done with the record. */
   release(): void {
-    const state = this.state & WATCHED;
+    const state = this.state & ~(OPEN | IN_MESSAGE);
     this.state = (this.flags & LAST) === 0 ? state | IN_MESSAGE : state;
     const head = (this.head + this.#recordBytes) | 0;
     this.head = head;
@@ -149,14 +169,14 @@ export class ConsumerCore {
     Atomics.store(this.#ownWords, HEAD, head);
     const wake = peerLoad(this.words, SPACE_WAKE);
     if (wake !== 0) this.#wakeProducer(wake);
-    else this.rung = 0;
+    else this.place[IN_RUNG] = 0;
   }
 
   /** Says that data is waited for. @returns true: sleep until the doorbell; false: there is some, or the end */
   armData(): boolean {
     this.publish();
     const threshold = (this.head + RECORD_HEADER_BYTES) | 0;
-    this.#armed = true;
+    this.state |= ARMED;
     Atomics.store(this.#ownWords, DATA_WAKE, threshold | WAKE_ARMED);
     if (this.next() === EMPTY) return true;
     this.disarmData();
@@ -165,19 +185,53 @@ export class ConsumerCore {
 
   /** Done by itself as soon as there is data, so that a wake word is never left behind and met again after 4 GiB. */
   disarmData(): void {
-    this.#armed = false;
+    this.state &= ~ARMED;
     Atomics.store(this.#ownWords, DATA_WAKE, 0);
   }
 
   /** Says that nothing will be read any more. */
   leave(): void {
-    this.#armed = false;
+    this.publish(); // or the producer takes for unread what was read
+    this.state &= ~ARMED;
     Atomics.store(this.#ownWords, DATA_WAKE, WAKE_GONE);
   }
 
   /** Ends the reading because of what a message of several records adds up to. */
   refuseMessage(bytes: number): void {
     this.#refuse("message-size", bytes);
+  }
+
+  protected get head(): number {
+    return this.place[IN_HEAD] as number;
+  }
+
+  protected set head(position: number) {
+    this.place[IN_HEAD] = position;
+  }
+
+  protected get published(): number {
+    return this.place[IN_PUBLISHED] as number;
+  }
+
+  protected set published(position: number) {
+    this.place[IN_PUBLISHED] = position;
+  }
+
+  protected get tail(): number {
+    return this.place[IN_TAIL] as number;
+  }
+
+  protected set tail(position: number) {
+    this.place[IN_TAIL] = position;
+  }
+
+  /** OPEN, IN_MESSAGE, WATCHED, ARMED, REFUSED. */
+  protected get state(): number {
+    return this.place[IN_STATE] as number;
+  }
+
+  protected set state(state: number) {
+    this.place[IN_STATE] = state;
   }
 
   /** Reads the tail once and believes it only if it can be true. @returns whether there is a record */
@@ -191,7 +245,7 @@ export class ConsumerCore {
       return false;
     }
     this.tail = tail;
-    if (this.#armed) this.disarmData();
+    if ((this.state & ARMED) !== 0) this.disarmData();
     return true;
   }
 
@@ -237,14 +291,14 @@ export class ConsumerCore {
 
   #refuse(kind: Violation["kind"], value: number): number {
     this.#violation ??= { kind, value, position: this.head };
-    this.state &= ~OPEN;
+    this.state = (this.state & ~OPEN) | REFUSED;
     this.tail = this.head;
     return BROKEN;
   }
 
   #wakeProducer(wake: number): void {
-    if ((wake & WAKE_ARMED) === 0 || wake === this.rung || ((this.published - (wake & ~7)) | 0) < 0) return;
-    this.rung = wake;
+    if ((wake & WAKE_ARMED) === 0 || wake === this.place[IN_RUNG] || ((this.published - (wake & ~7)) | 0) < 0) return;
+    this.place[IN_RUNG] = wake;
     this.#wakeupCount.add(1);
     this.#doorbell.ring();
   }

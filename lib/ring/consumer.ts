@@ -1,6 +1,7 @@
 /** Records out of a ring: copied, in place, or many at a time. */
 import { ConsumerCore, type ConsumerOptions, EMPTY, IN_MESSAGE, OPEN } from "./consumer-core.ts";
 import { copyOut, copyWords, LastBuffer, LOOP_BYTES } from "./copy.ts";
+import { type FastPath, PUBLISH } from "./fast-path.ts";
 import { DATA_OFFSET, FIRST, LAST, RECORD_HEADER_BYTES } from "./layout.ts";
 
 export { BROKEN, type ConsumerOptions, EMPTY, FINISHED } from "./consumer-core.ts";
@@ -10,6 +11,8 @@ export const UNUSUAL = -4;
 
 export class RingConsumer extends ConsumerCore {
   readonly #last: LastBuffer = new LastBuffer();
+  #packed: Int32Array | undefined;
+  #packedLength = -1;
   readonly #lastOffset: number; // of a record without payload
 
   constructor(options: ConsumerOptions) {
@@ -21,14 +24,29 @@ export class RingConsumer extends ConsumerCore {
   take(into: Uint8Array): void {
     copyOut(this.memory, this.offset, this.length, into);
     this.release();
+    if (this.#last.isAgain(into)) this.#remember(into);
   }
 
   /**
    * next() and take() of one whole short message in one function, the common case: a call costs as much as the copy.
-   * @param into  where the message goes, if it has room
+   * @param into  where the message goes, if it has room  @param looks  how often, when nothing is there
    * @returns bytes copied; EMPTY when nothing is published, UNUSUAL when next() has to look; nothing was taken then
    */
-  receive(into: Uint8Array): number {
+  receive(into: Uint8Array, looks = 1): number {
+    const last = this.#last;
+    const room = into.length;
+    const isLast = into === last.bytes && room === last.length;
+    if (isLast && this.fast !== undefined) {
+      const length = this.fast.receive(room, looks);
+      return length < 0 || length >= PUBLISH ? this.#finishReceive(length) : length;
+    }
+    let length = this.#receiveOnce(into, isLast);
+    for (let look = 1; look < looks && length === EMPTY; look = (look + 1) | 0)
+      length = this.#receiveOnce(into, isLast);
+    return length;
+  }
+
+  #receiveOnce(into: Uint8Array, isLast: boolean): number {
     const head = this.head;
     if (head === this.tail && !this.readTail()) return this.#nothingPublished();
     const words = this.words;
@@ -40,8 +58,7 @@ export class RingConsumer extends ConsumerCore {
     const next = (head + ((length + 15) & ~7)) | 0;
     if ((length & ~(LOOP_BYTES - 4)) !== 0 || length > room || kind >>> 16 !== (FIRST | LAST)) return UNUSUAL;
     if (((this.tail - next) | 0) < 0 || ((offset + length) | 0) > this.#lastOffset || this.state !== 0) return UNUSUAL;
-    const last = this.#last;
-    if (into === last.bytes && room === last.length) copyWords(words, (word + 2) | 0, last.words, 0, length >> 2);
+    if (isLast) copyWords(words, (word + 2) | 0, this.#last.words, 0, length >> 2);
     else this.#copyOut(offset, length, into);
     this.type = kind & 0xffff;
     this.head = next;
@@ -82,6 +99,8 @@ export class RingConsumer extends ConsumerCore {
    *  `into`, at most `max`; else as takeMany(). */
   takePacked(into: Int32Array, messageBytes: number, max: number): number {
     if ((this.state & (OPEN | IN_MESSAGE)) !== 0) return 0;
+    const fast = this.state === 0 ? this.#lendPacked(into) : undefined;
+    if (fast !== undefined) return this.#takePackedFast(fast, messageBytes, max);
     if (this.head === this.tail && !this.readTail()) return 0;
     const words = this.words;
     const recordBytes = (messageBytes + 15) & ~7;
@@ -121,8 +140,39 @@ export class RingConsumer extends ConsumerCore {
     return this.state === 0 && this.violation === undefined ? EMPTY : UNUSUAL;
   }
 
+  /** Apart from receive(), for the same reason. */
+  #finishReceive(length: number): number {
+    if (length === EMPTY) return this.#nothingPublished();
+    if (length < 0) return UNUSUAL;
+    this.publish();
+    return length - PUBLISH;
+  }
+
+  #takePackedFast(fast: FastPath, messageBytes: number, max: number): number {
+    const count = fast.takePacked(messageBytes, max);
+    if (count === 0 && this.head === this.tail) this.readTail(); // which takes note of one that cannot be true
+    if (((this.head - this.published) | 0) >= this.publishEvery) this.publish();
+    return count;
+  }
+
   #copyOut(offset: number, length: number, into: Uint8Array): void {
     copyOut(this.memory, DATA_OFFSET + offset + RECORD_HEADER_BYTES, length, into);
-    this.#last.note(into);
+    if (this.#last.isAgain(into)) this.#remember(into);
+  }
+
+  #remember(into: Uint8Array): void {
+    const fast = this.useFastPath();
+    if (fast === undefined) return this.#last.view(into);
+    fast.lend("buffer", into);
+    this.#last.length = into.length;
+  }
+
+  #lendPacked(into: Int32Array): FastPath | undefined {
+    if (into === this.#packed && into.length === this.#packedLength) return this.fast;
+    const fast = this.useFastPath();
+    fast?.lend("packed", new Uint8Array(into.buffer, into.byteOffset, into.byteLength));
+    this.#packed = into;
+    this.#packedLength = into.length;
+    return fast;
   }
 }

@@ -34,22 +34,27 @@ export function copyWords(from: Int32Array, source: number, to: Int32Array, targ
   for (; index < count; index = (index + 1) | 0) to[(target + index) | 0] = from[(source + index) | 0] as number;
 }
 
-/** The buffer a caller came with last, as words: for one direction of copying. It keeps no more than a view. */
+/** The buffer a caller came with last, for one direction of copying: as words, or lent to the fast path. */
 export class LastBuffer {
-  /** Compare both before using `words`: the length of a view of a resizable buffer can change. -1: no words. */
+  /** Compare both before using `words` or what was lent: the length of a view changes when its buffer is resized or taken
+   *  away. -1: neither. */
   bytes: Uint8Array | undefined;
   length = -1;
   words: Int32Array = NO_WORDS;
 
-  /** Takes note of a buffer, and makes a view of it when it comes the second time in a row and lies well. */
-  note(bytes: Uint8Array): void {
-    if (bytes !== this.bytes) {
-      this.bytes = bytes;
-      this.length = -1;
-    } else if ((bytes.byteOffset & 3) === 0 && bytes.length <= MAX_VIEW_BYTES) {
-      this.length = bytes.length;
-      this.words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
-    }
+  /** Takes note of a buffer. @returns whether it has come the second time in a row, so that something may be made of it */
+  isAgain(bytes: Uint8Array): boolean {
+    if (bytes === this.bytes) return this.length !== bytes.length;
+    this.bytes = bytes;
+    this.length = -1;
+    return false;
+  }
+
+  /** Makes a view of it, if it lies well. */
+  view(bytes: Uint8Array): void {
+    if ((bytes.byteOffset & 3) !== 0 || bytes.length > MAX_VIEW_BYTES) return;
+    this.length = bytes.length;
+    this.words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
   }
 }
 

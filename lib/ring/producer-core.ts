@@ -6,6 +6,7 @@
  */
 import { Counter, carry } from "./counter.ts";
 import type { Doorbell } from "./doorbell.ts";
+import type { OpenFastPath } from "./fast-path.ts";
 import {
   COLD_BYTES,
   COLD_DATA_WAKEUPS,
@@ -23,6 +24,18 @@ import {
   WAKE_GONE,
 } from "./layout.ts";
 import { peerLoad } from "./peer-load.ts";
+import { RingEnd } from "./ring-end.ts";
+import {
+  OUT_BLOCKED,
+  OUT_BYTES,
+  OUT_CAPACITY,
+  OUT_LIMIT,
+  OUT_MAX_PAYLOAD,
+  OUT_MESSAGES,
+  OUT_PUBLISHED,
+  OUT_RUNG,
+  OUT_TAIL,
+} from "./state.ts";
 import type { Violation } from "./violation.ts";
 
 export type ProducerOptions = {
@@ -33,35 +46,26 @@ export type ProducerOptions = {
   /** Of our own ring. */
   readonly capacity: number;
   readonly doorbell: Doorbell;
+  readonly openFastPath?: OpenFastPath | undefined;
 };
 
-export class ProducerCore {
+export class ProducerCore extends RingEnd {
   readonly capacity: number;
   readonly maxPayload: number;
-  /** While true send() answers false at once, so that its caller cannot pass by what else has to be done. */
-  blocked = false;
   protected readonly words: Int32Array;
   protected readonly bytes: Uint8Array;
   protected readonly mask: number;
-  /** End of what was put, and of what the consumer may see. */
-  protected tail: number;
-  protected published: number;
-  /** The position the tail must not pass: the consumer's, when last read, and the capacity. */
-  protected limit: number;
-  /** The wake word that the doorbell was last rung for. */
-  protected rung = 0;
   protected readonly peerWords: Int32Array;
   readonly #wakeupCount: Counter;
   readonly #droppedCount: Counter;
   readonly #doorbell: Doorbell;
-  #bytesSent: number; //    the low halves of two totals
-  #messagesSent: number;
   #armed = false;
   #gone = false;
   #finished = false;
   #violation: Violation | undefined;
 
-  constructor({ own, peer, capacity, doorbell }: ProducerOptions) {
+  constructor({ own, peer, capacity, doorbell, openFastPath }: ProducerOptions) {
+    super(openFastPath);
     this.capacity = capacity;
     this.maxPayload = maxPayloadBytes(capacity);
     this.words = own.words;
@@ -69,12 +73,23 @@ export class ProducerCore {
     this.peerWords = peer.words;
     this.mask = capacity - 1;
     this.#doorbell = doorbell;
-    this.#bytesSent = own.words[COLD_BYTES] ?? 0;
-    this.#messagesSent = own.words[COLD_MESSAGES] ?? 0;
+    this.place[OUT_CAPACITY] = capacity;
+    this.place[OUT_MAX_PAYLOAD] = this.maxPayload;
+    this.place[OUT_BYTES] = own.words[COLD_BYTES] ?? 0;
+    this.place[OUT_MESSAGES] = own.words[COLD_MESSAGES] ?? 0;
     this.#wakeupCount = new Counter(own.words, COLD_DATA_WAKEUPS);
     this.#droppedCount = new Counter(own.words, COLD_DROPPED);
     this.tail = this.published = own.words[TAIL] ?? 0;
     this.limit = (this.tail + capacity) | 0;
+  }
+
+  /** While true send() answers false at once, so that its caller cannot pass by what else has to be done. */
+  get blocked(): boolean {
+    return this.place[OUT_BLOCKED] !== 0;
+  }
+
+  set blocked(blocked: boolean) {
+    this.place[OUT_BLOCKED] = blocked ? 1 : 0;
   }
 
   /** Whether the consumer has left or broken the rules: nothing can be sent any more. */
@@ -159,6 +174,34 @@ export class ProducerCore {
     return this.fits(length | 0);
   }
 
+  protected get tail(): number {
+    return this.place[OUT_TAIL] as number;
+  }
+
+  protected set tail(position: number) {
+    this.place[OUT_TAIL] = position;
+  }
+
+  protected get published(): number {
+    return this.place[OUT_PUBLISHED] as number;
+  }
+
+  protected set published(position: number) {
+    this.place[OUT_PUBLISHED] = position;
+  }
+
+  protected get limit(): number {
+    return this.place[OUT_LIMIT] as number;
+  }
+
+  protected set limit(position: number) {
+    this.place[OUT_LIMIT] = position;
+  }
+
+  protected set rung(wake: number) {
+    this.place[OUT_RUNG] = wake;
+  }
+
   protected free(): number {
     return (this.limit - this.tail) | 0;
   }
@@ -177,13 +220,15 @@ export class ProducerCore {
   /** Adds to the totals that listings read. Not two Counters: this runs for every message.
    *  @param bytes  0 <= bytes < 2^31 */
   protected countMessages(bytes: number, messages: number): void {
-    const words = this.words;
-    const bytesSent = (this.#bytesSent + bytes) | 0;
-    const messagesSent = (this.#messagesSent + messages) | 0;
-    if (bytesSent >= 0 && this.#bytesSent < 0) carry(words, COLD_BYTES);
-    if (messagesSent >= 0 && this.#messagesSent < 0) carry(words, COLD_MESSAGES);
-    words[COLD_BYTES] = this.#bytesSent = bytesSent;
-    words[COLD_MESSAGES] = this.#messagesSent = messagesSent;
+    const { words, place } = this;
+    const bytesBefore = place[OUT_BYTES] as number;
+    const messagesBefore = place[OUT_MESSAGES] as number;
+    const bytesSent = (bytesBefore + bytes) | 0;
+    const messagesSent = (messagesBefore + messages) | 0;
+    if (bytesSent >= 0 && bytesBefore < 0) carry(words, COLD_BYTES);
+    if (messagesSent >= 0 && messagesBefore < 0) carry(words, COLD_MESSAGES);
+    words[COLD_BYTES] = place[OUT_BYTES] = bytesSent;
+    words[COLD_MESSAGES] = place[OUT_MESSAGES] = messagesSent;
   }
 
   /** Reads the consumer's position once and believes it only if it can be true. After a violation nothing fits any more. */
@@ -207,7 +252,7 @@ export class ProducerCore {
       this.#gone = this.blocked = true;
       return;
     }
-    if (wake === this.rung || ((this.published - (wake & ~7)) | 0) < 0) return;
+    if (wake === this.place[OUT_RUNG] || ((this.published - (wake & ~7)) | 0) < 0) return;
     this.rung = wake;
     this.#wakeupCount.add(1);
     this.#doorbell.ring();

@@ -3,6 +3,7 @@
  * the tail; a crash before it leaves nothing.
  */
 import { copyWords, LastBuffer, LOOP_BYTES } from "./copy.ts";
+import { type FastPath, REFUSED, SENT, WAKE } from "./fast-path.ts";
 import { DATA_OFFSET, DATA_WAKE, FIRST, LAST, PAD, RECORD_HEADER_BYTES, TAIL } from "./layout.ts";
 import { peerLoad } from "./peer-load.ts";
 import { ProducerCore } from "./producer-core.ts";
@@ -16,6 +17,8 @@ const MAX_SPAN_BYTES = 1 << 18;
 
 export class RingProducer extends ProducerCore {
   readonly #last: LastBuffer = new LastBuffer();
+  #packed: Int32Array | undefined;
+  #packedLength = -1;
   #reservedAt = -1; //   byte offset of a reserved payload, or -1
   #reservedLength = 0;
   #reservedType = 0;
@@ -37,6 +40,15 @@ export class RingProducer extends ProducerCore {
    *  is how the consumer was found to have left */
   send(bytes: Uint8Array, type: number): boolean {
     const length = bytes.length | 0;
+    const last = this.#last;
+    const isLast = bytes === last.bytes && length === last.length;
+    if (isLast && this.fast !== undefined) {
+      const outcome = this.fast.send(length, type);
+      if (outcome === REFUSED) return this.#sendAfterMakingRoom(bytes, type);
+      this.#reservedAt = -1;
+      if (outcome === WAKE) this.wakeConsumer(peerLoad(this.peerWords, DATA_WAKE));
+      return outcome === SENT || !this.blocked;
+    }
     const tail = this.tail;
     const offset = tail & this.mask;
     const next = (tail + ((length + 15) & ~7)) | 0;
@@ -46,10 +58,9 @@ export class RingProducer extends ProducerCore {
     }
     const words = this.words;
     const word = (DATA_OFFSET + offset) >> 2;
-    const last = this.#last;
     words[word] = length;
     words[word + 1] = (type & 0xffff) | (WHOLE << 16);
-    if (bytes === last.bytes && length === last.length) copyWords(last.words, 0, words, (word + 2) | 0, length >> 2);
+    if (isLast) copyWords(last.words, 0, words, (word + 2) | 0, length >> 2);
     else this.#copyIn(bytes, length, DATA_OFFSET + offset + RECORD_HEADER_BYTES);
     this.#reservedAt = -1;
     this.countMessages(length, 1);
@@ -95,6 +106,11 @@ export class RingProducer extends ProducerCore {
   /** Puts whole messages `from` … `to - 1` of `messageBytes` each (a multiple of 4) that lie one after another in
    *  `source`; else as putMany(). */
   putPacked(source: Int32Array, messageBytes: number, from: number, to: number, type: number): number {
+    const fast = this.#lendPacked(source);
+    if (fast !== undefined) {
+      this.#reservedAt = -1;
+      return fast.putPacked(messageBytes, from, to, type);
+    }
     const recordBytes = (messageBytes + 15) & ~7;
     const offset = this.tail & this.mask;
     const room = Math.min(this.free(), this.capacity - offset);
@@ -156,8 +172,13 @@ export class RingProducer extends ProducerCore {
   }
 
   #sendAfterMakingRoom(bytes: Uint8Array, type: number): boolean {
-    if (this.blocked || bytes.length > this.maxPayload || !this.put(bytes, type)) return false;
-    this.publish();
+    const length = bytes.length;
+    if (this.blocked || length > this.maxPayload || this.#makeRoom(length) < 0) return false;
+    const { fast } = this;
+    if (fast === undefined || bytes !== this.#last.bytes || length !== this.#last.length) {
+      this.put(bytes, type);
+      this.publish();
+    } else if (fast.send(length, type) === WAKE) this.wakeConsumer(peerLoad(this.peerWords, DATA_WAKE));
     return !this.blocked;
   }
 
@@ -189,7 +210,23 @@ export class RingProducer extends ProducerCore {
 
   #copyIn(bytes: Uint8Array, length: number, offset: number): void {
     this.bytes.set(bytes, offset);
-    if (length < LOOP_BYTES && (length & 3) === 0) this.#last.note(bytes);
+    if (!this.#last.isAgain(bytes)) return;
+    const fast = this.useFastPath();
+    if (fast === undefined) {
+      if (length < LOOP_BYTES && (length & 3) === 0) this.#last.view(bytes);
+      return;
+    }
+    fast.lend("buffer", bytes);
+    this.#last.length = length;
+  }
+
+  #lendPacked(source: Int32Array): FastPath | undefined {
+    if (source === this.#packed && source.length === this.#packedLength) return this.fast;
+    const fast = this.useFastPath();
+    fast?.lend("packed", new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
+    this.#packed = source;
+    this.#packedLength = source.length;
+    return fast;
   }
 
   #advance(length: number, flags: number): void {

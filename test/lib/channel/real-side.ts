@@ -11,6 +11,7 @@ import { BlockingChannel } from "../../../lib/channel/blocking.ts";
 import { RingConsumer } from "../../../lib/ring/consumer.ts";
 import { ringFileBytes } from "../../../lib/ring/layout.ts";
 import { RingProducer } from "../../../lib/ring/producer.ts";
+import { OUT_BYTES, STATE_WORDS } from "../../../lib/ring/state.ts";
 import { type Operation, type SharedOptions, SharedWords, Suspended } from "./shared-words.ts";
 
 export type Scene = {
@@ -123,7 +124,10 @@ function scene({ side, capacity }: SideOptions, shared: SharedWords): Scene {
   };
 }
 
-/** The numbers and truths among an object's fields. */
+/** The numbers and truths among an object's fields, and the words that say where it stands, without the totals after them. */
 function plain(object: object): unknown[] {
-  return Object.values(object).filter((value) => typeof value === "number" || typeof value === "boolean");
+  return Object.values(object).flatMap((value) => {
+    if (typeof value === "number" || typeof value === "boolean") return [value];
+    return value instanceof Int32Array && value.length === STATE_WORDS ? [...value.subarray(0, OUT_BYTES)] : [];
+  });
 }

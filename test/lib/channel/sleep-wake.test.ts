@@ -17,6 +17,7 @@ type Shape = {
   readonly results: readonly [number, number];
 };
 
+const LIMIT_MS = 120_000; // a hundred thousand states on a busy machine
 const END = 1000; // added to a count: the end was received
 
 function send(count: number, length = 0, end = true): Program {
@@ -156,11 +157,15 @@ function run({ capacity, payload, left, right, results }: Shape, change: Change 
 
 describe("no wake-up is lost", () => {
   for (const [name, shape] of Object.entries(SHAPES)) {
-    test(`with ${name}`, () => {
-      const { failure, states } = run(shape);
-      expect(failure).toBeUndefined();
-      expect(states).toBeGreaterThan(1000);
-    });
+    test(
+      `with ${name}`,
+      () => {
+        const { failure, states } = run(shape);
+        expect(failure).toBeUndefined();
+        expect(states).toBeGreaterThan(1000);
+      },
+      LIMIT_MS,
+    );
   }
 });
 
@@ -179,22 +184,34 @@ function firstFailure(change: Change): {
 
 describe("a wake-up is lost", () => {
   for (const plain of ["TAIL", "HEAD", "DATA_WAKE", "SPACE_WAKE", "STATE"] satisfies ControlWord[]) {
-    test(`when ${plain} is stored plainly, and only because of store buffers`, () => {
-      const { shape, why } = firstFailure({ plain });
-      expect(why).toContain("sleeps for ever");
-      expect(run(shape, { plain, queues: false }).failure).toBeUndefined();
-    });
+    test(
+      `when ${plain} is stored plainly, and only because of store buffers`,
+      () => {
+        const { shape, why } = firstFailure({ plain });
+        expect(why).toContain("sleeps for ever");
+        expect(run(shape, { plain, queues: false }).failure).toBeUndefined();
+      },
+      LIMIT_MS,
+    );
   }
 
   for (const forgets of ["data", "space"] as const) {
-    test(`when nobody looks again between asking for ${forgets} and sleeping`, () => {
-      const { why, path } = firstFailure({ forgets });
-      expect(why).toContain("sleeps for ever");
-      expect(path.length).toBeGreaterThan(1);
-    });
+    test(
+      `when nobody looks again between asking for ${forgets} and sleeping`,
+      () => {
+        const { why, path } = firstFailure({ forgets });
+        expect(why).toContain("sleeps for ever");
+        expect(path.length).toBeGreaterThan(1);
+      },
+      LIMIT_MS,
+    );
   }
 });
 
-test("messages are lost when the tail is not read once more at the end", () => {
-  expect(firstFailure({ forgets: "end" }).why).toContain("returned");
-});
+test(
+  "messages are lost when the tail is not read once more at the end",
+  () => {
+    expect(firstFailure({ forgets: "end" }).why).toContain("returned");
+  },
+  LIMIT_MS,
+);

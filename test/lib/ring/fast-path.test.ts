@@ -1,0 +1,215 @@
+/** The machine code does what the TypeScript does: step by step, on equal memory, with an honest peer and with others. */
+import { afterEach, expect, test } from "bun:test";
+import fc from "fast-check";
+import { UNUSUAL } from "../../../lib/ring/consumer.ts";
+import { DATA_OFFSET, DATA_WAKE, FIRST, HEAD, LAST, PAD, SPACE_WAKE, TAIL } from "../../../lib/ring/layout.ts";
+import { type Ring, ring, twins } from "../../helpers/twin-rings.ts";
+import { receiveAll } from "./pair.ts";
+
+const CAPACITY = 4096;
+const MAX_PAYLOAD = CAPACITY / 2 - 8;
+const open: Ring[] = [];
+
+afterEach(() => {
+  for (const { producer, consumer } of open.splice(0)) for (const end of [producer, consumer]) end.retire();
+});
+
+/** One step, done at both; each returns what can be seen of it. */
+type Step = (ring: Ring, buffers: Buffers) => unknown;
+type Buffers = { readonly out: readonly Uint8Array[]; readonly into: readonly Uint8Array[]; packed: Int32Array };
+
+function buffers(): Buffers {
+  const lengths = [0, 1, 3, 4, 8, 20, 64, 65, 127, 256, 300, 1000, MAX_PAYLOAD];
+  return {
+    out: lengths.map((length) => new Uint8Array(length + 3).subarray(3).map((_, index) => index * 7 + length)),
+    into: [0, 8, 64, 301, MAX_PAYLOAD].map((length) => new Uint8Array(length)),
+    packed: new Int32Array(16 * 6).map((_, index) => index * 77),
+  };
+}
+
+const index = fc.integer({ min: 0, max: 12 });
+const send = fc.tuple(index, fc.nat(0x1ffff)).map(
+  ([which, type]): Step =>
+    ({ producer }, { out }) => {
+      const bytes = out[which] as Uint8Array;
+      return [producer.send(bytes, type), producer.send(bytes, type), producer.send(bytes, type + 1)];
+    },
+);
+/** As a channel does it: machine code takes more messages by itself than TypeScript's shortest way. */
+function take({ consumer }: Ring, into: Uint8Array, looks?: number): unknown {
+  const taken = consumer.receive(into, looks);
+  const length = taken === UNUSUAL ? consumer.next() : taken;
+  if (taken !== UNUSUAL || length < 0 || length > into.length || consumer.flags !== (FIRST | LAST)) return length;
+  consumer.take(into);
+  return length;
+}
+
+const receive = fc.tuple(fc.nat(4), fc.integer({ min: 1, max: 3 })).map(
+  ([which, looks]): Step =>
+    (ring, { into }) => {
+      const target = into[which] as Uint8Array;
+      const lengths = [take(ring, target, looks), take(ring, target), take(ring, target)];
+      return [lengths, ...target, ring.consumer.type];
+    },
+);
+const next = fc.constant<Step>(({ consumer }) => {
+  const length = consumer.next();
+  if (length < 0) return length;
+  const seen = [length, consumer.type, consumer.flags, ...consumer.copy()];
+  consumer.release();
+  return seen;
+});
+/** Until nothing more goes: TypeScript stops at the end of the ring, machine code goes on. */
+const packed = fc.tuple(fc.constantFrom(4, 12, 16, 24), fc.nat(3)).map(
+  ([bytes, from]): Step =>
+    (ring, { packed }) => {
+      const count = Math.trunc((packed.length * 4) / bytes);
+      let at = Math.min(from, count);
+      for (let before = -1; at > before; at = ring.producer.putPacked(packed, bytes, at, count, 9)) before = at;
+      ring.producer.publish();
+      return at;
+    },
+);
+const takePacked = fc.tuple(fc.constantFrom(4, 12, 16, 24), fc.nat(6)).map(
+  ([bytes, max]): Step =>
+    ({ consumer }) => {
+      const target = new Int32Array(64);
+      const taken: number[] = [];
+      for (let count = -1; count !== 0; taken.push(...target.subarray(0, (count * bytes) / 4))) {
+        count = consumer.takePacked(target, bytes, max);
+      }
+      return taken;
+    },
+);
+const control: fc.Arbitrary<Step> = fc.constantFrom<Step>(
+  ({ consumer }) => void consumer.publish(),
+  ({ consumer }) => consumer.armData(),
+  ({ consumer }) => void consumer.disarmData(),
+  ({ producer }) => producer.armSpace(500),
+  ({ producer }) => void producer.disarmSpace(),
+  ({ producer }) => producer.put(new Uint8Array(40).fill(1), 3, FIRST),
+  ({ producer }) => void producer.publish(),
+  ({ producer }) => producer.unreadBytes,
+  ({ consumer }) => Object.assign(consumer, { watched: true }).type,
+  ({ consumer }) => Object.assign(consumer, { watched: false }).type,
+);
+const honest = fc.oneof(
+  { weight: 6, arbitrary: send },
+  { weight: 6, arbitrary: receive },
+  { weight: 3, arbitrary: packed },
+  { weight: 3, arbitrary: takePacked },
+  { weight: 2, arbitrary: next },
+  { weight: 2, arbitrary: control },
+);
+
+const word = fc.oneof(fc.integer(), fc.constantFrom(0, 1, 2, 8, 64, -8, 1 << 30, -(2 ** 31), CAPACITY, CAPACITY + 8));
+const scribble = fc.oneof(
+  fc.tuple(fc.constantFrom(TAIL, DATA_WAKE, SPACE_WAKE, HEAD), word, fc.boolean()),
+  fc.tuple(
+    fc.nat(CAPACITY / 8 - 1).map((at) => DATA_OFFSET / 4 + at * 2),
+    word,
+    fc.constant(true),
+  ),
+  fc.tuple(
+    fc.nat(CAPACITY / 8 - 1).map((at) => DATA_OFFSET / 4 + at * 2 + 1),
+    fc.constantFrom(FIRST, LAST, FIRST | LAST, PAD, 8, 0xffff).map((flags) => flags << 16),
+    fc.constant(true),
+  ),
+);
+/** Writes into what the other side would write. */
+const lie = scribble.map(
+  ([at, value, atConsumer]): Step =>
+    ({ producerMemory, consumerMemory }) => {
+      (atConsumer ? producerMemory : consumerMemory).words[at] = value;
+    },
+);
+
+function compare(position: number, steps: readonly Step[]): number {
+  const { rings, calls } = twins(CAPACITY, position);
+  const [slow, fast] = rings;
+  open.push(slow, fast);
+  const [ours, theirs] = [buffers(), buffers()];
+  for (const step of steps) {
+    expect(step(fast, theirs)).toEqual(step(slow, ours));
+    for (const { producer, consumer } of rings) {
+      consumer.publish(); // how far it gets by itself differs
+      producer.refreshHead();
+    }
+    expect(fast.rings).toEqual(slow.rings);
+    expect(fast.producer.violation).toEqual(slow.producer.violation);
+    expect(fast.consumer.violation).toEqual(slow.consumer.violation);
+  }
+  expect(Buffer.compare(fast.producerMemory.bytes, slow.producerMemory.bytes)).toBe(0);
+  expect(Buffer.compare(fast.consumerMemory.bytes, slow.consumerMemory.bytes)).toBe(0);
+  return calls();
+}
+
+const start = fc.constantFrom(0, 8, CAPACITY - 8, 2 ** 31 - 1024, -1024, -8);
+
+test("machine code leaves the same answers, wake-ups and bytes as TypeScript, with an honest peer", () => {
+  let calls = 0;
+  fc.assert(
+    fc.property(start, fc.array(honest, { minLength: 5, maxLength: 80 }), (position, steps) => {
+      calls += compare(position, steps);
+    }),
+    { numRuns: 1000, includeErrorInReport: true },
+  );
+  expect(calls).toBeGreaterThan(1000);
+});
+
+test("machine code leaves the same answers, violations and bytes as TypeScript, with a peer that writes anything", () => {
+  const steps = fc.array(fc.oneof({ weight: 5, arbitrary: honest }, { weight: 1, arbitrary: lie }), {
+    minLength: 5,
+    maxLength: 60,
+  });
+  fc.assert(
+    fc.property(start, steps, (position, list) => void compare(position, list)),
+    { numRuns: 2000, includeErrorInReport: true },
+  );
+});
+
+test("totals go over 2^32 as they do in TypeScript", () => {
+  const { rings } = twins(CAPACITY, 0);
+  open.push(...rings);
+  const bytes = new Uint8Array(64);
+  for (const { producer, consumer, producerMemory } of rings) {
+    for (let time = 0; time < 3; time++) producer.send(bytes, 0);
+    const place = (producer as unknown as { place: Int32Array }).place;
+    place[7] = place[8] = -1; // both totals, about to go over
+    for (let time = 0; time < 3; time++) producer.send(bytes, 0);
+    expect([...producerMemory.words.subarray(TAIL + 192, TAIL + 196)]).toEqual([191, 1, 2, 1]);
+    while (consumer.next() >= 0) consumer.release();
+  }
+});
+
+test("a buffer that was taken away or has another length is not read where it lay", () => {
+  const made = twins(CAPACITY, 0).rings[1];
+  open.push(made);
+  const bytes = new Uint8Array(64).fill(5);
+  for (let time = 0; time < 3; time++) expect(made.producer.send(bytes, 0)).toBe(true);
+  structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
+  expect(() => made.producer.send(bytes, 0)).toThrow(TypeError);
+  expect(receiveAll(made.consumer)).toEqual(Array(3).fill(new Uint8Array(64).fill(5)));
+});
+
+test("an end that was retired calls no machine code, and does as it did", () => {
+  const { rings, calls } = twins(CAPACITY, 0);
+  const bytes = new Uint8Array(16);
+  for (let time = 0; time < 3; time++) rings[1].producer.send(bytes, 0);
+  rings[1].producer.retire();
+  const before = calls();
+  expect(rings[1].producer.send(bytes, 0)).toBe(true);
+  expect(calls()).toBe(before);
+  expect(rings[1].producer.unreadBytes).toBe(4 * 24);
+  rings[1].consumer.retire();
+});
+
+test("where there is no machine code everything works without", () => {
+  let asked = 0;
+  const { producer, consumer } = ring(CAPACITY, 0, () => void asked++);
+  const bytes = new Uint8Array(16).fill(3);
+  for (let time = 0; time < 4; time++) expect(producer.send(bytes, 0)).toBe(true);
+  const into = new Uint8Array(16);
+  for (let time = 0; time < 4; time++) expect(consumer.receive(into)).toBe(16);
+  expect([asked, into]).toEqual([2, bytes]); // once at each end
+});
