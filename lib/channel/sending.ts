@@ -11,16 +11,19 @@ export type SendOptions = {
   readonly signal?: AbortSignal;
 };
 
-const CLOCK_MASK = 15; // every 16 sends a look at the clock,
-const CHECK_EVERY_MS = 1; // and so often at whether the consumer moves
+const CHECK_EVERY_MS = 1; // so often a look at whether the consumer moves,
+const MOST_SENDS = 256; // and at the clock after so many sends, or fewer: a millisecond is what matters
+const NOWHERE = -1; // no position: those are multiples of 8
 const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
 export class SendingEnd extends ChannelCore {
   #ending = false;
   #sendingAsync = false;
-  #sends = 0;
+  #sends = 0; // until the next look at the clock
+  #sendsALook = 1;
+  #lastLook = 0;
   #nextCheck = 0;
-  #headAtCheck = 0;
+  #headAtCheck = NOWHERE;
 
   /** Bytes of payload that fit into one record; a longer message is sent in several. */
   get maxRecordBytes(): number {
@@ -134,9 +137,9 @@ export class SendingEnd extends ChannelCore {
   }
 
   protected sent(): void {
-    const sends = (this.#sends + 1) | 0;
+    const sends = (this.#sends - 1) | 0;
     this.#sends = sends;
-    if ((sends & CLOCK_MASK) === 0) this.#checkProgress();
+    if (sends < 0) this.#lookAtClock();
   }
 
   /** Counts a message that is dropped for want of room. @returns false, or throws when there will never be room */
@@ -167,15 +170,25 @@ export class SendingEnd extends ChannelCore {
     return this.noRoom();
   }
 
-  /** A peer that was killed while awake never has its doorbell rung: if it does not move, look whether it is there. */
-  #checkProgress(): void {
+  #lookAtClock(): void {
     const now = performance.now();
+    const passed = now - this.#lastLook;
+    this.#lastLook = now;
+    if (passed > CHECK_EVERY_MS) this.#sendsALook = 1;
+    else if (passed < CHECK_EVERY_MS / 8) this.#sendsALook = Math.min(this.#sendsALook * 2, MOST_SENDS);
+    this.#sends = this.#sendsALook - 1;
     if (now < this.#nextCheck) return;
     this.#nextCheck = now + CHECK_EVERY_MS;
+    this.#checkProgress();
+  }
+
+  /** A peer that was killed while awake never has its doorbell rung: if something waits for it and it has not moved since
+   *  the last look, see whether it is there. */
+  #checkProgress(): void {
     const head = this.producer.refreshHead();
     if (this.producer.violation !== undefined) this.break(this.producer.violation);
-    const moved = head !== this.#headAtCheck;
-    this.#headAtCheck = head;
-    if (!moved && this.doorbell.checkHangUp()) this.noRoom();
+    const before = this.#headAtCheck;
+    this.#headAtCheck = this.producer.unreadBytes === 0 ? NOWHERE : head;
+    if (head === before && this.doorbell.checkHangUp()) this.noRoom();
   }
 }
