@@ -33,10 +33,14 @@ export class PageTable {
     throw new SyscallError("mmap", -result, `fd ${fd.number}`);
   }
 
-  /** The page's words, where they are: what another process writes shows in them. Good until remove(). */
+  /** Words of many pages, among them those of this one; what another process writes shows in them. */
   words(place: number): Int32Array {
-    const at = (place % BLOCK_PAGES) * PAGE_WORDS;
-    return this.#block(place).words.subarray(at, at + PAGE_WORDS);
+    return this.#block(place).words;
+  }
+
+  /** Where the page begins in words(). */
+  offsetWords(place: number): number {
+    return (place % BLOCK_PAGES) * PAGE_WORDS;
   }
 
   remove(place: number): void {

@@ -103,7 +103,7 @@ export class RingStats implements Disposable {
 
   read(): SideStatistics {
     if (this.#place < 0) throw new ClosedError("Cannot read statistics of the ring: it was closed");
-    return readSideStatistics(PAGES.words(this.#place), this.#capacity);
+    return readSideStatistics(PAGES.words(this.#place), this.#capacity, PAGES.offsetWords(this.#place));
   }
 
   close(): void {

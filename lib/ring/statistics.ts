@@ -50,25 +50,25 @@ export function emptySideStatistics(capacity: number): SideStatistics {
   return readSideStatistics(new Int32Array(CONTROL_BYTES / 4), capacity);
 }
 
-/** @param page  over the control page of the ring's file */
-export function readSideStatistics(page: Int32Array, capacity: number): SideStatistics {
-  const counter = (index: number): number => readCounter(page, index - CONTROL_WORD);
-  const messages = counter(COLD_MESSAGES);
-  const wakeups = counter(COLD_DATA_WAKEUPS);
+/** @param words  in which the control page of the ring's file is found @param offsetWords  where it begins */
+export function readSideStatistics(words: Int32Array, capacity: number, offsetWords = 0): SideStatistics {
+  const base = offsetWords - CONTROL_WORD;
+  const messages = readCounter(words, base + COLD_MESSAGES);
+  const wakeups = readCounter(words, base + COLD_DATA_WAKEUPS);
   return {
     capacity,
-    bytes: counter(COLD_BYTES),
+    bytes: readCounter(words, base + COLD_BYTES),
     messages,
-    tail: (page[TAIL - CONTROL_WORD] ?? 0) >>> 0,
-    head: (page[HEAD - CONTROL_WORD] ?? 0) >>> 0,
+    tail: (words[base + TAIL] ?? 0) >>> 0,
+    head: (words[base + HEAD] ?? 0) >>> 0,
     wakeups,
-    spaceWakeups: counter(COLD_SPACE_WAKEUPS),
+    spaceWakeups: readCounter(words, base + COLD_SPACE_WAKEUPS),
     wakeupsSaved: Math.max(0, messages - wakeups),
-    dropped: counter(COLD_DROPPED),
-    skipped: counter(COLD_SKIPPED),
-    hugePages: counter(COLD_HUGE),
-    finished: page[STATE - CONTROL_WORD] === STATE_FINISHED,
-    gone: ((page[DATA_WAKE - CONTROL_WORD] ?? 0) & WAKE_GONE) !== 0,
+    dropped: readCounter(words, base + COLD_DROPPED),
+    skipped: readCounter(words, base + COLD_SKIPPED),
+    hugePages: readCounter(words, base + COLD_HUGE),
+    finished: words[base + STATE] === STATE_FINISHED,
+    gone: ((words[base + DATA_WAKE] ?? 0) & WAKE_GONE) !== 0,
   };
 }
 
