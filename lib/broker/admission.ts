@@ -110,7 +110,8 @@ export class Admission implements Disposable {
     const { rate } = this.#core;
     const who = { uid: peerCredentials(fd).uid, context };
     const nowMs = performance.now();
-    if (rate.waitMs(who, CONNECT_COST, nowMs) > 0) return false;
+    // Not the whole cost: a user of whom one session floods never has that much, and could not come in at all.
+    if (rate.waitMs(who, 1, nowMs) > 0) return false;
     rate.spend(who, CONNECT_COST, nowMs);
     return true;
   }

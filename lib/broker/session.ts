@@ -19,8 +19,10 @@ import { handleRequest } from "./requests.ts";
 const LISTING_HIGH_BYTES = 1 << 16;
 /** How long to wait when this user has too many descriptors in flight (ETOOMANYREFS). */
 const STARVED_MS = 10;
-/** Requests handled before the others have their turn: what one peer's flood may add to another's round trip. */
+/** Requests handled before the others have their turn: a client that asks a few things at once is answered at once. */
 const SLICE = 32;
+/** The same for who has more to say than that, turn after turn: what a flood may add to another's round trip. */
+const FLOOD_SLICE = 8;
 /** Who sent one request does not cost a second recvmsg(2) that finds nothing: what is left makes the socket readable. */
 const ONE_RECEIVE = 1;
 /** Where nobody watches the socket any more. */
@@ -52,6 +54,8 @@ export class Session {
   /** A timer will read; the socket is not watched for input meanwhile. */
   #waiting = false;
   #hungUp = false;
+  /** There was more to handle than one turn's share. */
+  #floods = false;
   readonly #charged: { objects: number; queuedBytes: number } = { objects: 0, queuedBytes: 0 };
   #ended = false;
 
@@ -195,12 +199,15 @@ export class Session {
     const { rate } = this.core;
     const nowMs = performance.now();
     const allowed = rate.available(this.owner, nowMs);
-    if (allowed === 0) return this.#readLater(rate.waitMs(this.owner, SLICE, nowMs));
-    const limit = Math.min(allowed, SLICE);
+    // Who floods waits until it is worth while, so that the same user's other sessions find something before.
+    if (allowed === 0) return this.#readLater(rate.waitMs(this.owner, this.#floods ? SLICE : 1, nowMs));
+    const slice = this.#floods ? FLOOD_SLICE : SLICE;
+    const limit = Math.min(allowed, slice);
     try {
       const budgetBytes = this.#hungUp ? WHOLE : ONE_RECEIVE;
       const state = this.#connection.pump((message) => this.#handle(message), limit, budgetBytes);
       rate.spend(this.owner, limit - this.#connection.messagesLeft, nowMs);
+      this.#floods = state === "more" && (this.#floods || limit === SLICE);
       if (state === "ended") return this.end();
       this.#checkWaitingFds();
       this.#account();
