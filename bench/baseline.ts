@@ -9,10 +9,14 @@ export const BUILD: string = fileURLToPath(new URL("../build/bench/", import.met
 
 const PROGRAMS = ["ring", "socket", "wake", "load", "trap"];
 
-export type Baseline = "ring" | "socket" | "wake" | "sync" | "relay" | "dial";
+/** A ring for messages of 1 MiB. */
+const LARGE = "-DCAPACITY=(1u << 22)";
 
-function build(name: string, ...libraries: readonly string[]): void {
-  const args = ["-O2", "-std=gnu11", "-Wall", "-o", `${BUILD}${name}`, `${SOURCES}${name}.c`, ...libraries];
+export type Baseline = "ring" | "ring-large" | "socket" | "wake" | "sync" | "relay" | "dial";
+
+function build(name: string, ...options: readonly string[]): void {
+  const source = options.includes(LARGE) ? "ring" : name;
+  const args = ["-O2", "-std=gnu11", "-Wall", "-o", `${BUILD}${name}`, `${SOURCES}${source}.c`, ...options];
   execFileSync("cc", args, { stdio: "inherit" });
 }
 
@@ -20,6 +24,7 @@ function build(name: string, ...libraries: readonly string[]): void {
 export function buildBaselines(): void {
   mkdirSync(BUILD, { recursive: true });
   for (const name of PROGRAMS) build(name);
+  build("ring-large", LARGE);
 }
 
 /** Compiles those that the broker is measured against. @throws Error when there is no cc or no libwayland-dev */
@@ -27,6 +32,13 @@ export function buildWithWayland(): void {
   mkdirSync(BUILD, { recursive: true });
   for (const name of ["relay", "dial"]) build(name);
   build("sync", "-lwayland-client", "-lwayland-server");
+}
+
+/** @returns nanoseconds of a round trip: p50, p99, p99.9 */
+export function runPercentiles(name: Baseline, ...args: readonly (string | number)[]): [number, number, number] {
+  const output = execFileSync(`${BUILD}${name}`, args.map(String), { encoding: "utf8" });
+  const [p50 = Number.NaN, p99 = Number.NaN, p999 = Number.NaN] = output.trim().split(" ").map(Number);
+  return [p50, p99, p999];
 }
 
 /** @returns nanoseconds for each operation */

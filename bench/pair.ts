@@ -1,21 +1,30 @@
-/** A channel to a second process of the same runtime, set up as the broker would do it. */
+/** A channel to a second process, set up as the broker would do it. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { constants, pipe, socketpair, write } from "../ffi/mod.ts";
-import { type Channel, ChannelSetup } from "../lib/channel/channel.ts";
-import { createRing, sealRing } from "../lib/channel/memfd.ts";
-
-const PEER: string = fileURLToPath(new URL("peer.ts", import.meta.url));
+import { type Channel, ChannelSetup, type Trust } from "../lib/channel/channel.ts";
+import { createRing, RingStats, sealRing } from "../lib/channel/memfd.ts";
+import { BUN, ROOT, type Runtime } from "../test/helpers/runtimes.ts";
 
 export type PairOptions = {
   readonly capacity: number;
   readonly spinUs: number;
+  /** What the second process runs on; Bun unless given. */
+  readonly runtime?: Runtime;
+  /** Both sides. */
+  readonly trust?: Trust;
 };
 
-export type Pair = { readonly channel: Channel; stop(): Promise<void> };
+export type Pair = {
+  readonly channel: Channel;
+  /** Of our ring. */
+  readonly stats: RingStats;
+  /** Kills the second process; stop() is still to be called. */
+  kill(): void;
+  stop(): Promise<void>;
+};
 
-export async function startPair({ capacity, spinUs }: PairOptions): Promise<Pair> {
+export async function startPair({ capacity, spinUs, runtime = BUN, trust = "strict" }: PairOptions): Promise<Pair> {
   const rings = ([0, 1] as const).map((side) => createRing({ channelId: 1, side, capacity }));
   const [ours, theirs] = rings;
   const [bell, theirBell] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
@@ -23,7 +32,9 @@ export async function startPair({ capacity, spinUs }: PairOptions): Promise<Pair
   const sealed = ours.dup();
   const setup = new ChannelSetup(ours, bell);
   const go = pipe();
-  const child = spawn(process.execPath, [PEER, String(spinUs)], {
+  const [program = "", ...args] = runtime.command("bench/peer.ts", String(spinUs), trust);
+  const child = spawn(program, args, {
+    cwd: ROOT,
     stdio: [go.reader.number, "pipe", "inherit", theirs.number, sealed.number, theirBell.number],
   });
   theirBell.close();
@@ -31,14 +42,18 @@ export async function startPair({ capacity, spinUs }: PairOptions): Promise<Pair
   await once(child.stdout as NonNullable<ChildProcess["stdout"]>, "data");
   sealRing(sealed);
   sealRing(theirs);
+  const stats = new RingStats(sealed);
   sealed.close();
-  const channel = setup.complete(theirs, { spinUs, prefault: true });
+  const channel = setup.complete(theirs, { spinUs, trust, prefault: true });
   write(go.writer, new Uint8Array(1)); // at once: a stream of the runtime would wait for an event loop that will block
   go.writer.close();
   const ended = once(child, "exit");
   return {
     channel,
+    stats,
+    kill: () => void child.kill("SIGKILL"),
     stop: async () => {
+      stats.close();
       channel.close();
       await ended;
     },

@@ -3,16 +3,17 @@
  * each command message says, until the channel ends.
  */
 import { readSync, writeSync } from "node:fs";
-import { OwnedFd, pinToCpu } from "../ffi/mod.ts";
-import { type Channel, ChannelSetup } from "../lib/channel/channel.ts";
+import { constants, OwnedFd, pinToCpu, poll } from "../ffi/mod.ts";
+import { type Channel, ChannelSetup, type Trust } from "../lib/channel/channel.ts";
 
 export type Command = {
-  readonly kind: "echo" | "sink" | "drain" | "pin" /** Bytes, or the processor. */;
+  readonly kind: "echo" | "sink" | "drain" | "look" | "pin";
+  /** Bytes, or the processor. */
   readonly size: number;
   readonly count: number;
 };
 
-const [spinUs = "0"] = process.argv.slice(2);
+const [spinUs = "0", trust = "strict"] = process.argv.slice(2);
 
 function echo(channel: Channel, into: Uint8Array, count: number): void {
   for (let index = 0; index < count; index++) {
@@ -23,7 +24,7 @@ function echo(channel: Channel, into: Uint8Array, count: number): void {
 
 function sink(channel: Channel, into: Uint8Array, count: number): void {
   for (let index = 0; index < count; index++) channel.receiveInto(into);
-  channel.send(into.subarray(0, 8));
+  channel.send(into.subarray(0, Math.min(8, into.length)));
 }
 
 const BATCH = 16;
@@ -41,7 +42,25 @@ function drain(channel: Channel, one: Uint8Array, count: number): void {
   channel.send(into.subarray(0, 8));
 }
 
-const WORK = { echo, sink, drain } as const;
+/** In place: the first and the last byte of each message are read, and no copy is made. */
+function look(channel: Channel, into: Uint8Array, count: number): void {
+  let looked = 0;
+  for (let received = 0; received < count; ) {
+    const view = channel.peek();
+    if (view !== undefined) {
+      looked += (view[0] as number) + (view[view.length - 1] as number);
+      channel.release();
+      received++;
+    } else if (Number(spinUs) === 0 && channel.armReceive()) {
+      poll([{ fd: channel.doorbellFd, events: constants.EPOLLIN }], -1);
+      channel.drainDoorbell();
+    }
+  }
+  into[0] = looked; // so that the reading is not optimised away
+  channel.send(into.subarray(0, Math.min(8, into.length)));
+}
+
+const WORK = { echo, sink, drain, look } as const;
 
 function serve(channel: Channel): void {
   for (let message = channel.receive(); message !== undefined; message = channel.receive()) {
@@ -54,6 +73,6 @@ function serve(channel: Channel): void {
 const setup = new ChannelSetup(new OwnedFd(3), new OwnedFd(5));
 writeSync(1, "mapped\n");
 readSync(0, new Uint8Array(1)); // sealed now
-const channel = setup.complete(new OwnedFd(4), { spinUs: Number(spinUs), prefault: true });
+const channel = setup.complete(new OwnedFd(4), { spinUs: Number(spinUs), trust: trust as Trust, prefault: true });
 serve(channel);
 channel.close();

@@ -31,5 +31,28 @@ static inline void pin(int cpu) {
   if (sched_setaffinity(0, sizeof set, &set) < 0) die("sched_setaffinity");
 }
 
+/* What single operations took; see report_each(). */
+struct samples {
+  double *ns;
+  long count;
+};
+
+static inline struct samples samples_for(long count) {
+  struct samples s = {calloc(count > 0 ? count : 1, sizeof(double)), 0};
+  if (s.ns == NULL) die("calloc");
+  return s;
+}
+
+static inline int by_value(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* Nanoseconds of an operation that half, 99 and 99.9 in a hundred do not exceed, on standard output. */
+static inline void report_each(struct samples s) {
+  qsort(s.ns, s.count, sizeof *s.ns, by_value);
+  printf("%.0f %.0f %.0f\n", s.ns[s.count / 2], s.ns[s.count * 99 / 100], s.ns[s.count * 999 / 1000]);
+}
+
 /* Nanoseconds for each of `count` operations, on standard output. */
 static inline void report(double start, long count) { printf("%.3f\n", (now_ns() - start) / count); }

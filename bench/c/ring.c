@@ -1,11 +1,13 @@
 /* The limit: a ring in C that does the same job as lib/ring. Two processes, one memory each way, 8-byte record header,
  * records never straddle, position of the other side cached, lengths validated, payload copied in and out, the tail
  * published for every record, the head lazily.
- * ring rtt|throughput SIZE COUNT CPU_A CPU_B */
+ * ring rtt|throughput|each SIZE COUNT CPU_A CPU_B      each: three percentiles of a round trip */
 #include "common.h"
 #include <stdatomic.h>
 
+#ifndef CAPACITY
 #define CAPACITY (1u << 20)
+#endif
 #define PAD (4u << 16)
 #define WHOLE (3u << 16)
 
@@ -101,6 +103,17 @@ static void measure_rtt(struct producer *out, struct consumer *in, char *buffer,
   report(start, count);
 }
 
+static void measure_each(struct producer *out, struct consumer *in, char *buffer, uint32_t size, long count) {
+  struct samples samples = samples_for(count);
+  while (samples.count < count) {
+    double start = now_ns();
+    put(out, buffer, size);
+    take(in, buffer, size);
+    samples.ns[samples.count++] = now_ns() - start;
+  }
+  report_each(samples);
+}
+
 static void measure_throughput(struct producer *out, struct consumer *in, char *buffer, uint32_t size, long count) {
   double start = now_ns();
   for (long i = 0; i < count; i++) put(out, buffer, size);
@@ -110,7 +123,7 @@ static void measure_throughput(struct producer *out, struct consumer *in, char *
 
 int main(int argc, char **argv) {
   if (argc != 6) return 2;
-  int rtt = strcmp(argv[1], "rtt") == 0;
+  int each = strcmp(argv[1], "each") == 0, rtt = each || strcmp(argv[1], "rtt") == 0;
   uint32_t size = atoi(argv[2]);
   long count = atol(argv[3]);
   struct ring *rings =
@@ -129,9 +142,9 @@ int main(int argc, char **argv) {
   }
   FILE *quiet = stdout;
   stdout = fopen("/dev/null", "w"); /* the first tenth warms up */
-  (rtt ? measure_rtt : measure_throughput)(&out, &in, buffer, size, count / 10);
+  (each ? measure_each : rtt ? measure_rtt : measure_throughput)(&out, &in, buffer, size, count / 10);
   stdout = quiet;
-  (rtt ? measure_rtt : measure_throughput)(&out, &in, buffer, size, count);
+  (each ? measure_each : rtt ? measure_rtt : measure_throughput)(&out, &in, buffer, size, count);
   waitpid(child, NULL, 0);
   return 0;
 }

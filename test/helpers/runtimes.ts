@@ -88,7 +88,7 @@ function newestSource(folder: string): number {
 function isFresh(): boolean {
   if (!existsSync(STAMP)) return false;
   const built = statSync(STAMP).mtimeMs;
-  return ["bin", "lib", "ffi", "test"].every((folder) => newestSource(join(ROOT, folder)) < built);
+  return ["bin", "lib", "ffi", "test", "bench"].every((folder) => newestSource(join(ROOT, folder)) < built);
 }
 
 /** Emits the sources and the test programs to dist/ where they are older than what was written since. Types are not
