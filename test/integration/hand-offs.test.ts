@@ -30,6 +30,10 @@ for (const [lead, follow, count] of PAIRS) {
 }
 
 test("without the second look a wake-up is lost, and noticed", async () => {
-  const sides = await stress([BUN, BUN], 2, 5_000, "blind");
-  expect(sides.reduce((sum, { timeouts }) => sum + timeouts, 0)).toBeGreaterThan(0);
+  let timeouts = 0;
+  for (let seed = 1; timeouts === 0 && seed < 40; seed += 2) {
+    const sides = await stress([BUN, BUN], seed, 5_000, "blind"); // the two have to meet, which they do not in every run
+    timeouts = sides.reduce((sum, side) => sum + side.timeouts, 0);
+  }
+  expect(timeouts).toBeGreaterThan(0);
 }, 180_000);
