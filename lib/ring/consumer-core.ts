@@ -6,6 +6,8 @@
  * The position goes back to the producer lazily, out of the way of an answer: every eighth of the ring, and when the
  * ring is found empty.
  */
+
+import { ConsumerPlace } from "./consumer-place.ts";
 import { Counter } from "./counter.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { OpenFastPath } from "./fast-path.ts";
@@ -29,18 +31,7 @@ import {
   WAKE_GONE,
 } from "./layout.ts";
 import { fence, peerLoad } from "./peer-load.ts";
-import { RingEnd } from "./ring-end.ts";
-import {
-  IN_CAPACITY,
-  IN_HEAD,
-  IN_MAX_PAYLOAD,
-  IN_PUBLISH_EVERY,
-  IN_PUBLISHED,
-  IN_RUNG,
-  IN_STATE,
-  IN_TAIL,
-  IN_TYPE,
-} from "./state.ts";
+import { IN_CAPACITY, IN_MAX_PAYLOAD, IN_PUBLISH_EVERY, IN_RUNG } from "./state.ts";
 import type { Violation } from "./violation.ts";
 
 /** What next() answers when there is no record. */
@@ -66,7 +57,7 @@ export type ConsumerOptions = {
   readonly openFastPath?: OpenFastPath | undefined;
 };
 
-export class ConsumerCore extends RingEnd {
+export class ConsumerCore extends ConsumerPlace {
   readonly capacity: number;
   readonly #ownWords: Int32Array;
   protected readonly words: Int32Array;
@@ -105,15 +96,6 @@ export class ConsumerCore extends RingEnd {
 
   get violation(): Violation | undefined {
     return this.#violation;
-  }
-
-  /** Type of the record that next() found, or of the message that receive() took. */
-  get type(): number {
-    return this.place[IN_TYPE] as number;
-  }
-
-  set type(type: number) {
-    this.place[IN_TYPE] = type;
   }
 
   /** Finds the next record, which stays until release(). @returns bytes of it that are left, or EMPTY, FINISHED, BROKEN */
@@ -199,39 +181,6 @@ export class ConsumerCore extends RingEnd {
   /** Ends the reading because of what a message of several records adds up to. */
   refuseMessage(bytes: number): void {
     this.#refuse("message-size", bytes);
-  }
-
-  protected get head(): number {
-    return this.place[IN_HEAD] as number;
-  }
-
-  protected set head(position: number) {
-    this.place[IN_HEAD] = position;
-  }
-
-  protected get published(): number {
-    return this.place[IN_PUBLISHED] as number;
-  }
-
-  protected set published(position: number) {
-    this.place[IN_PUBLISHED] = position;
-  }
-
-  protected get tail(): number {
-    return this.place[IN_TAIL] as number;
-  }
-
-  protected set tail(position: number) {
-    this.place[IN_TAIL] = position;
-  }
-
-  /** OPEN, IN_MESSAGE, WATCHED, ARMED, REFUSED. */
-  protected get state(): number {
-    return this.place[IN_STATE] as number;
-  }
-
-  protected set state(state: number) {
-    this.place[IN_STATE] = state;
   }
 
   /** Reads the tail once and believes it only if it can be true. @returns whether there is a record */

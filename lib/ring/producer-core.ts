@@ -24,18 +24,8 @@ import {
   WAKE_GONE,
 } from "./layout.ts";
 import { peerLoad } from "./peer-load.ts";
-import { RingEnd } from "./ring-end.ts";
-import {
-  OUT_BLOCKED,
-  OUT_BYTES,
-  OUT_CAPACITY,
-  OUT_LIMIT,
-  OUT_MAX_PAYLOAD,
-  OUT_MESSAGES,
-  OUT_PUBLISHED,
-  OUT_RUNG,
-  OUT_TAIL,
-} from "./state.ts";
+import { ProducerPlace } from "./producer-place.ts";
+import { OUT_BYTES, OUT_CAPACITY, OUT_MAX_PAYLOAD, OUT_MESSAGES, OUT_RUNG } from "./state.ts";
 import type { Violation } from "./violation.ts";
 
 export type ProducerOptions = {
@@ -49,7 +39,7 @@ export type ProducerOptions = {
   readonly openFastPath?: OpenFastPath | undefined;
 };
 
-export class ProducerCore extends RingEnd {
+export class ProducerCore extends ProducerPlace {
   readonly capacity: number;
   readonly maxPayload: number;
   protected readonly words: Int32Array;
@@ -81,15 +71,6 @@ export class ProducerCore extends RingEnd {
     this.#droppedCount = new Counter(own.words, COLD_DROPPED);
     this.tail = this.published = own.words[TAIL] ?? 0;
     this.limit = (this.tail + capacity) | 0;
-  }
-
-  /** While true send() answers false at once, so that its caller cannot pass by what else has to be done. */
-  get blocked(): boolean {
-    return this.place[OUT_BLOCKED] !== 0;
-  }
-
-  set blocked(blocked: boolean) {
-    this.place[OUT_BLOCKED] = blocked ? 1 : 0;
   }
 
   /** Whether the consumer has left or broken the rules: nothing can be sent any more. */
@@ -172,34 +153,6 @@ export class ProducerCore extends RingEnd {
     if (this.fits(length | 0)) return true;
     this.readHead();
     return this.fits(length | 0);
-  }
-
-  protected get tail(): number {
-    return this.place[OUT_TAIL] as number;
-  }
-
-  protected set tail(position: number) {
-    this.place[OUT_TAIL] = position;
-  }
-
-  protected get published(): number {
-    return this.place[OUT_PUBLISHED] as number;
-  }
-
-  protected set published(position: number) {
-    this.place[OUT_PUBLISHED] = position;
-  }
-
-  protected get limit(): number {
-    return this.place[OUT_LIMIT] as number;
-  }
-
-  protected set limit(position: number) {
-    this.place[OUT_LIMIT] = position;
-  }
-
-  protected set rung(wake: number) {
-    this.place[OUT_RUNG] = wake;
   }
 
   protected free(): number {

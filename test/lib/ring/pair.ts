@@ -1,7 +1,8 @@
 /** Two rings in ordinary memory, and what stands at either end of the first: no kernel, no doorbell but a counter. */
-import { RingConsumer } from "../../../lib/ring/consumer.ts";
+import { type ConsumerOptions, RingConsumer } from "../../../lib/ring/consumer.ts";
+import type { FastPath } from "../../../lib/ring/fast-path.ts";
 import { HEAD, type RingMemory, ringFileBytes, ringMemory, TAIL } from "../../../lib/ring/layout.ts";
-import { RingProducer } from "../../../lib/ring/producer.ts";
+import { type ProducerOptions, RingProducer } from "../../../lib/ring/producer.ts";
 
 export type RingPair = {
   readonly producerMemory: RingMemory;
@@ -12,21 +13,29 @@ export type RingPair = {
   readonly rings: { consumer: number; producer: number };
 };
 
-/** @param position  where both positions start, a multiple of 8 */
-export function ringPair(capacity: number, position = 0): RingPair {
+/** How machine code is got for the memory of one end. */
+export type OpenFor = (own: Uint8Array, peer: Uint8Array) => FastPath | undefined;
+
+/** @param position  where both positions start, a multiple of 8  @param open  without it TypeScript does all */
+export function ringPair(capacity: number, position = 0, open?: OpenFor): RingPair {
   const producerMemory = ringMemory(new ArrayBuffer(ringFileBytes(capacity)));
   const consumerMemory = ringMemory(new ArrayBuffer(ringFileBytes(capacity)));
   producerMemory.words[TAIL] = position;
   consumerMemory.words[HEAD] = position;
   const rings = { consumer: 0, producer: 0 };
-  const toConsumer = { ring: () => void rings.consumer++ };
-  const toProducer = { ring: () => void rings.producer++ };
+  const end = (own: RingMemory, peer: RingMemory, wakes: keyof typeof rings): ProducerOptions & ConsumerOptions => ({
+    own,
+    peer,
+    capacity,
+    doorbell: { ring: () => void rings[wakes]++ },
+    openFastPath: open && (() => open(own.bytes, peer.bytes)),
+  });
   return {
     producerMemory,
     consumerMemory,
     rings,
-    producer: new RingProducer({ own: producerMemory, peer: consumerMemory, capacity, doorbell: toConsumer }),
-    consumer: new RingConsumer({ own: consumerMemory, peer: producerMemory, capacity, doorbell: toProducer }),
+    producer: new RingProducer(end(producerMemory, consumerMemory, "consumer")),
+    consumer: new RingConsumer(end(consumerMemory, producerMemory, "producer")),
   };
 }
 
