@@ -1,8 +1,8 @@
 /**
  * The common case of sending and receiving in machine code (machine/record-path.c): one of these for each end of a ring,
  * made when a caller comes with the same buffer again. On Bun alone: a call of a function pointer costs 3 ns there, 25 ns
- * with koffi and a microsecond on Deno, where TypeScript is faster. The code and the words that it works on are one mapping for the
- * process, the code executable and never writable, the words writable and never executable.
+ * with koffi and a microsecond on Deno, where TypeScript is faster. The code and the words that it works on are one mapping for
+ * the thread, the code executable and never writable, the words writable and never executable.
  */
 
 import { calls } from "./calls.ts";
@@ -105,9 +105,13 @@ export class RecordPath {
     return path;
   }
 
-  lend(which: "buffer" | "packed", bytes: Uint8Array): void {
-    void bytes.buffer; // until somebody asks for it a runtime may keep a small array where it can be moved
+  /** @returns false for bytes that may be moved while they keep their length; nothing is noted then */
+  lend(which: "buffer" | "packed", bytes: Uint8Array): boolean {
+    // Asked for, because until then a runtime may keep a small array where it can be moved.
+    const { resizable, growable } = bytes.buffer as { resizable?: boolean; growable?: boolean };
+    if (resizable === true || growable === true) return false; // WebAssembly's grow() moves it, and detaches nothing
     ringLend(this.#slot, which === "buffer" ? BUFFER : PACKED, bytes);
+    return true;
   }
 
   send(length: number, type: number): number {

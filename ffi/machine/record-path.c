@@ -110,7 +110,7 @@ static inline void count(word *own, int32_t index, uint32_t *low, uint32_t amoun
 int32_t ring_send(int32_t slot, int32_t length, int32_t type) {
   struct path *p = &paths[slot];
   int32_t tail = p->out.tail, offset = tail & (p->out.capacity - 1), next = after(tail, length);
-  if (p->out.blocked || length > p->out.max_payload) return REFUSED;
+  if (p->out.blocked || length < 0 || length > p->out.max_payload) return REFUSED;
   if (offset + length + RECORD_HEADER > p->out.capacity || subtract(p->out.limit, next) < 0) return REFUSED;
   word *own = (word *)p->own;
   put(p->own + DATA_OFFSET + offset, length, type, p->buffer);
@@ -128,6 +128,7 @@ int32_t ring_send(int32_t slot, int32_t length, int32_t type) {
 int32_t ring_put_packed(int32_t slot, int32_t length, int32_t from, int32_t to, int32_t type) {
   struct path *p = &paths[slot];
   int32_t tail = p->out.tail, index = from, capacity = p->out.capacity;
+  if (length < 0 || length > p->out.max_payload) return from;
   const char *source = p->packed + (int64_t)from * length;
   for (; index < to; index++, source += length) {
     int32_t offset = tail & (capacity - 1), next = after(tail, length);
@@ -205,7 +206,7 @@ int32_t ring_receive(int32_t slot, int32_t room, int32_t looks) {
 int32_t ring_take_packed(int32_t slot, int32_t length, int32_t most) {
   struct path *p = &paths[slot];
   int32_t why, type, taken = 0;
-  if (!find(p, 1, &why)) return 0;
+  if (length < 0 || !find(p, 1, &why)) return 0;
   char *target = p->packed;
   int32_t head = p->in.head;
   for (; taken < most && head != p->in.tail && check(p, head, &type) == length; taken++, target += length) {

@@ -106,13 +106,13 @@ export class BlockingChannel extends ChannelEnd {
    */
   sendPacked(bytes: Uint8Array, messageBytes: number, options?: SendOptions): void {
     this.checkSending();
+    const type = (options?.type ?? 0) & 0xffff; // before a look at the bytes: it may run code of the caller's
     const words = this.#packedOut.of(bytes, messageBytes);
     if (messageBytes > this.producer.maxPayload) {
       throw new RangeError(
         `Cannot send packed messages of "${messageBytes}" bytes: ${this.producer.maxPayload} is the most`,
       );
     }
-    const type = options?.type ?? 0;
     const count = bytes.length / messageBytes;
     for (let index = 0; index < count; ) {
       index = this.producer.putPacked(words, messageBytes, index, count, type);

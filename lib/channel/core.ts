@@ -144,11 +144,11 @@ export class ChannelCore implements Disposable {
     this.refusal = reason;
     this.blockSending();
     this.consumer.watched = true;
-    this.doorbell.close();
     this.producer.retire();
     this.consumer.retire();
     this.#own.close();
     this.#peer.close();
+    this.doorbell.close();
     this.#onClose?.();
   }
 

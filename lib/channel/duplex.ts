@@ -77,8 +77,8 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
   }
 
   protected override shut(reason: Error): void {
-    this.#bell?.close();
     super.shut(reason);
+    this.#bell?.close();
   }
 
   async #inOrder(action: () => Promise<boolean>): Promise<boolean> {

@@ -12,7 +12,7 @@ export type SendOptions = {
 };
 
 const CHECK_EVERY_MS = 1; // so often a look at whether the consumer moves,
-const MOST_SENDS = 256; // and at the clock after so many sends, or fewer: a millisecond is what matters
+const MOST_SENDS = 32; // and at the clock after so many sends, or fewer when they are slow
 const NOWHERE = -1; // no position: those are multiples of 8
 const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
@@ -56,7 +56,7 @@ export class SendingEnd extends ChannelCore {
     this.checkSending();
     const offset = this.producer.reserve(length, options?.type ?? 0);
     if (offset >= 0) return this.ownBytes.subarray(offset, offset + length);
-    this.noRoom();
+    this.#refused();
     return undefined;
   }
 
@@ -72,7 +72,7 @@ export class SendingEnd extends ChannelCore {
     this.checkSending();
     const offset = this.producer.reserveSpan();
     if (offset >= 0) return this.ownBytes.subarray(offset, offset + this.producer.spanLength);
-    this.noRoom();
+    this.#refused();
     return NOTHING;
   }
 
@@ -167,6 +167,12 @@ export class SendingEnd extends ChannelCore {
     if (length > this.maxRecordBytes) {
       throw new RangeError(`Cannot send "${length}" bytes as one record: it holds at most ${this.maxRecordBytes}`);
     }
+    return this.#refused();
+  }
+
+  /** Somebody may ask again and again for room that a killed peer will never make. */
+  #refused(): false {
+    this.sent();
     return this.noRoom();
   }
 

@@ -99,7 +99,8 @@ export class RingConsumer extends ConsumerCore {
    *  `into`, at most `max`; else as takeMany(). */
   takePacked(into: Int32Array, messageBytes: number, max: number): number {
     if ((this.state & (OPEN | IN_MESSAGE)) !== 0) return 0;
-    const fast = this.state === 0 ? this.#lendPacked(into) : undefined;
+    const isUsual = this.state === 0 && max * messageBytes <= into.byteLength;
+    const fast = isUsual ? this.#lendPacked(into) : undefined;
     if (fast !== undefined) return this.#takePackedFast(fast, messageBytes, max);
     if (this.head === this.tail && !this.readTail()) return 0;
     const words = this.words;
@@ -163,16 +164,21 @@ export class RingConsumer extends ConsumerCore {
   #remember(into: Uint8Array): void {
     const fast = this.useFastPath();
     if (fast === undefined) return this.#last.view(into);
-    fast.lend("buffer", into);
-    this.#last.length = into.length;
+    if (fast.lend("buffer", into)) this.#last.length = into.length;
   }
 
   #lendPacked(into: Int32Array): FastPath | undefined {
     if (into === this.#packed && into.length === this.#packedLength) return this.fast;
     const fast = this.useFastPath();
-    fast?.lend("packed", new Uint8Array(into.buffer, into.byteOffset, into.byteLength));
+    if (!fast?.lend("packed", new Uint8Array(into.buffer, into.byteOffset, into.byteLength))) return undefined;
     this.#packed = into;
     this.#packedLength = into.length;
     return fast;
+  }
+
+  override retire(): void {
+    super.retire();
+    this.published = this.head; // nobody can be told any more
+    this.#last.forget();
   }
 }

@@ -50,6 +50,12 @@ export class LastBuffer {
     return false;
   }
 
+  forget(): void {
+    this.bytes = undefined;
+    this.length = -1;
+    this.words = NO_WORDS;
+  }
+
   /** Makes a view of it, if it lies well. */
   view(bytes: Uint8Array): void {
     if ((bytes.byteOffset & 3) !== 0 || bytes.length > MAX_VIEW_BYTES) return;

@@ -3,9 +3,9 @@
 export type FastPath = {
   /** state.ts; both sides of each call work on it. */
   readonly state: Int32Array;
-  /** Notes where the caller's buffer lies, or the one with packed messages. It must stay where it is: nothing but a buffer
-   *  that still has its length may be used by the calls below. */
-  lend(which: "buffer" | "packed", bytes: Uint8Array): void;
+  /** Notes where the caller's buffer lies, or the one with packed messages. The calls below may be made as long as it has
+   *  the same length: then it lies there still. @returns false for one that may not, and must not be used */
+  lend(which: "buffer" | "packed", bytes: Uint8Array): boolean;
   /** @returns SENT, REFUSED (nothing has changed), WAKE */
   send(length: number, type: number): number;
   /** @returns the index of the first that was not put */

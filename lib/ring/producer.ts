@@ -39,12 +39,13 @@ export class RingProducer extends ProducerCore {
    *  @returns false when there is no room, when it is longer than maxPayload, after a violation, while `blocked`, or when this
    *  is how the consumer was found to have left */
   send(bytes: Uint8Array, type: number): boolean {
+    const kind = type & 0xffff; // first: it may run code of the caller's, who may do anything with the buffer
     const length = bytes.length | 0;
     const last = this.#last;
     const isLast = bytes === last.bytes && length === last.length;
     if (isLast && this.fast !== undefined) {
-      const outcome = this.fast.send(length, type);
-      if (outcome === REFUSED) return this.#sendAfterMakingRoom(bytes, type);
+      const outcome = this.fast.send(length, kind);
+      if (outcome === REFUSED) return this.#sendAfterMakingRoom(bytes, kind);
       this.#reservedAt = -1;
       if (outcome === WAKE) this.wakeConsumer(peerLoad(this.peerWords, DATA_WAKE));
       return outcome === SENT || !this.blocked;
@@ -54,12 +55,12 @@ export class RingProducer extends ProducerCore {
     const next = (tail + ((length + 15) & ~7)) | 0;
     const straddles = ((offset + length + RECORD_HEADER_BYTES) | 0) > this.capacity;
     if (straddles || ((this.limit - next) | 0) < 0 || length > this.maxPayload || this.blocked) {
-      return this.#sendAfterMakingRoom(bytes, type);
+      return this.#sendAfterMakingRoom(bytes, kind);
     }
     const words = this.words;
     const word = (DATA_OFFSET + offset) >> 2;
     words[word] = length;
-    words[word + 1] = (type & 0xffff) | (WHOLE << 16);
+    words[word + 1] = kind | (WHOLE << 16);
     if (isLast) copyWords(last.words, 0, words, (word + 2) | 0, length >> 2);
     else this.#copyIn(bytes, length, DATA_OFFSET + offset + RECORD_HEADER_BYTES);
     this.#reservedAt = -1;
@@ -106,23 +107,24 @@ export class RingProducer extends ProducerCore {
   /** Puts whole messages `from` … `to - 1` of `messageBytes` each (a multiple of 4) that lie one after another in
    *  `source`; else as putMany(). */
   putPacked(source: Int32Array, messageBytes: number, from: number, to: number, type: number): number {
-    const fast = this.#lendPacked(source);
+    const kind = type & 0xffff; // first, as in send()
+    const fast = to * messageBytes <= source.byteLength ? this.#lendPacked(source) : undefined;
     if (fast !== undefined) {
       this.#reservedAt = -1;
-      return fast.putPacked(messageBytes, from, to, type);
+      return fast.putPacked(messageBytes, from, to, kind);
     }
     const recordBytes = (messageBytes + 15) & ~7;
     const offset = this.tail & this.mask;
     const room = Math.min(this.free(), this.capacity - offset);
     const count = Math.max(0, Math.min(to - from, Math.trunc(room / recordBytes))) | 0;
     const words = this.words;
-    const kind = (type & 0xffff) | (WHOLE << 16);
+    const header = kind | (WHOLE << 16);
     const payloadWords = messageBytes >> 2;
     let word = (DATA_OFFSET + offset) >> 2;
     let at = (from * payloadWords) | 0;
     for (let left = count; left > 0; left = (left - 1) | 0) {
       words[word] = messageBytes;
-      words[(word + 1) | 0] = kind;
+      words[(word + 1) | 0] = header;
       copyWords(source, at, words, (word + 2) | 0, payloadWords);
       word = (word + (recordBytes >> 2)) | 0;
       at = (at + payloadWords) | 0;
@@ -178,8 +180,11 @@ export class RingProducer extends ProducerCore {
     if (fast === undefined || bytes !== this.#last.bytes || length !== this.#last.length) {
       this.put(bytes, type);
       this.publish();
-    } else if (fast.send(length, type) === WAKE) this.wakeConsumer(peerLoad(this.peerWords, DATA_WAKE));
-    return !this.blocked;
+      return !this.blocked;
+    }
+    const outcome = fast.send(length, type);
+    if (outcome === WAKE) this.wakeConsumer(peerLoad(this.peerWords, DATA_WAKE));
+    return outcome !== REFUSED && !this.blocked;
   }
 
   /** @returns byte offset for the record, pad record written if need be; -1 without room */
@@ -216,17 +221,21 @@ export class RingProducer extends ProducerCore {
       if (length < LOOP_BYTES && (length & 3) === 0) this.#last.view(bytes);
       return;
     }
-    fast.lend("buffer", bytes);
-    this.#last.length = length;
+    if (fast.lend("buffer", bytes)) this.#last.length = length;
   }
 
   #lendPacked(source: Int32Array): FastPath | undefined {
     if (source === this.#packed && source.length === this.#packedLength) return this.fast;
     const fast = this.useFastPath();
-    fast?.lend("packed", new Uint8Array(source.buffer, source.byteOffset, source.byteLength));
+    if (!fast?.lend("packed", new Uint8Array(source.buffer, source.byteOffset, source.byteLength))) return undefined;
     this.#packed = source;
     this.#packedLength = source.length;
     return fast;
+  }
+
+  override retire(): void {
+    super.retire();
+    this.#last.forget();
   }
 
   #advance(length: number, flags: number): void {

@@ -1,10 +1,29 @@
 import { expect, test } from "bun:test";
 import { readFileSync, statSync } from "node:fs";
 import fc from "fast-check";
-import { constants, memfdCreate, type OwnedFd, read, send, socketpair } from "../../../ffi/mod.ts";
-import { ChannelSetup } from "../../../lib/channel/channel.ts";
+import {
+  constants,
+  type Mapping,
+  mapShared,
+  memfdCreate,
+  type OwnedFd,
+  read,
+  send,
+  socketpair,
+} from "../../../ffi/mod.ts";
+import { type Channel, ChannelSetup } from "../../../lib/channel/channel.ts";
 import { createRing, directionStats, RingStats, sealRing } from "../../../lib/channel/memfd.ts";
 import { ClosedError, ProtocolError } from "../../../lib/errors.ts";
+import {
+  DATA_OFFSET,
+  FIRST,
+  HEAD,
+  LAST,
+  type RingMemory,
+  ringFileBytes,
+  ringMemory,
+  TAIL,
+} from "../../../lib/ring/layout.ts";
 import { channelPair, rawSides, spawnPeer } from "../../fixtures/channel/set-up.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 import { BUN } from "../../helpers/runtimes.ts";
@@ -272,6 +291,58 @@ test("a peer that breaks the rules ends the channel with ProtocolError, again an
   expect(() => channel.send(bytes("x"))).toThrow(ProtocolError);
   await sending.catch((error) => expect(error).toBeInstanceOf(ClosedError));
 });
+
+/** Our end of a channel, and what a peer of any kind holds: its ring, writable, and its doorbell. */
+function facing(capacity: number): { channel: Channel; ring: RingMemory; mapping: Mapping; doorbell: OwnedFd } {
+  const [ours, theirs] = rawSides(capacity);
+  const mapping = mapShared(theirs.ring, ringFileBytes(capacity), "read-write");
+  using ourRing = ours.ring.dup();
+  const setup = new ChannelSetup(ours.ring, ours.doorbell);
+  for (const ring of [ourRing, theirs.ring]) sealRing(ring);
+  return { channel: setup.complete(theirs.ring), ring: ringMemory(mapping.buffer), mapping, doorbell: theirs.doorbell };
+}
+
+test("after a violation each call says what the peer did, the first one too", () => {
+  const { channel, ring, mapping, doorbell } = facing(4096);
+  using _m = mapping;
+  using _d = doorbell;
+  ring.words.set([16, (FIRST | LAST) << 16], DATA_OFFSET / 4);
+  ring.words.set([-1, (FIRST | LAST) << 16], DATA_OFFSET / 4 + 6);
+  ring.words[TAIL] = 48;
+  const into = new Uint8Array(64);
+  expect(channel.receiveInto(into)).toBe(16);
+  for (let time = 0; time < 3; time++) expect(() => channel.receiveInto(into)).toThrow(ProtocolError);
+});
+
+const MESSAGE = bytes("12345678");
+// A full ring stops who sends, so that one is slow; the others ask again and again.
+const SENDERS: Record<string, readonly [calls: number, call: (channel: Channel) => void]> = {
+  trySend: [100_000, (channel) => void channel.trySend(MESSAGE)],
+  reserve: [100_000, (channel) => void (channel.reserve(1024) && channel.commit())],
+  send: [
+    200,
+    (channel) => {
+      Bun.sleepSync(2);
+      channel.send(MESSAGE);
+    },
+  ],
+};
+
+for (const [name, [calls, call]] of Object.entries(SENDERS)) {
+  test(`${name}() notices that a peer was killed while awake, however fast it sent before`, () => {
+    const { channel, ring, mapping, doorbell } = facing(4096);
+    using _c = channel;
+    using _m = mapping;
+    for (let sent = 16; sent <= 16 * 5000; sent += 16) {
+      channel.send(MESSAGE);
+      Atomics.store(ring.words, HEAD, sent); // as one who reads and never sleeps
+    }
+    doorbell.close();
+    expect(() => {
+      for (let time = 0; time < calls; time++) call(channel);
+    }).toThrow("the peer has gone");
+  });
+}
 
 test("a flooded doorbell costs a bounded number of reads and hides no message", () => {
   const sides = rawSides(4096);

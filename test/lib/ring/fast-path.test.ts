@@ -193,15 +193,52 @@ test("a buffer that was taken away or has another length is not read where it la
   expect(receiveAll(made.consumer)).toEqual(Array(3).fill(new Uint8Array(64).fill(5)));
 });
 
+test("bytes that may be moved while they keep their length are not given to machine code", () => {
+  type Resizable = { toResizableBuffer(): ArrayBuffer };
+  const memories = Array.from({ length: 12 }, () => new WebAssembly.Memory({ initial: 1, maximum: 65536 }));
+  const buffers = memories.map((memory) => (memory as unknown as Resizable).toResizableBuffer());
+  const made = twins(CAPACITY, 0);
+  const [, { producer, consumer }] = made.rings;
+  open.push(...made.rings);
+  const views = buffers.map((buffer) => new Uint8Array(buffer, 0, 64));
+  for (const [index, into] of views.entries()) {
+    for (let time = 0; time < 5; time++) {
+      producer.send(new Uint8Array(64).fill(time + 1), 0);
+      if (time === 3) memories[index]?.grow(512);
+      expect(take(made.rings[1], into)).toBe(64);
+      expect(into[63]).toBe(time + 1);
+      expect(producer.send(into, 0)).toBe(true);
+      consumer.next();
+      expect(consumer.copy()).toEqual(new Uint8Array(64).fill(time + 1));
+      consumer.release();
+    }
+  }
+});
+
+test("a type that runs code of the caller's does so before the bytes are looked at", () => {
+  const { rings } = twins(CAPACITY, 0);
+  open.push(...rings);
+  for (const { producer, consumer } of rings) {
+    const bytes = new Uint8Array(64).fill(5);
+    for (let time = 0; time < 3; time++) producer.send(bytes, 0);
+    const type = { valueOf: () => structuredClone(bytes.buffer, { transfer: [bytes.buffer] }) && 3 };
+    expect(() => producer.send(bytes, type as unknown as number)).toThrow(TypeError);
+    expect(receiveAll(consumer)).toHaveLength(3);
+    expect(producer.send(new Uint8Array(1), "7" as unknown as number)).toBe(true);
+    expect([consumer.next(), consumer.type]).toEqual([1, 7]);
+  }
+});
+
 test("an end that was retired calls no machine code, and does as it did", () => {
   const { rings, calls } = twins(CAPACITY, 0);
-  const bytes = new Uint8Array(16);
+  const bytes = new Uint8Array(16).fill(9);
   for (let time = 0; time < 3; time++) rings[1].producer.send(bytes, 0);
   rings[1].producer.retire();
   const before = calls();
   expect(rings[1].producer.send(bytes, 0)).toBe(true);
   expect(calls()).toBe(before);
   expect(rings[1].producer.unreadBytes).toBe(4 * 24);
+  expect(receiveAll(rings[1].consumer)).toEqual(Array(4).fill(bytes));
   rings[1].consumer.retire();
 });
 
