@@ -267,6 +267,7 @@ export class BlockingChannel extends ChannelEnd {
 
 /** When a timeout that starts now is over, by performance.now(). */
 function deadlineOf(timeoutMs: number): number {
+  if (Number.isNaN(Number(timeoutMs))) throw new TypeError(`Cannot wait for "${timeoutMs}": milliseconds are needed`);
   return timeoutMs < 0 ? NEVER : performance.now() + timeoutMs;
 }
 

@@ -504,3 +504,10 @@ test("hugePages changes nothing for a ring that is smaller than one", () => {
   left.close();
   right.close();
 });
+
+test("a timeout that is no number is refused, not taken for none", () => {
+  const [left, right] = channelPair();
+  using _l = left;
+  using _r = right;
+  expect(() => left.receive({ timeoutMs: 50 } as unknown as number)).toThrow(TypeError);
+});
