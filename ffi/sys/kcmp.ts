@@ -18,8 +18,9 @@ export function isSameFile(fd: BorrowedFd, thread: number, number: number): bool
   return result !== -EBADF && check(result, "kcmp", String(thread)) === 0;
 }
 
-/** "other": `epoll` in `thread` is no epoll set, or not open. "without": no file is registered under `number`. */
-export type EpollHolding = "other" | "without" | "with";
+/** "closed": `epoll` in `thread` is not open; "other": it is no epoll set. "without": no file is registered there under
+ *  `number`. */
+export type EpollHolding = "closed" | "other" | "without" | "with";
 
 /** What an epoll set of `thread` has registered under `number`. @param fd  any descriptor of ours
  *  @throws SyscallError EPERM, ESRCH, ENOSYS */
@@ -27,8 +28,27 @@ export function epollHolding(fd: BorrowedFd, thread: number, epoll: number, numb
   SLOT.data.setUint32(0, epoll, true);
   SLOT.data.setUint32(4, number, true);
   const result = calls.kcmp(SELF, thread, KCMP_EPOLL_TFD, fd.number, SLOT.address);
-  if (result === -EINVAL || result === -EBADF) return "other";
+  if (result === -EBADF) return "closed";
+  if (result === -EINVAL) return "other";
   if (result === -ENOENT) return "without";
   check(result, "kcmp", String(thread));
   return "with";
+}
+
+/** Whether an epoll set of ours still has a file that was registered under `number`: it forgets a file once nobody
+ *  holds it, in whatever process. @throws SyscallError ENOSYS */
+export function isStillHeld(epoll: BorrowedFd, number: number): boolean {
+  SLOT.data.setUint32(0, epoll.number, true);
+  SLOT.data.setUint32(4, number, true);
+  const result = calls.kcmp(SELF, SELF, KCMP_EPOLL_TFD, epoll.number, SLOT.address);
+  return result !== -ENOENT && check(result, "kcmp") >= 0;
+}
+
+/** Whether `each` in `thread` is the file that an epoll set of ours has registered under `number`.
+ *  @throws SyscallError EPERM, ESRCH, ENOSYS */
+export function isRegisteredFile(thread: number, each: number, epoll: BorrowedFd, number: number): boolean {
+  SLOT.data.setUint32(0, epoll.number, true);
+  SLOT.data.setUint32(4, number, true);
+  const result = calls.kcmp(thread, SELF, KCMP_EPOLL_TFD, each, SLOT.address);
+  return result !== -EBADF && result !== -ENOENT && check(result, "kcmp", String(thread)) === 0;
 }

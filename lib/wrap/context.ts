@@ -7,6 +7,7 @@ import type { Counters } from "./counters.ts";
 import type { GivenSockets } from "./given-sockets.ts";
 import type { HoldingsFinder } from "./holdings.ts";
 import type { Journal } from "./journal.ts";
+import type { LettingGo } from "./letting-go.ts";
 import type { WrappedListener } from "./listener.ts";
 import type { Listeners } from "./listeners.ts";
 import type { Domain } from "./names.ts";
@@ -30,6 +31,7 @@ export type Context = {
   readonly given: GivenSockets;
   readonly journal: Journal;
   readonly holdings: HoldingsFinder;
+  readonly lettingGo: LettingGo;
   /** A pristine TCP socket of that domain. */
   template(domain: Domain): Template;
   /** Answers a call by itself. @returns false when nobody waits for it any more */

@@ -20,69 +20,136 @@ const EPOLL = "anon_inode:[eventpoll]";
 const ENTRY = /^tfd:\s*(\d+)\s+events:\s*([0-9a-f]+)\s+data:\s*([0-9a-f]+)\s+pos:\S+\s+ino:([0-9a-f]+)/gm;
 
 /** Numbers below this are looked at every time: programs make their epoll sets early. */
-const ALWAYS_BELOW = 64;
-/** For so long a higher number that was something else is taken to be that still. A program with thousands of sockets
- *  would otherwise cost a look at each of them for each connect(). */
-const TRUST_MS = 500;
+const ALWAYS_BELOW = 8;
+/** For so long a higher number that was open and something else is taken to be that still; longer where a program has
+ *  so many that looking at each of them takes long. */
+const TRUST_MS = 20;
+const LONGEST_TRUST_MS = 500;
+const TRUST_PER_LOOK = 25;
+/** Numbers that were free are looked at every time, unless they are more than these. */
+const MAX_FREE = 32;
 const MAX_THREADS = 64;
+
+/** What a whole look at a descriptor table found. */
+type Survey = {
+  readonly untilMs: number;
+  /** Numbers of epoll sets from ALWAYS_BELOW on, and those that were free below `end`. */
+  readonly epolls: Set<number>;
+  readonly free: Set<number>;
+  /** One more than the highest number in use. */
+  end: number;
+};
 
 /** Finds holdings in /proc, and remembers for a moment what it need not look at again. */
 export class HoldingsFinder {
-  /** Thread → number → when it was last seen to be something else. */
-  readonly #seen: Map<number, Map<number, number>> = new Map();
-  readonly #look: Look = chooseLook();
+  readonly #surveys: Map<number, Survey> = new Map();
+  /** Whether this kernel has kcmp(2): findRegistrations() looks at every descriptor otherwise. */
+  readonly canCompare: boolean = canCompare();
 
-  /** As far as /proc shows it. @param number  one that is known @param socket  what it means; lent */
-  find(thread: number, number: number, socket: BorrowedFd): Holdings {
+  /** Everything, as far as /proc shows it. @param number  one that is known @param socket  what it means; lent */
+  findAll(thread: number, number: number, socket: BorrowedFd): Holdings {
+    const look = this.canCompare ? lookByComparing : lookByName;
     const numbers = [number];
     const epolls: number[] = [];
     let isRegistered = false;
-    const nowMs = performance.now();
-    const seen = this.#seenOf(thread);
-    for (const fd of descriptorsOf(thread)) {
-      const each = Number(fd);
-      if (each === number || nowMs - (seen.get(each) ?? Number.NEGATIVE_INFINITY) < TRUST_MS) continue;
-      const what = this.#look(thread, each, number, socket);
-      if (what === "same") numbers.push(each);
-      else if (what === "other" && each >= ALWAYS_BELOW) seen.set(each, nowMs);
-      else if (what !== "other") epolls.push(each);
+    for (const each of descriptorsOf(thread)) {
+      const what = each === number ? "same" : look(thread, each, number, socket);
+      if (what === "same" && each !== number) numbers.push(each);
+      if (what === "epoll" || what === "epoll with it") epolls.push(each);
       if (what === "epoll with it") isRegistered = true;
     }
-    seen.delete(number); // it is about to be exchanged
     if (!isRegistered && numbers.length === 1) return { numbers, registrations: [] };
-    const inode = fstat(socket).ino;
-    const registrations = epolls.flatMap((epoll) => registrationsIn(fdinfo(thread, epoll), epoll, inode));
+    const registrations = readRegistrations(thread, epolls, socket);
     return { numbers, registrations: registrations.filter((entry) => numbers.includes(entry.number)) };
   }
 
-  #seenOf(thread: number): Map<number, number> {
-    const known = this.#seen.get(thread);
-    if (known !== undefined) return known;
-    if (this.#seen.size >= MAX_THREADS) this.#seen.clear();
-    const made = new Map<number, number>();
-    this.#seen.set(thread, made);
-    return made;
+  /** The epoll sets that hold it under that number, without a look at each descriptor each time.
+   *  @param number  @param socket  as of findAll() */
+  findRegistrations(thread: number, number: number, socket: BorrowedFd): readonly EpollEntry[] {
+    if (!this.canCompare) return this.findAll(thread, number, socket).registrations;
+    const survey = this.#surveys.get(thread);
+    const holding =
+      survey === undefined || survey.untilMs < performance.now() || survey.free.size > MAX_FREE
+        ? this.#survey(thread, number, socket)
+        : revisit(survey, thread, number, socket);
+    if (holding.length === 0) return [];
+    return readRegistrations(thread, holding, socket).filter((entry) => entry.number === number);
+  }
+
+  #survey(thread: number, number: number, socket: BorrowedFd): number[] {
+    const startMs = performance.now();
+    const open = new Set(descriptorsOf(thread));
+    const epolls = new Set<number>();
+    const holding: number[] = [];
+    let end = ALWAYS_BELOW;
+    for (const each of open) {
+      end = Math.max(end, each + 1);
+      const what = each === number ? "other" : holdingOf(socket, thread, each, number);
+      if (what === "with") holding.push(each);
+      if (what !== "other" && each >= ALWAYS_BELOW) epolls.add(each);
+    }
+    const free = new Set<number>();
+    for (let each = ALWAYS_BELOW; each < end && free.size <= MAX_FREE; each++) if (!open.has(each)) free.add(each);
+    const nowMs = performance.now();
+    const trustMs = Math.min(Math.max(TRUST_MS, (nowMs - startMs) * TRUST_PER_LOOK), LONGEST_TRUST_MS);
+    if (this.#surveys.size >= MAX_THREADS) this.#surveys.clear();
+    this.#surveys.set(thread, { untilMs: nowMs + trustMs, epolls, free, end });
+    return holding;
   }
 }
 
-type What = "same" | "other" | "epoll" | "epoll with it";
-type Look = (thread: number, each: number, number: number, socket: BorrowedFd) => What;
+/** Looks at what may have become an epoll set since the survey: low numbers, and those that were free. */
+function revisit(survey: Survey, thread: number, number: number, socket: BorrowedFd): number[] {
+  const holding: number[] = [];
+  const look = (each: number): EpollLook => {
+    const what = each === number ? "other" : holdingOf(socket, thread, each, number);
+    if (what === "with") holding.push(each);
+    return what;
+  };
+  for (let each = 0; each < ALWAYS_BELOW; each++) look(each);
+  for (const each of survey.epolls) look(each);
+  for (const each of survey.free) discover(survey, each, look(each), number);
+  while (discover(survey, survey.end, look(survey.end), number)) survey.end += 1;
+  return holding;
+}
 
-/** kcmp(2) takes a fraction of the time, and some kernels are built without it. */
-function chooseLook(): Look {
+/** @returns whether that number, which was free, is in use now */
+function discover(survey: Survey, each: number, what: EpollLook, number: number): boolean {
+  if (what === "closed") return false;
+  survey.free.delete(each);
+  if (what !== "other") survey.epolls.add(each);
+  return each !== number || what === "other";
+}
+
+type What = "same" | "other" | "epoll" | "epoll with it";
+
+/** kcmp(2) takes a fraction of the time that /proc takes, and some kernels are built without it. */
+function canCompare(): boolean {
   try {
     using probe = epollCreate();
-    return isSameFile(probe, process.pid, probe.number) ? lookByComparing : lookByName;
+    return isSameFile(probe, process.pid, probe.number);
   } catch (error) {
-    if (error instanceof SyscallError) return lookByName;
+    if (error instanceof SyscallError) return false;
+    throw error;
+  }
+}
+
+type EpollLook = ReturnType<typeof epollHolding>;
+
+function holdingOf(socket: BorrowedFd, thread: number, each: number, number: number): EpollLook {
+  try {
+    return epollHolding(socket, thread, each, number);
+  } catch (error) {
+    if (error instanceof SyscallError) return "other"; // it has ended
     throw error;
   }
 }
 
 function lookByComparing(thread: number, each: number, number: number, socket: BorrowedFd): What {
+  const holding = holdingOf(socket, thread, each, number);
+  if (holding === "with") return "epoll with it";
+  if (holding === "without") return "epoll";
   try {
-    const holding = epollHolding(socket, thread, each, number);
-    if (holding !== "other") return holding === "with" ? "epoll with it" : "epoll";
     return isSameFile(socket, thread, each) ? "same" : "other";
   } catch (error) {
     if (error instanceof SyscallError) return "other"; // it has ended
@@ -91,9 +158,14 @@ function lookByComparing(thread: number, each: number, number: number, socket: B
 }
 
 function lookByName(thread: number, each: number, _number: number, socket: BorrowedFd): What {
-  const link = linkOf(thread, String(each));
+  const link = linkOf(thread, each);
   if (link === EPOLL) return "epoll with it"; // its entries say whether
   return link === `socket:[${fstat(socket).ino}]` ? "same" : "other";
+}
+
+function readRegistrations(thread: number, epolls: readonly number[], socket: BorrowedFd): EpollEntry[] {
+  const inode = fstat(socket).ino;
+  return epolls.flatMap((epoll) => registrationsIn(fdinfo(thread, epoll), epoll, inode));
 }
 
 /** Reads what proc(5) says of an epoll instance. */
@@ -104,15 +176,16 @@ export function registrationsIn(info: string, epoll: number, inode: bigint): Epo
   });
 }
 
-function descriptorsOf(thread: number): string[] {
+/** The numbers that a thread has in use; none where we may not look. */
+export function descriptorsOf(thread: number): number[] {
   try {
-    return readdirSync(`/proc/${thread}/fd`);
+    return readdirSync(`/proc/${thread}/fd`).map(Number);
   } catch {
     return [];
   }
 }
 
-function linkOf(thread: number, fd: string): string {
+function linkOf(thread: number, fd: number): string {
   try {
     return readlinkSync(`/proc/${thread}/fd/${fd}`);
   } catch {

@@ -16,6 +16,7 @@ import type { Reactor, Registration as Watching } from "../transport/reactor.ts"
 import { assertNever } from "../util/assert-never.ts";
 import { type Answer, CONTINUE, DONE, failure } from "./answer.ts";
 import type { Call, Context, Handler } from "./context.ts";
+import { Fdinfo } from "./fdinfo.ts";
 import type { GivenSockets } from "./given-sockets.ts";
 import { Accepting } from "./handlers/accept.ts";
 import { handleConnect } from "./handlers/connect.ts";
@@ -25,6 +26,7 @@ import { handleGetsockopt, handleSetsockopt } from "./handlers/options.ts";
 import { handleSendto } from "./handlers/sendto.ts";
 import { HoldingsFinder } from "./holdings.ts";
 import type { Journal } from "./journal.ts";
+import { LettingGo } from "./letting-go.ts";
 import type { WrappedListener } from "./listener.ts";
 import { Listeners } from "./listeners.ts";
 import type { Domain } from "./names.ts";
@@ -63,6 +65,8 @@ export class Supervisor implements Disposable {
   readonly #handlers: ReadonlyMap<number, Handler>;
   readonly #names: ReadonlyMap<number, string>;
   readonly #pidfds: PidfdCache = new PidfdCache();
+  readonly #fdinfo: Fdinfo = new Fdinfo();
+  readonly #lettingGo: LettingGo = new LettingGo();
   readonly #templates: Map<Domain, Template> = new Map();
   readonly #watching: Watching;
   readonly #said: Set<string> = new Set();
@@ -91,7 +95,17 @@ export class Supervisor implements Disposable {
     const answer = (call: Call, what: Answer): boolean => this.#answer(call.id, what);
     const holdings = new HoldingsFinder();
     const resolver = new Resolver(registry);
-    const services = { holdings, resolver, registry, listeners, reactor, logger, given, journal };
+    const services = {
+      holdings,
+      lettingGo: this.#lettingGo,
+      resolver,
+      registry,
+      listeners,
+      reactor,
+      logger,
+      given,
+      journal,
+    };
     return { ...services, notify, table, exposeTcp, rules, template, answer };
   }
 
@@ -135,7 +149,7 @@ export class Supervisor implements Disposable {
     const { notify, machine, journal } = this.#options;
     const { id, args, nr, pid } = notification;
     const start = performance.now();
-    const call: Call = { id, args, tracee: new Tracee(notify, notification, this.#pidfds) };
+    const call: Call = { id, args, tracee: new Tracee(notify, notification, this.#pidfds, this.#fdinfo) };
     const isForeign = notification.arch !== machine.auditArch;
     const answer = isForeign ? this.#refuseForeign(notification) : this.#handle(notification, call);
     this.#answer(id, answer);
@@ -203,6 +217,8 @@ export class Supervisor implements Disposable {
     this.#watching.remove();
     this.#context.listeners[Symbol.dispose]();
     this.#pidfds[Symbol.dispose]();
+    this.#fdinfo[Symbol.dispose]();
+    this.#lettingGo[Symbol.dispose]();
     for (const template of this.#templates.values()) template[Symbol.dispose]();
   }
 }

@@ -13,7 +13,7 @@ import {
   SyscallError,
 } from "../../ffi/mod.ts";
 import type { Call, Context } from "./context.ts";
-import type { EpollEntry } from "./holdings.ts";
+import { descriptorsOf, type EpollEntry, type Holdings } from "./holdings.ts";
 import { CallGone, type Tracee } from "./tracee.ts";
 
 const { O_CLOEXEC } = constants;
@@ -21,14 +21,39 @@ const { O_CLOEXEC } = constants;
 /** @param old  what args[0] means now; both are lent @returns false when nobody waits for the call any more: nothing
  *  has changed then @throws SyscallError EBADF beyond the program's RLIMIT_NOFILE */
 export function swapSocket(context: Context, call: Call, old: BorrowedFd, fresh: BorrowedFd): boolean {
-  const { tracee, args } = call;
-  const number = args[0] | 0;
-  const { numbers, registrations } = context.holdings.find(tracee.thread, number, old);
+  const number = call.args[0] | 0;
+  const { numbers, registrations } = context.holdings.findAll(call.tracee.thread, number, old);
   copySignalOwner(old, fresh);
   if (!install(context, call, fresh, number)) return false;
-  for (const other of numbers) if (other !== number) install(context, call, fresh, other);
-  for (const registration of registrations) move(context, tracee, registration, old, fresh);
+  replaceOthers(context, call, { numbers: numbers.filter((other) => other !== number), registrations }, old, fresh);
   return true;
+}
+
+/** swapSocket() for a socket that we keep no descriptor of: costs less. @param old  taken, unless it returns false */
+export function swapAndClose(context: Context, call: Call, old: OwnedFd, fresh: BorrowedFd): boolean {
+  const { holdings, lettingGo } = context;
+  if (!holdings.canCompare) return swapSocket(context, call, old, fresh);
+  const { thread } = call.tracee;
+  const number = call.args[0] | 0;
+  const registrations = holdings.findRegistrations(thread, number, old);
+  copySignalOwner(old, fresh);
+  if (!install(context, call, fresh, number)) return false;
+  replaceOthers(context, call, { numbers: [], registrations }, old, fresh);
+  const left = lettingGo.close(old);
+  if (left === undefined) return true;
+  const other = descriptorsOf(thread).find((each) => left.isThat(thread, each));
+  lettingGo.reset();
+  using kept = other === undefined ? undefined : call.tracee.descriptor(other);
+  // Held by another process alone, as by the parent of who connects, it is that one's to keep.
+  if (other !== undefined && kept !== undefined) {
+    replaceOthers(context, call, holdings.findAll(thread, other, kept), kept, fresh);
+  }
+  return true;
+}
+
+function replaceOthers(context: Context, call: Call, holdings: Holdings, old: BorrowedFd, fresh: BorrowedFd): void {
+  for (const number of holdings.numbers) install(context, call, fresh, number);
+  for (const registration of holdings.registrations) move(context, call.tracee, registration, old, fresh);
 }
 
 function install({ notify }: Context, { id, tracee }: Call, fresh: BorrowedFd, number: number): boolean {

@@ -11,14 +11,13 @@ import {
   type MemoryPart,
   type Notification,
   type OwnedFd,
-  open,
   pidfdGetfd,
   pidfdOpen,
-  read,
   readMemory,
   SyscallError,
   writeMemory,
 } from "../../ffi/mod.ts";
+import type { Fdinfo } from "./fdinfo.ts";
 
 const { EBADF, EINVAL, ENOENT, ESRCH } = errno;
 
@@ -82,12 +81,14 @@ export class Tracee {
   readonly #listener: BorrowedFd;
   readonly #id: bigint;
   readonly #pidfds: PidfdCache;
+  readonly #fdinfo: Fdinfo;
 
-  constructor(listener: BorrowedFd, { id, pid }: Notification, pidfds: PidfdCache) {
+  constructor(listener: BorrowedFd, { id, pid }: Notification, pidfds: PidfdCache, fdinfo: Fdinfo) {
     this.thread = pid;
     this.#listener = listener;
     this.#id = id;
     this.#pidfds = pidfds;
+    this.#fdinfo = fdinfo;
   }
 
   get isWaiting(): boolean {
@@ -156,20 +157,8 @@ export class Tracee {
 
   /** The flags of open(2) as /proc shows them: O_NONBLOCK, O_ASYNC, and O_CLOEXEC of this descriptor. */
   descriptorFlags(number: number): number {
-    return fdinfoFlags(this.thread, number | 0);
+    const flags = this.#fdinfo.flags(this.thread, number | 0);
+    if (flags === undefined) throw new CallGone(); // closed, or gone: who called knows, and it is over
+    return flags;
   }
-}
-
-const FDINFO = new Uint8Array(256); // flags are in the second line; an epoll set's file goes on for long
-
-function fdinfoFlags(thread: number, number: number): number {
-  try {
-    using file = open(`/proc/${thread}/fdinfo/${number}`, constants.O_RDONLY);
-    const length = read(file, FDINFO) ?? 0;
-    const match = /^flags:\s*([0-7]+)$/m.exec(String.fromCharCode(...FDINFO.subarray(0, length)));
-    if (match?.[1] !== undefined) return Number.parseInt(match[1], 8);
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error; // closed or gone: the caller's next step finds out
-  }
-  throw new CallGone();
 }

@@ -28,7 +28,7 @@ import { nextPort, sourceFor } from "../route.ts";
 import { expand, findRule } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
 import { cookieOf, inspectSocket, isFresh, type TcpSocket, tcpSocket } from "../socket.ts";
-import { swapSocket } from "../swap.ts";
+import { swapAndClose } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
 import { disconnect } from "./disconnect.ts";
 
@@ -269,7 +269,7 @@ class Attempt {
     if (!this.#isNonBlocking) fcntl(this.#unix, F_SETFL, 0);
     let isAnswered = false;
     try {
-      if (!swapSocket(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
+      if (!swapAndClose(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
       // Answered here, since only whether the answer arrived tells if the program will ask again.
       isAnswered = this.#context.answer(this.#call, value(0));
     } finally {

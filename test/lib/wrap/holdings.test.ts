@@ -26,7 +26,7 @@ test("HoldingsFinder finds the duplicates of a socket and the epoll sets that ho
   using epoll = epollCreate();
   using idle = epollCreate();
   const finder = new HoldingsFinder();
-  const find = (): ReturnType<HoldingsFinder["find"]> => finder.find(process.pid, first.number, first);
+  const find = (): ReturnType<HoldingsFinder["findAll"]> => finder.findAll(process.pid, first.number, first);
   epollAdd(epoll, stranger, constants.EPOLLIN, 1);
   epollAdd(idle, stranger, constants.EPOLLIN, 2);
   expect(find()).toEqual({ numbers: [first.number], registrations: [] });
@@ -43,4 +43,31 @@ test("HoldingsFinder finds the duplicates of a socket and the epoll sets that ho
       [second.number, 4n],
     ].sort(),
   );
+});
+
+test("findRegistrations() finds an epoll set that is made between two looks, at a low and at a high number", () => {
+  const finder = new HoldingsFinder();
+  using keep = new DisposableStack();
+  const sockets = Array.from({ length: 24 }, () => keep.use(socket(constants.AF_INET, constants.SOCK_STREAM)));
+  for (const each of sockets) expect(finder.findRegistrations(process.pid, each.number, each)).toEqual([]);
+  for (const [index, each] of sockets.entries()) {
+    const epoll = keep.use(epollCreate());
+    epollAdd(epoll, each, constants.EPOLLIN, index);
+    expect(finder.findRegistrations(process.pid, each.number, each)).toMatchObject([
+      { epoll: epoll.number, number: each.number, data: BigInt(index) },
+    ]);
+  }
+});
+
+test("findRegistrations() finds an epoll set under a number that was closed when it looked last", () => {
+  const finder = new HoldingsFinder();
+  using keep = new DisposableStack();
+  const holes = Array.from({ length: 12 }, () => socket(constants.AF_INET, constants.SOCK_STREAM));
+  const last = keep.use(socket(constants.AF_INET, constants.SOCK_STREAM));
+  for (const each of holes) each.close();
+  expect(finder.findRegistrations(process.pid, last.number, last)).toEqual([]);
+  const epoll = keep.use(epollCreate());
+  epollAdd(epoll, last, constants.EPOLLIN, 1);
+  expect(epoll.number).toBeLessThan(last.number);
+  expect(finder.findRegistrations(process.pid, last.number, last)).toMatchObject([{ epoll: epoll.number }]);
 });

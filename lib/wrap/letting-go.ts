@@ -1,0 +1,45 @@
+/**
+ * Whether a file of the program has other holders, learnt by letting go of it. Nothing counts the references of a file
+ * for us, and comparing each descriptor takes long; but an epoll set forgets a file with its last descriptor, in
+ * whatever process, and kcmp(2) tells what an epoll set of ours still has.
+ */
+import { epollAdd, epollCreate, isRegisteredFile, isStillHeld, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
+
+/** A file that others hold still. */
+export type Left = {
+  /** Whether that descriptor of a thread means the file. */
+  readonly isThat: (thread: number, number: number) => boolean;
+};
+
+export class LettingGo implements Disposable {
+  #epoll: OwnedFd = epollCreate();
+
+  /** Closes `fd`. @returns undefined if nobody holds its file any more */
+  close(fd: OwnedFd): Left | undefined {
+    const number = fd.number;
+    epollAdd(this.#epoll, fd, 0, 0);
+    fd.close();
+    if (!isStillHeld(this.#epoll, number)) return undefined;
+    const epoll = this.#epoll;
+    return { isThat: (thread, each) => isSame(thread, each, epoll, number) };
+  }
+
+  /** Forgets what was left. */
+  reset(): void {
+    this.#epoll.close();
+    this.#epoll = epollCreate();
+  }
+
+  [Symbol.dispose](): void {
+    this.#epoll.close();
+  }
+}
+
+function isSame(thread: number, each: number, epoll: OwnedFd, number: number): boolean {
+  try {
+    return isRegisteredFile(thread, each, epoll, number);
+  } catch (error) {
+    if (error instanceof SyscallError) return false; // it has ended
+    throw error;
+  }
+}
