@@ -10,13 +10,37 @@ export type InetAddress = {
   readonly port: number;
 };
 
+const decoder = new TextDecoder();
+const encoder = new TextEncoder();
+
+/** UTF-8. Nearly every name is ASCII and short, for which the runtimes' own coders take longer than this. */
+function encode(text: string): Uint8Array {
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code > 0x7f) return encoder.encode(text);
+    bytes[at] = code;
+  }
+  return bytes;
+}
+
+function decode(bytes: Uint8Array, start: number, end: number): string {
+  let text = "";
+  for (let at = start; at < end; at++) {
+    const code = bytes[at] ?? 0;
+    if (code > 0x7f) return decoder.decode(bytes.subarray(start, end));
+    text += String.fromCharCode(code);
+  }
+  return text;
+}
+
 /**
  * A sockaddr_un. A path that starts with "\0" or "@" is abstract, and exactly as long as it says.
  * @throws RangeError when the path does not fit in sun_path: 107 bytes and a NUL
  */
 export function unixAddress(path: string): Uint8Array<ArrayBuffer> {
   const abstract = path.startsWith("@") || path.startsWith("\0");
-  const name = new TextEncoder().encode(abstract ? `\0${path.slice(1)}` : `${path}\0`);
+  const name = encode(abstract ? `\0${path.slice(1)}` : `${path}\0`);
   if (name.length > SUN_PATH_BYTES) {
     throw new RangeError(`Cannot use socket path "${path}": it is ${name.length - 1} bytes long, 107 is the most`);
   }
@@ -30,11 +54,10 @@ export function unixAddress(path: string): Uint8Array<ArrayBuffer> {
 export function readUnixAddress(bytes: Uint8Array): string | undefined {
   if (addressFamily(bytes) !== AF_UNIX) return undefined;
   const name = bytes.subarray(2);
-  const decoder = new TextDecoder();
   if (name.length === 0) return "";
-  if (name[0] === 0) return `@${decoder.decode(name.subarray(1))}`;
+  if (name[0] === 0) return `@${decode(name, 1, name.length)}`;
   const end = name.indexOf(0);
-  return decoder.decode(end < 0 ? name : name.subarray(0, end));
+  return decode(name, 0, end < 0 ? name.length : end);
 }
 
 /** sa_family; undefined when there is no room for one. */

@@ -16,7 +16,8 @@ export function epollCreate(): OwnedFd {
 }
 
 function control(epoll: BorrowedFd, operation: number, fd: BorrowedFd, events: number, token: number): void {
-  EPOLL_EVENT.write(EVENT.data, { events, data: BigInt(token) });
+  EVENT.data.setUint32(0, events, true);
+  EVENT.data.setUint32(DATA_OFFSET, token, true); // the other half stays zero
   check(calls.epollCtl(epoll.number, operation, fd.number, EVENT.address), "epoll_ctl", `fd ${fd.number}`);
 }
 
@@ -57,6 +58,24 @@ export function epollWait(
 
 const POLL = allocateForever(POLLFD.size * 8);
 const TIMEOUT = allocateForever(TIMESPEC.size);
+const AT_ONCE = allocateForever(TIMESPEC.size); // stays zero
+
+function setPollFd(index: number, fd: number, events: number): void {
+  const at = index * POLLFD.size;
+  POLL.data.setInt32(at, fd, true);
+  POLL.data.setUint16(at + POLLFD.offsets.events, events, true);
+  POLL.data.setUint16(at + POLLFD.offsets.revents, 0, true);
+}
+
+/** What of `events` a descriptor is ready for now; 0 for nothing. */
+export function pollNow(fd: BorrowedFd, events: number): number {
+  setPollFd(0, fd.number, events);
+  let result: number;
+  do result = calls.ppoll(POLL.address, 1, AT_ONCE.address, 0, 8);
+  while (result === -EINTR);
+  check(result, "ppoll");
+  return POLL.data.getUint16(POLLFD.offsets.revents, true);
+}
 
 /**
  * poll(2) for up to eight descriptors. A signal does not end the wait, unless `interruptible`.
@@ -69,9 +88,7 @@ export function poll(
   timeoutMs: number,
   interruptible = false,
 ): number[] {
-  for (const [index, { fd, events }] of fds.entries()) {
-    POLLFD.write(POLL.data, { fd: fd.number, events, revents: 0 }, index * POLLFD.size);
-  }
+  for (const [index, { fd, events }] of fds.entries()) setPollFd(index, fd.number, events);
   const seconds = Math.floor(timeoutMs / 1000);
   TIMESPEC.write(TIMEOUT.data, { tv_sec: Math.max(seconds, 0), tv_nsec: (timeoutMs - seconds * 1000) * 1e6 });
   const call = (): number => calls.ppoll(POLL.address, fds.length, timeoutMs < 0 ? 0 : TIMEOUT.address, 0, 8);

@@ -54,8 +54,15 @@ export function receiveNotification(listener: BorrowedFd): Notification | undefi
   };
 }
 
-function respond(listener: BorrowedFd, id: bigint, val: bigint, error: number, flags: number): boolean {
-  SECCOMP_NOTIF_RESP.write(RESPONSE.data, { id, val, error, flags });
+const { val: VAL, error: ERROR, flags: FLAGS } = SECCOMP_NOTIF_RESP.offsets;
+
+/** Structs by hand in this file: it is part of every trapped call. @param val  exact to 2^53 */
+function respond(listener: BorrowedFd, id: bigint, val: number, error: number, flags: number): boolean {
+  RESPONSE.data.setBigUint64(0, id, true);
+  RESPONSE.data.setUint32(VAL, val % 2 ** 32, true);
+  RESPONSE.data.setInt32(VAL + 4, Math.floor(val / 2 ** 32), true);
+  RESPONSE.data.setInt32(ERROR, error, true);
+  RESPONSE.data.setUint32(FLAGS, flags, true);
   const result = calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_SEND, RESPONSE.address);
   if (result === -ENOENT) return false;
   check(result, "ioctl SECCOMP_IOCTL_NOTIF_SEND");
@@ -64,17 +71,17 @@ function respond(listener: BorrowedFd, id: bigint, val: bigint, error: number, f
 
 /** Answers with a result. @returns false when the call was cancelled by a signal or its thread is gone (ENOENT) */
 export function respondValue(listener: BorrowedFd, id: bigint, value: number): boolean {
-  return respond(listener, id, BigInt(value), 0, 0);
+  return respond(listener, id, value, 0, 0);
 }
 
 /** Answers with an error. @param errno  positive @returns as respondValue */
 export function respondError(listener: BorrowedFd, id: bigint, errno: number): boolean {
-  return respond(listener, id, 0n, -errno, 0);
+  return respond(listener, id, 0, -errno, 0);
 }
 
 /** Lets the kernel run the call as it stands; only for calls that are none of ours (the memory may have changed since). */
 export function respondContinue(listener: BorrowedFd, id: bigint): boolean {
-  return respond(listener, id, 0n, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
+  return respond(listener, id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE);
 }
 
 /** Whether the call still waits; ask again after every use of what its pid names. */
@@ -90,6 +97,9 @@ export type AddFdTarget =
   /** Lowest free number, which is also the call's result: install and answer in one step. */
   | { readonly kind: "answer" };
 
+const ADDFD_AT = SECCOMP_NOTIF_ADDFD.offsets;
+const TARGET_FLAGS = { replace: SECCOMP_ADDFD_FLAG_SETFD, lowest: 0, answer: SECCOMP_ADDFD_FLAG_SEND } as const;
+
 /**
  * Installs `source` (lent) in the process whose call is `id`.
  * @returns the number there, or undefined when the call is gone
@@ -102,13 +112,11 @@ export function addFd(
   target: AddFdTarget,
   fdFlags: number,
 ): number | undefined {
-  SECCOMP_NOTIF_ADDFD.write(ADDFD.data, {
-    id,
-    flags: { replace: SECCOMP_ADDFD_FLAG_SETFD, lowest: 0, answer: SECCOMP_ADDFD_FLAG_SEND }[target.kind],
-    srcfd: source.number,
-    newfd: target.kind === "replace" ? target.number : 0,
-    newfd_flags: fdFlags,
-  });
+  ADDFD.data.setBigUint64(0, id, true);
+  ADDFD.data.setUint32(ADDFD_AT.flags, TARGET_FLAGS[target.kind], true);
+  ADDFD.data.setUint32(ADDFD_AT.srcfd, source.number, true);
+  ADDFD.data.setUint32(ADDFD_AT.newfd, target.kind === "replace" ? target.number : 0, true);
+  ADDFD.data.setUint32(ADDFD_AT.newfd_flags, fdFlags, true);
   const result = calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_ADDFD, ADDFD.address);
   if (result === -ENOENT) return undefined;
   return check(result, "ioctl SECCOMP_IOCTL_NOTIF_ADDFD");

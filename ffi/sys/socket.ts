@@ -3,6 +3,7 @@ import { calls } from "../calls.ts";
 import {
   AF_UNIX,
   SHUT_RDWR,
+  SO_COOKIE,
   SO_ERROR,
   SO_PEERCRED,
   SO_PEERGROUPS,
@@ -11,7 +12,7 @@ import {
   SOCK_NONBLOCK,
   SOL_SOCKET,
 } from "../constants.ts";
-import { check, EAGAIN, EINPROGRESS, ENOPROTOOPT, retry, SyscallError } from "../errno.ts";
+import { check, EAGAIN, EINPROGRESS, EINTR, ENOPROTOOPT, retry, SyscallError } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
 import { UCRED } from "../structs/socket.ts";
@@ -22,6 +23,8 @@ const ADDRESS = allocateForever(ADDRESS_BYTES);
 const LENGTH = allocateForever(4);
 const PAIR = allocateForever(8);
 const OPTION = allocateForever(OPTION_BYTES);
+const INT_BYTES = new Uint8Array(4);
+const INT = new DataView(INT_BYTES.buffer);
 
 /** Always close-on-exec. @param type  SOCK_STREAM …, with SOCK_NONBLOCK if wanted */
 export function socket(domain: number, type: number, protocol = 0): OwnedFd {
@@ -45,7 +48,9 @@ export function listen(fd: BorrowedFd, backlog: number): void {
 
 /** "connected", or "in-progress" on a non-blocking TCP socket. A full Unix backlog is EAGAIN and thrown. */
 export function connect(fd: BorrowedFd, address: Uint8Array, subject?: string): "connected" | "in-progress" {
-  const result = retry(() => calls.connect(fd.number, address, address.length));
+  let result: number;
+  do result = calls.connect(fd.number, address, address.length);
+  while (result === -EINTR);
   if (result === -EINPROGRESS) return "in-progress";
   check(result, "connect", subject);
   return "connected";
@@ -56,7 +61,9 @@ export type Accepted = { readonly fd: OwnedFd; readonly address: Uint8Array };
 /** accept4(2), the new descriptor close-on-exec. @returns null if a non-blocking listener has nobody waiting */
 export function accept(fd: BorrowedFd, flags: number = SOCK_NONBLOCK): Accepted | null {
   LENGTH.data.setUint32(0, ADDRESS_BYTES, true);
-  const result = retry(() => calls.accept4(fd.number, ADDRESS.address, LENGTH.address, flags | SOCK_CLOEXEC));
+  let result: number;
+  do result = calls.accept4(fd.number, ADDRESS.address, LENGTH.address, flags | SOCK_CLOEXEC);
+  while (result === -EINTR);
   if (result === -EAGAIN) return null;
   return { fd: new OwnedFd(check(result, "accept", `fd ${fd.number}`)), address: addressResult() };
 }
@@ -80,7 +87,11 @@ export function getpeername(fd: BorrowedFd): Uint8Array {
 
 /** Sets an option whose value is `value` as it lies in memory. @throws SyscallError ENOPROTOOPT, EOPNOTSUPP, EINVAL */
 export function setsockopt(fd: BorrowedFd, level: number, name: number, value: Uint8Array | number): void {
-  const bytes = typeof value === "number" ? new Uint8Array(new Int32Array([value]).buffer) : value;
+  let bytes = value;
+  if (typeof bytes === "number") {
+    INT.setInt32(0, bytes, true);
+    bytes = INT_BYTES;
+  }
   const result = calls.setsockopt(fd.number, level, name, bytes, bytes.length);
   check(result, "setsockopt", `level ${level} name ${name}`);
 }
@@ -114,6 +125,13 @@ export function getIntOption(fd: BorrowedFd, level: number, name: number): numbe
   const result = calls.getsockopt(fd.number, level, name, OPTION.address, LENGTH.address);
   if (result < 0) throw new SyscallError("getsockopt", -result, `level ${level} name ${name}`);
   return OPTION.data.getInt32(0, true);
+}
+
+/** SO_COOKIE: names the socket itself, whichever process holds it, for as long as the machine runs. */
+export function getCookie(fd: BorrowedFd): bigint {
+  LENGTH.data.setUint32(0, 8, true);
+  check(calls.getsockopt(fd.number, SOL_SOCKET, SO_COOKIE, OPTION.address, LENGTH.address), "getsockopt SO_COOKIE");
+  return OPTION.data.getBigUint64(0, true);
 }
 
 /** Reads and clears SO_ERROR: 0, or the errno of what went wrong asynchronously. */

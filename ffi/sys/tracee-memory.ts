@@ -10,11 +10,21 @@ const LOCAL = allocateForever(IOVEC.size * MAX_PARTS);
 const REMOTE = allocateForever(IOVEC.size * MAX_PARTS);
 const ROOM = allocateForever(ROOM_BYTES);
 
+const { iov_base: BASE, iov_len: LENGTH } = IOVEC.offsets;
+
+/** A struct iovec, by hand: this is part of every trapped call. Addresses of user space and lengths are below 2^53. */
+function setPart(data: DataView, index: number, address: number, lengthBytes: number): void {
+  const at = index * IOVEC.size;
+  data.setUint32(at + BASE, address % 2 ** 32, true);
+  data.setUint32(at + BASE + 4, Math.floor(address / 2 ** 32), true);
+  data.setUint32(at + LENGTH, lengthBytes, true); // the rest of the length stays zero
+}
+
 function aim(address: number, lengthBytes: number): void {
   if (lengthBytes > ROOM_BYTES)
     throw new RangeError(`Cannot move ${lengthBytes} bytes at once: ${ROOM_BYTES} is the most`);
-  IOVEC.write(LOCAL.data, { iov_base: ROOM.address, iov_len: lengthBytes });
-  IOVEC.write(REMOTE.data, { iov_base: address, iov_len: lengthBytes });
+  setPart(LOCAL.data, 0, ROOM.address, lengthBytes);
+  setPart(REMOTE.data, 0, address, lengthBytes);
 }
 
 /** Reads up to `lengthBytes` (at most 4096); fewer when the memory ends there. @throws SyscallError EFAULT, ESRCH, EPERM */
@@ -34,8 +44,8 @@ export function writeMemory(pid: number, parts: readonly MemoryPart[]): void {
       throw new RangeError(`Cannot write ${parts.length} parts of ${at + bytes.length} bytes and more at once`);
     }
     ROOM.bytes.set(bytes, at);
-    IOVEC.write(LOCAL.data, { iov_base: ROOM.address + at, iov_len: bytes.length }, index * IOVEC.size);
-    IOVEC.write(REMOTE.data, { iov_base: address, iov_len: bytes.length }, index * IOVEC.size);
+    setPart(LOCAL.data, index, ROOM.address + at, bytes.length);
+    setPart(REMOTE.data, index, address, bytes.length);
     at += bytes.length;
   }
   const count = parts.length;

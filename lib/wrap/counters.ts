@@ -10,7 +10,9 @@ const INDEX = { unix: 0, tcp: 1, traps: 2, trapNs: 3 } as const;
 export class Counters implements Disposable {
   readonly fd: OwnedFd;
   readonly #mapping: Mapping;
-  readonly #values: BigUint64Array;
+  readonly #words: Uint32Array;
+  /** Exact to 2^53, and without a BigInt for each call. */
+  readonly #values: Float64Array = new Float64Array(4);
 
   constructor(name: string) {
     this.fd = memfdCreate(name);
@@ -22,13 +24,16 @@ export class Counters implements Disposable {
       this.fd.close();
       throw error;
     }
-    this.#values = new BigUint64Array(this.#mapping.buffer, 0, 4);
+    this.#words = new Uint32Array(this.#mapping.buffer, 0, 8);
   }
 
   add(name: keyof typeof INDEX, amount = 1): void {
     if (this.fd.closed) return; // the listener has ended while a call was answered
     const index = INDEX[name];
-    this.#values[index] = (this.#values[index] ?? 0n) + BigInt(amount);
+    const value = (this.#values[index] ?? 0) + amount;
+    this.#values[index] = value;
+    this.#words[index * 2] = value % 2 ** 32;
+    this.#words[index * 2 + 1] = Math.floor(value / 2 ** 32);
   }
 
   [Symbol.dispose](): void {

@@ -41,7 +41,7 @@ export function loopbackFor(host: Uint8Array): Host {
 }
 
 export function formatHost(host: Uint8Array): string {
-  return host.length === 4 ? host.join(".") : formatV6(host);
+  return host.length === 4 ? `${host[0]}.${host[1]}.${host[2]}.${host[3]}` : formatV6(host);
 }
 
 function formatV6(host: Uint8Array): string {

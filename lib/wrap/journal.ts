@@ -36,21 +36,29 @@ export class Journal {
     this.#trace = trace;
   }
 
-  trap(call: string, thread: number, us: number, answer: string): void {
-    const known = this.#traps.get(call) ?? { call, count: 0, totalUs: 0, longestUs: 0 };
+  /** @param answer  made into words where there is a trace */
+  trap(call: string, thread: number, us: number, answer: () => string): void {
+    let known = this.#traps.get(call);
+    if (known === undefined) {
+      known = { call, count: 0, totalUs: 0, longestUs: 0 };
+      this.#traps.set(call, known);
+    }
     known.count += 1;
     known.totalUs += us;
     known.longestUs = Math.max(known.longestUs, us);
-    this.#traps.set(call, known);
-    if (this.#trace !== undefined) this.#write({ event: "trap", call, thread, us: Math.round(us * 10) / 10, answer });
+    if (this.#trace === undefined) return;
+    this.#write({ event: "trap", call, thread, us: Math.round(us * 10) / 10, answer: answer() });
   }
 
   decide(decision: Decision): void {
-    const { thread: _, ...rest } = decision;
-    const key = JSON.stringify(rest);
+    const { call, address, port, outcome, rule, reason, path } = decision;
+    const key = `${call} ${address} ${port} ${outcome}\0${rule}\0${reason}\0${path}`;
     const known = this.#decisions.get(key);
     if (known !== undefined) known.count += 1;
-    else if (this.#decisions.size < MAX_DECISIONS) this.#decisions.set(key, { ...rest, count: 1 });
+    else if (this.#decisions.size < MAX_DECISIONS) {
+      const { thread: _, ...rest } = decision;
+      this.#decisions.set(key, { ...rest, count: 1 });
+    }
     if (this.#trace !== undefined) this.#write({ event: "decision", ...decision });
   }
 

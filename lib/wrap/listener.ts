@@ -16,7 +16,7 @@ import {
   constants,
   errno,
   type OwnedFd,
-  poll,
+  pollNow,
   readUnixAddress,
   SyscallError,
   socket,
@@ -143,6 +143,5 @@ export class WrappedListener implements Disposable {
 }
 
 function acceptReady(fd: BorrowedFd, isNonBlocking: boolean): Accepted | undefined {
-  const [events = 0] = poll([{ fd, events: EPOLLIN }], 0);
-  return events === 0 ? undefined : (accept(fd, isNonBlocking ? SOCK_NONBLOCK : 0) ?? undefined);
+  return pollNow(fd, EPOLLIN) === 0 ? undefined : (accept(fd, isNonBlocking ? SOCK_NONBLOCK : 0) ?? undefined);
 }

@@ -17,6 +17,7 @@ export type ConnectionName = { readonly domain: Domain; readonly client: Endpoin
 
 const LISTENER = /(?:^|\/)([46])-([0-9a-f.:]+)-(\d{1,5})-\d+-\d+\.tcp$/;
 const CONNECTION = /^@shmlink\/([46])\/([0-9a-f.:]+)-(\d{1,5})\/([0-9a-f.:]+)-(\d{1,5})$/;
+const CONNECTION_PREFIX = "@shmlink/4/".length;
 const PROBE = "@shmlink/probe/";
 const MARKER = "@shmlink/marker/";
 
@@ -46,8 +47,38 @@ export function connectionName({ domain, client, server }: ConnectionName): stri
   return `@shmlink/${domain}/${formatHost(client.host)}-${client.port}/${formatHost(server.host)}-${server.port}`;
 }
 
+/** What names have said, by all of a name but the client's port: in the many connections of one client to one server
+ *  nothing else changes. */
+const parsed: Map<string, ConnectionName> = new Map();
+const MAX_PARSED = 256;
+
 /** undefined for a name that connectionName() did not make. */
 export function parseConnectionName(name: string): ConnectionName | undefined {
+  const start = name.indexOf("-", CONNECTION_PREFIX) + 1;
+  const end = name.indexOf("/", start);
+  if (start === 0 || end < 0) return undefined;
+  const port = parsePort(name, start, end);
+  const key = name.slice(0, start) + name.slice(end);
+  const known = port === undefined ? undefined : parsed.get(key);
+  if (known !== undefined && port !== undefined) return { ...known, client: { host: known.client.host, port } };
+  const whole = parseWholeName(name);
+  if (whole === undefined) return undefined;
+  if (parsed.size >= MAX_PARSED) parsed.clear();
+  parsed.set(key, whole);
+  return whole;
+}
+
+function parsePort(text: string, start: number, end: number): number | undefined {
+  let port = 0;
+  for (let at = start; at < end; at++) {
+    const digit = text.charCodeAt(at) - 48;
+    if (digit < 0 || digit > 9) return undefined;
+    port = port * 10 + digit;
+  }
+  return end === start || end - start > 5 || port > 65535 ? undefined : port;
+}
+
+function parseWholeName(name: string): ConnectionName | undefined {
   const match = CONNECTION.exec(name);
   const client = endpoint(match?.[2], match?.[3]);
   const server = endpoint(match?.[4], match?.[5]);

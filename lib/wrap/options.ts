@@ -97,11 +97,13 @@ export class Template implements Disposable {
 export type { Default as OptionValue };
 
 function changed(fd: BorrowedFd, defaults: readonly Default[]): Default[] {
-  return defaults.flatMap(({ option, value }) => {
-    if (hasOptionValue(fd, option[0], option[1], value)) return [];
+  const found: Default[] = [];
+  for (const { option, value } of defaults) {
+    if (hasOptionValue(fd, option[0], option[1], value)) continue;
     const actual = tryGet(fd, option);
-    return actual === undefined ? [] : [{ option, value: actual }];
-  });
+    if (actual !== undefined) found.push({ option, value: actual });
+  }
+  return found;
 }
 
 /** Makes a fresh Unix socket ready to stand for a TCP one. */
@@ -110,9 +112,13 @@ export function dressUnixSocket(fd: BorrowedFd, options: readonly Default[]): vo
   for (const { option, value } of options) trySet(fd, option, value);
 }
 
+/** Until it turns out that CAP_NET_ADMIN is missing: a refusal for each connection would cost more than the option. */
+let mayForce = true;
+
 function raiseSendBuffer(fd: BorrowedFd): void {
   const half = SEND_BUFFER_BYTES / 2; // the kernel doubles it
-  if (!trySet(fd, [SOL_SOCKET, constants.SO_SNDBUFFORCE], half)) trySet(fd, [SOL_SOCKET, constants.SO_SNDBUF], half);
+  mayForce &&= trySet(fd, [SOL_SOCKET, constants.SO_SNDBUFFORCE], half);
+  if (!mayForce) trySet(fd, [SOL_SOCKET, constants.SO_SNDBUF], half);
 }
 
 function trySet(fd: BorrowedFd, [level, name]: Option, value: Uint8Array | number): boolean {

@@ -3,10 +3,10 @@ import {
   addressFamily,
   type BorrowedFd,
   constants,
+  getCookie,
   getIntOption,
   getpeername,
   getsockname,
-  getsockopt,
   inetAddress,
   readInetAddress,
   readUnixAddress,
@@ -22,8 +22,7 @@ const TCP_INFO = 11; // linux/tcp.h
 const TCP_CLOSE = 7; // net/tcp_states.h: not listening, not connecting, not connected
 
 export function cookieOf(fd: BorrowedFd): Cookie {
-  const bytes = getsockopt(fd, SOL_SOCKET, constants.SO_COOKIE, 8);
-  return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+  return getCookie(fd);
 }
 
 /** The domain of a TCP (or multipath TCP) socket; undefined for every other kind. */

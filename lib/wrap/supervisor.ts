@@ -154,7 +154,7 @@ export class Supervisor implements Disposable {
     const answer = isForeign ? this.#refuseForeign(notification) : this.#handle(notification, call);
     this.#answer(id, answer);
     const us = (performance.now() - start) * 1000;
-    journal.trap((isForeign ? undefined : this.#names.get(nr)) ?? `call ${nr}`, pid, us, describe(answer));
+    journal.trap((isForeign ? undefined : this.#names.get(nr)) ?? `call ${nr}`, pid, us, () => describe(answer));
     call.counters?.add("traps");
     call.counters?.add("trapNs", Math.round(us * 1000));
   }

@@ -47,7 +47,8 @@ export function handleConnect(context: Context, call: Call): Answer {
     if (destination === undefined) return CONTINUE;
     const socket = tcpSocket(fd);
     if (socket === undefined) return connectAgain(context, fd);
-    if (!isFresh(fd)) return CONTINUE; // EISCONN, EALREADY, or the news of a connect over TCP
+    // EISCONN, EALREADY, or the news of a connect over TCP; without a port it has done nothing yet.
+    if (socket.bound.port !== 0 && !isFresh(fd)) return CONTINUE;
     const host = unmapHost(destination.host);
     const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
     const plan = makePlan(context, call, socket, target);
