@@ -10,8 +10,12 @@ const DRIVER = "test/helpers/wrap-driver.ts";
 const PATIENCE_MS = 15_000;
 
 /** Waits until `probe` gives something; fails after a long while with `what`. */
-export async function until<T>(what: string, probe: () => T | undefined | false): Promise<T> {
-  const giveUp = Date.now() + PATIENCE_MS;
+export async function until<T>(
+  what: string,
+  probe: () => T | undefined | false,
+  patienceMs: number = PATIENCE_MS,
+): Promise<T> {
+  const giveUp = Date.now() + patienceMs;
   for (;;) {
     const found = probe();
     if (found !== undefined && found !== false) return found;
