@@ -131,10 +131,20 @@ function trySet(fd: BorrowedFd, [level, name]: Option, value: Uint8Array | numbe
   }
 }
 
+/** What an option reads back as once it was set, by domain, option and value: programs set the same on each socket. */
+const rehearsed: Map<string, Uint8Array> = new Map();
+const MAX_REHEARSED = 256;
+
 /** Sets an option on a TCP socket made for it. @returns what then reads back; undefined where it cannot be read
  *  @throws SyscallError as a TCP socket would: ENOPROTOOPT, EINVAL, EPERM */
 export function rehearseOption(domain: Domain, [level, name]: Option, value: Uint8Array): Uint8Array | undefined {
+  const isNumber = value.length === 4; // others may depend on more, as TCP_CONGESTION does on what is loaded
+  const key = isNumber ? `${domain} ${level} ${name} ${value.join(" ")}` : "";
+  const known = rehearsed.get(key);
+  if (known !== undefined) return known;
   using scratch = socket(familyOf(domain), constants.SOCK_STREAM);
   setsockopt(scratch, level, name, value);
-  return tryGet(scratch, [level, name]);
+  const result = tryGet(scratch, [level, name]);
+  if (isNumber && result !== undefined && rehearsed.size < MAX_REHEARSED) rehearsed.set(key, result);
+  return result;
 }

@@ -22,9 +22,13 @@ export function keyOption(key: number): readonly [level: number, name: number] {
 
 export type OptionValues = ReadonlyMap<number, Uint8Array>;
 
+/** Different sets of options that are kept once for all sockets that have them. */
+const MAX_INTERNED = 1024;
+
 export class SocketTable<Listener> {
   readonly #listeners: Map<Cookie, Listener> = new Map();
-  readonly #options: Map<Cookie, Map<number, Uint8Array>> = new Map();
+  readonly #options: Map<Cookie, OptionValues> = new Map();
+  readonly #interned: Map<string, OptionValues> = new Map();
   readonly #touched: Set<Cookie> = new Set();
   readonly #unacknowledged: Set<Cookie> = new Set();
 
@@ -46,9 +50,19 @@ export class SocketTable<Listener> {
   }
 
   setOption(cookie: Cookie, key: number, value: Uint8Array): void {
-    const values = this.#options.get(cookie) ?? new Map<number, Uint8Array>();
-    this.#options.set(cookie, values.set(key, value));
+    this.#options.set(cookie, this.#intern(new Map(this.#options.get(cookie)).set(key, value)));
     if (this.#options.size > MAX_SOCKETS_WITH_OPTIONS) deleteOldest(this.#options);
+  }
+
+  /** Programs set the same options on each of their sockets: one map serves all of those. */
+  #intern(values: OptionValues): OptionValues {
+    let text = "";
+    for (const [key, value] of values) text += `${key} ${value.join(" ")} `;
+    const known = this.#interned.get(text);
+    if (known !== undefined) return known;
+    if (this.#interned.size >= MAX_INTERNED) this.#interned.clear();
+    this.#interned.set(text, values);
+    return values;
   }
 
   setOptions(cookie: Cookie, values: OptionValues): void {
@@ -76,6 +90,11 @@ export class SocketTable<Listener> {
 
   wasTouched(cookie: Cookie): boolean {
     return this.#touched.has(cookie);
+  }
+
+  /** Another socket has taken its place. */
+  forgetTouch(cookie: Cookie): void {
+    this.#touched.delete(cookie);
   }
 
   /** A connection was swapped in and its connect() not yet answered: a signal in between makes the program ask again. */

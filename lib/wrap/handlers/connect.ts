@@ -28,6 +28,7 @@ import { nextPort, sourceFor } from "../route.ts";
 import { expand, findRule } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
 import { cookieOf, inspectSocket, isFresh, type TcpSocket, tcpSocket } from "../socket.ts";
+import type { Cookie } from "../socket-table.ts";
 import { swapAndClose } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
 import { disconnect } from "./disconnect.ts";
@@ -139,6 +140,8 @@ class Attempt {
   readonly #tcp: OwnedFd;
   readonly #unix: OwnedFd;
   #path: string;
+  /** The program's socket, where an option that only TCP has was set on it. */
+  #touched: Cookie | undefined;
   #isNonBlocking = false;
   #delayMs: number = FIRST_RETRY_MS;
   #leftMs: number = PATIENCE_MS;
@@ -271,6 +274,7 @@ class Attempt {
     let isAnswered = false;
     try {
       if (!swapAndClose(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
+      if (this.#touched !== undefined) table.forgetTouch(this.#touched);
       // Answered here, since only whether the answer arrived tells if the program will ask again.
       isAnswered = this.#context.answer(this.#call, value(0));
     } finally {
@@ -285,8 +289,11 @@ class Attempt {
   #keepOptions(): void {
     const { table, template } = this.#context;
     const { domain, isMultipath } = this.#plan.socket;
-    if (!isMultipath && !(table.isAnyTouched && table.wasTouched(cookieOf(this.#tcp)))) return;
+    if (!isMultipath && !table.isAnyTouched) return;
+    const cookie = cookieOf(this.#tcp);
+    if (!isMultipath && !table.wasTouched(cookie)) return;
     table.setOptions(cookieOf(this.#unix), template(domain).tcpOptions(this.#tcp));
+    this.#touched = cookie;
   }
 }
 

@@ -26,6 +26,16 @@ test("options of very many sockets are bounded, the oldest goes first", () => {
   expect(table.option(65_536n, 1)).toBeDefined();
 });
 
+test("sockets with the same options share them, and one that sets another keeps it to itself", () => {
+  const table = new SocketTable<string>();
+  for (const cookie of [1n, 2n, 3n]) for (const key of [7, 8]) table.setOption(cookie, key, Uint8Array.of(1));
+  expect(table.options(1n)).toBe(table.options(2n));
+  table.setOption(2n, 8, Uint8Array.of(0));
+  expect([1n, 2n, 3n].map((cookie) => table.option(cookie, 8)?.[0])).toEqual([1, 0, 1]);
+  table.setOption(2n, 8, Uint8Array.of(1));
+  expect(table.options(2n)).toBe(table.options(3n));
+});
+
 test("an owed answer is owed once", () => {
   const table = new SocketTable<string>();
   table.expectAcknowledgement(5n);
