@@ -1,8 +1,10 @@
 /** listen and dial as processes: what goes in at one end comes out at the other, and every way to end is told apart. */
 import { describe, expect, test } from "bun:test";
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { waitUntil } from "../helpers/broker.ts";
 import { requires } from "../helpers/requires.ts";
 import { BUN, RUNTIMES } from "../helpers/runtimes.ts";
@@ -70,8 +72,9 @@ for (const runtime of RUNTIMES) {
       await using cli = new Cli(runtime);
       const listener = cli.start(["listen", "cut"]);
       const dialler = cli.start(["dial", "cut"]);
+      const begun = once(listener.child.stdout as Readable, "data"); // bytes are counted before they can be seen
       dialler.child.stdin?.write("begun");
-      await waitUntil(() => channelBytes(cli, "cut") === 5, "the first bytes");
+      await begun;
       dialler.child.kill("SIGKILL");
       const result = await listener.result;
       expect(errorLine(result)).toMatch(/Cannot finish "cut": the other side vanished/);
@@ -82,8 +85,9 @@ for (const runtime of RUNTIMES) {
       await using cli = new Cli(runtime);
       const listener = cli.start(["listen", "--keep", "tough"], { stdin: "ignore" });
       const dialler = cli.start(["dial", "tough"]);
+      const begun = once(listener.child.stdout as Readable, "data");
       dialler.child.stdin?.write("cut ");
-      await waitUntil(() => channelBytes(cli, "tough") === 4, "the first bytes");
+      await begun;
       dialler.child.kill("SIGKILL");
       expect((await cli.run(["dial", "tough"], { input: "whole" })).code).toBe(0);
       listener.child.kill("SIGTERM");
