@@ -59,9 +59,14 @@ export function installCode(code: Uint8Array): number {
   return address;
 }
 
+/** The bytes of code that is kept as hexadecimal text. */
+export function codeBytes(hex: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+}
+
 /** The machine code of this architecture, with the slot of on_signal() set to `signalFd`. */
 export function machineCode(signalFd: number): Uint8Array {
-  const code = Uint8Array.from(MACHINE.hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+  const code = codeBytes(MACHINE.hex);
   new DataView(code.buffer).setInt32(MACHINE.offsets.signalFd, signalFd, true);
   return code;
 }

@@ -6,7 +6,7 @@
  */
 
 import { calls } from "./calls.ts";
-import { ARCH } from "./code-page.ts";
+import { ARCH, codeBytes } from "./code-page.ts";
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE } from "./constants.ts";
 import { backend } from "./load.ts";
 import { CODE_HEX, DATA_OFFSET, OFFSETS, type RecordPathName } from "./machine/record-path.gen.ts";
@@ -34,11 +34,10 @@ function load(): Machine | undefined {
 
 function install(): Machine | undefined {
   if (ARCH !== "x64" || backend.name !== "bun") return undefined;
-  const code = Uint8Array.from(CODE_HEX.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
   const length = DATA_OFFSET + MAX_PATHS * PATH_BYTES;
   const address = calls.mmap(0, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (address < 0) return undefined;
-  new Uint8Array(backend.view(address, DATA_OFFSET)).set(code);
+  new Uint8Array(backend.view(address, DATA_OFFSET)).set(codeBytes(CODE_HEX));
   if (calls.mprotect(address, DATA_OFFSET, PROT_READ | PROT_EXEC) < 0) {
     calls.munmap(address, length);
     return undefined;
