@@ -2,4 +2,5 @@
 /** The entry of the command line. */
 import { main } from "../lib/cli/main.ts";
 
-await main(process.argv.slice(2));
+// Not awaited: a module that awaits at its top cannot be kept as bytecode. It ends the process, whatever happens.
+void main(process.argv.slice(2));

@@ -1,32 +1,30 @@
 /** Picks the backend for this runtime; remembers which and, where there was a choice, why not the other. */
+import { createRequire } from "node:module";
 import type { Backend, BackendName } from "./backend.ts";
 import { type BunFfi, createBunBackend } from "./backends/bun.ts";
-import type { DenoFfi } from "./backends/deno.ts";
-import type { Koffi } from "./backends/koffi.ts";
+import { createDenoBackend, type DenoFfi } from "./backends/deno.ts";
+import { createKoffiBackend, createV8Detach, type Koffi } from "./backends/koffi.ts";
 
 export type Loaded = { readonly backend: Backend; readonly refused: readonly { name: BackendName; reason: string }[] };
 
-type Candidate = { readonly name: BackendName; readonly create: () => Promise<Backend> };
+type Candidate = { readonly name: BackendName; readonly create: () => Backend };
 
-async function createBun(): Promise<Backend> {
-  const name = "bun:ffi"; // not a literal in import(), so that Deno's and Node's checkers do not look for it
-  return createBunBackend((await import(name)) as BunFfi);
+// Not import(): a module that awaits at its top cannot be kept as bytecode (the bundle is, and starts sooner for it).
+const require = createRequire(import.meta.url);
+
+function createBun(): Backend {
+  return createBunBackend(require("bun:ffi") as BunFfi);
 }
 
-async function createDeno(): Promise<Backend> {
-  const { createDenoBackend } = await import("./backends/deno.ts");
+function createDeno(): Backend {
   return createDenoBackend((globalThis as unknown as { Deno: DenoFfi }).Deno);
 }
 
-async function createKoffi(): Promise<Backend> {
-  const [{ createKoffiBackend, createV8Detach }, koffi] = await Promise.all([
-    import("./backends/koffi.ts"),
-    import("koffi"),
-  ]);
-  const module = koffi.default as unknown as Koffi;
-  if (process.versions["bun"] !== undefined || "Deno" in globalThis) return createKoffiBackend(module);
-  const v8 = await import("node:v8");
-  return createKoffiBackend(module, createV8Detach(v8.setFlagsFromString));
+function createKoffi(): Backend {
+  const koffi = require("koffi") as Koffi;
+  if (process.versions["bun"] !== undefined || "Deno" in globalThis) return createKoffiBackend(koffi);
+  const v8 = require("node:v8") as typeof import("node:v8");
+  return createKoffiBackend(koffi, createV8Detach(v8.setFlagsFromString));
 }
 
 const CANDIDATES: Record<BackendName, Candidate> = {
@@ -44,11 +42,11 @@ function candidates(): readonly Candidate[] {
   return [koffi];
 }
 
-async function load(): Promise<Loaded> {
+function load(): Loaded {
   const refused: { name: BackendName; reason: string }[] = [];
   for (const { name, create } of candidates()) {
     try {
-      return { backend: await create(), refused };
+      return { backend: create(), refused };
     } catch (error) {
       refused.push({ name, reason: error instanceof Error ? error.message : String(error) });
     }
@@ -57,5 +55,5 @@ async function load(): Promise<Loaded> {
   throw new Error(`Cannot call the kernel from this runtime: ${reasons}`);
 }
 
-export const loaded: Loaded = await load();
+export const loaded: Loaded = load();
 export const backend: Backend = loaded.backend;
