@@ -2,17 +2,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { constants, pipe, socketpair, write } from "../ffi/mod.ts";
-import { type Channel, ChannelSetup, type Trust } from "../lib/channel/channel.ts";
+import { type Channel, ChannelSetup, type EndOptions } from "../lib/channel/channel.ts";
 import { createRing, RingStats, sealRing } from "../lib/channel/memfd.ts";
 import { BUN, ROOT, type Runtime } from "../test/helpers/runtimes.ts";
 
 export type PairOptions = {
   readonly capacity: number;
-  readonly spinUs: number;
   /** What the second process runs on; Bun unless given. */
   readonly runtime?: Runtime;
-  /** Both sides. */
-  readonly trust?: Trust;
+  /** Of both sides; their rings' memory is taken at once unless it says otherwise, as the C ring does. */
+  readonly end: EndOptions;
 };
 
 export type Pair = {
@@ -24,7 +23,8 @@ export type Pair = {
   stop(): Promise<void>;
 };
 
-export async function startPair({ capacity, spinUs, runtime = BUN, trust = "strict" }: PairOptions): Promise<Pair> {
+export async function startPair({ capacity, runtime = BUN, end }: PairOptions): Promise<Pair> {
+  const options: EndOptions = { prefault: true, ...end };
   const rings = ([0, 1] as const).map((side) => createRing({ channelId: 1, side, capacity }));
   const [ours, theirs] = rings;
   const [bell, theirBell] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
@@ -32,7 +32,7 @@ export async function startPair({ capacity, spinUs, runtime = BUN, trust = "stri
   const sealed = ours.dup();
   const setup = new ChannelSetup(ours, bell);
   const go = pipe();
-  const [program = "", ...args] = runtime.command("bench/peer.ts", String(spinUs), trust);
+  const [program = "", ...args] = runtime.command("bench/peer.ts", JSON.stringify(options));
   const child = spawn(program, args, {
     cwd: ROOT,
     stdio: [go.reader.number, "pipe", "inherit", theirs.number, sealed.number, theirBell.number],
@@ -44,7 +44,7 @@ export async function startPair({ capacity, spinUs, runtime = BUN, trust = "stri
   sealRing(theirs);
   const stats = new RingStats(sealed);
   sealed.close();
-  const channel = setup.complete(theirs, { spinUs, trust, prefault: true });
+  const channel = setup.complete(theirs, options);
   write(go.writer, new Uint8Array(1)); // at once: a stream of the runtime would wait for an event loop that will block
   go.writer.close();
   const ended = once(child, "exit");

@@ -4,16 +4,16 @@
  */
 import { readSync, writeSync } from "node:fs";
 import { constants, OwnedFd, pinToCpu, poll } from "../ffi/mod.ts";
-import { type Channel, ChannelSetup, type Trust } from "../lib/channel/channel.ts";
+import { type Channel, ChannelSetup, type EndOptions } from "../lib/channel/channel.ts";
 
 export type Command = {
-  readonly kind: "echo" | "sink" | "drain" | "look" | "pin";
+  readonly kind: "echo" | "sink" | "drain" | "look" | "read" | "pin";
   /** Bytes, or the processor. */
   readonly size: number;
   readonly count: number;
 };
 
-const [spinUs = "0", trust = "strict"] = process.argv.slice(2);
+const options = JSON.parse(process.argv[2] ?? "{}") as EndOptions;
 
 function echo(channel: Channel, into: Uint8Array, count: number): void {
   for (let index = 0; index < count; index++) {
@@ -42,16 +42,27 @@ function drain(channel: Channel, one: Uint8Array, count: number): void {
   channel.send(into.subarray(0, 8));
 }
 
-/** In place: the first and the last byte of each message are read, and no copy is made. */
+/** In place: the first and the last byte of each message are looked at, and no copy is made. */
 function look(channel: Channel, into: Uint8Array, count: number): void {
+  inPlace(channel, into, count, Math.max(1, into.length - 1));
+}
+
+const CACHE_LINE = 64;
+
+/** In place, and all of it comes to this processor: a byte of each cache line is read. */
+function read(channel: Channel, into: Uint8Array, count: number): void {
+  inPlace(channel, into, count, CACHE_LINE);
+}
+
+function inPlace(channel: Channel, into: Uint8Array, count: number, step: number): void {
   let looked = 0;
   for (let received = 0; received < count; ) {
     const view = channel.peek();
     if (view !== undefined) {
-      looked += (view[0] as number) + (view[view.length - 1] as number);
+      for (let at = 0; at < view.length; at += step) looked = (looked + (view[at] as number)) | 0;
       channel.release();
       received++;
-    } else if (Number(spinUs) === 0 && channel.armReceive()) {
+    } else if (options.spinUs === 0 && channel.armReceive()) {
       poll([{ fd: channel.doorbellFd, events: constants.EPOLLIN }], -1);
       channel.drainDoorbell();
     }
@@ -60,7 +71,7 @@ function look(channel: Channel, into: Uint8Array, count: number): void {
   channel.send(into.subarray(0, Math.min(8, into.length)));
 }
 
-const WORK = { echo, sink, drain, look } as const;
+const WORK = { echo, sink, drain, look, read } as const;
 
 function serve(channel: Channel): void {
   for (let message = channel.receive(); message !== undefined; message = channel.receive()) {
@@ -73,6 +84,6 @@ function serve(channel: Channel): void {
 const setup = new ChannelSetup(new OwnedFd(3), new OwnedFd(5));
 writeSync(1, "mapped\n");
 readSync(0, new Uint8Array(1)); // sealed now
-const channel = setup.complete(new OwnedFd(4), { spinUs: Number(spinUs), trust: trust as Trust, prefault: true });
+const channel = setup.complete(new OwnedFd(4), options);
 serve(channel);
 channel.close();

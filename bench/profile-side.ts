@@ -59,7 +59,7 @@ function messagesPerSecond(channel: Channel, kind: "sink" | "look", size: number
 async function coldFirstMessage(): Promise<number> {
   const times: number[] = [];
   for (let round = 0; round < SINGLE_ROUNDS; round++) {
-    const pair = await startPair({ capacity: 1 << 16, spinUs, runtime: RUNTIME });
+    const pair = await startPair({ capacity: 1 << 16, runtime: RUNTIME, end: { spinUs } });
     const bytes = new Uint8Array(64);
     const start = performance.now();
     command(pair.channel, { kind: "echo", size: 64, count: 1 });
@@ -75,7 +75,7 @@ async function coldFirstMessage(): Promise<number> {
 async function deathNoticed(): Promise<number> {
   const times: number[] = [];
   for (let round = 0; round < SINGLE_ROUNDS; round++) {
-    const pair = await startPair({ capacity: 1 << 16, spinUs, runtime: RUNTIME });
+    const pair = await startPair({ capacity: 1 << 16, runtime: RUNTIME, end: { spinUs } });
     const start = performance.now();
     pair.kill();
     pair.channel.receive();
@@ -125,7 +125,7 @@ async function profile(): Promise<SideProfile> {
   const pairs = new Map<string, Pair>();
   for (const trust of ["strict", "trusted"] as const) {
     for (const capacity of new Set(SIZES.map(capacityFor)))
-      pairs.set(`${trust} ${capacity}`, await startPair({ capacity, spinUs, runtime: RUNTIME, trust }));
+      pairs.set(`${trust} ${capacity}`, await startPair({ capacity, runtime: RUNTIME, end: { spinUs, trust } }));
   }
   try {
     for (const size of SIZES) measureSize(pairs, size);

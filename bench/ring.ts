@@ -1,112 +1,51 @@
 /** The channel on Bun at both ends against C that does the same job; both sides of a ratio take turns in one run. */
+import { execFileSync } from "node:child_process";
 import { availableParallelism } from "node:os";
 import { pinToCpu } from "../ffi/mod.ts";
 import { DEFAULT_SPIN_US } from "../lib/channel/adaptive-spin.ts";
-import type { Channel } from "../lib/channel/channel.ts";
+import type { Channel, EndOptions } from "../lib/channel/channel.ts";
+import { BUN, ROOT } from "../test/helpers/runtimes.ts";
+import { answer, type Question, type Result } from "./answer.ts";
 import { buildBaselines, runBaseline } from "./baseline.ts";
 import { type Pair, startPair } from "./pair.ts";
-import type { Command } from "./peer.ts";
+import { batchThroughput, command, roundTrip, throughput } from "./ring-measures.ts";
+import { STEP_ENDS, stepQuestions } from "./ring-steps.ts";
 
-export type Result = {
-  readonly id: string;
-  readonly unit: "ns" | "messages/s";
-  readonly value: number;
-  readonly baseline: number;
-  readonly baselineName: string;
-  /** value / baseline */
-  readonly ratio: number;
-};
-
-const ROUNDS = 7;
-const CAPACITY = 1 << 20;
-const BATCH = 16;
+const CAPACITY = 1 << 20; // as the C ring
+const HUGE_PAGE = 1 << 21;
 const TWO_CPUS: boolean = availableParallelism() > 1;
 const CPUS: readonly [number, number] = TWO_CPUS ? [0, 1] : [0, 0];
+const STEPS = "ring.step.";
 
-function command(channel: Channel, what: Command): void {
-  channel.send(new TextEncoder().encode(JSON.stringify(what)));
-}
+const spinUs: number = DEFAULT_SPIN_US;
+const ENDS = {
+  spinning: { spinUs },
+  sleeping: { spinUs: 0 },
+  trusted: { spinUs, trust: "trusted" },
+} as const satisfies Record<string, EndOptions>;
 
-/** @returns nanoseconds for each round trip */
-function roundTrip(channel: Channel, size: number, count: number): number {
-  const bytes = new Uint8Array(size);
-  command(channel, { kind: "echo", size, count });
-  const start = performance.now();
-  for (let index = 0; index < count; index++) {
-    channel.send(bytes);
-    channel.receiveInto(bytes);
-  }
-  return ((performance.now() - start) * 1e6) / count;
-}
+type Channels<Name extends string> = Readonly<Record<Name, Channel>>;
 
-/** @returns nanoseconds for each message, until the last one has been received */
-function throughput(channel: Channel, size: number, count: number): number {
-  const bytes = new Uint8Array(size);
-  command(channel, { kind: "sink", size, count });
-  const start = performance.now();
-  for (let index = 0; index < count; index++) channel.send(bytes);
-  channel.receive();
-  return ((performance.now() - start) * 1e6) / count;
-}
+const c = (mode: string, size: number, count: number) => () => runBaseline("ring", mode, size, count, ...CPUS);
 
-function batchThroughput(channel: Channel, size: number, count: number): number {
-  const batch = new Uint8Array(size * BATCH);
-  command(channel, { kind: "drain", size, count });
-  const start = performance.now();
-  for (let index = 0; index < count; index += BATCH) channel.sendPacked(batch, size);
-  channel.receive();
-  return ((performance.now() - start) * 1e6) / count;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
-}
-
-type Question = {
-  readonly id: string;
-  readonly unit: Result["unit"];
-  readonly baselineName: string;
-  readonly measure: () => number;
-  readonly measureBaseline: () => number;
-};
-
-/** Medians of both sides; nanoseconds become messages a second where that is the unit. */
-function answer({ id, unit, baselineName, measure, measureBaseline }: Question): Result {
-  const values: number[] = [];
-  const baselines: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    baselines.push(measureBaseline());
-    values.push(measure());
-  }
-  const convert = (ns: number): number => (unit === "ns" ? ns : 1e9 / ns);
-  const [value, baseline] = [convert(median(values)), convert(median(baselines))];
-  return {
-    id,
-    unit,
-    value: round(value),
-    baseline: round(baseline),
-    baselineName,
-    ratio: round(value / baseline, 1000),
-  };
-}
-
-function round(value: number, scale = 10): number {
-  return Math.round(value * scale) / scale;
-}
-
-function ringQuestions(channel: Channel, sleeper: Channel): Question[] {
-  const c = (mode: string, size: number, count: number) => () => runBaseline("ring", mode, size, count, ...CPUS);
+function ringQuestions({ spinning, sleeping, trusted }: Channels<keyof typeof ENDS>): Question[] {
   const unix = () => runBaseline("socket", "unix", "throughput", 64, 200_000, ...CPUS);
   const rate = { unit: "messages/s", baselineName: "C ring" } as const;
-  const small = () => throughput(channel, 64, 2_000_000);
-  const smallC = c("throughput", 64, 10_000_000);
+  const of = (size: number, count: number) => () => throughput(spinning, size, count);
+  const [small, smallC] = [of(64, 2_000_000), c("throughput", 64, 10_000_000)];
+  const [large, huge] = [of(4096, 300_000), of(65536, 20_000)];
+  const inPlace = (size: number, count: number) =>
+    ({
+      unit: "messages/s",
+      baselineName: "trusted, in place",
+      measureBaseline: () => throughput(trusted, size, count, "read"),
+    }) as const;
   return [
     {
       id: "ring.rtt.64",
       unit: "ns",
       baselineName: "C ring",
-      measure: () => roundTrip(channel, 64, 200_000),
+      measure: () => roundTrip(spinning, 64, 200_000),
       measureBaseline: c("rtt", 64, 400_000),
     },
     { id: "ring.throughput.64", ...rate, measure: small, measureBaseline: smallC },
@@ -115,26 +54,19 @@ function ringQuestions(channel: Channel, sleeper: Channel): Question[] {
       id: "ring.throughput.64.batch",
       ...rate,
       baselineName: "C ring, one at a time",
-      measure: () => batchThroughput(channel, 64, 4_000_000),
+      measure: () => batchThroughput(spinning, 64, 4_000_000),
       measureBaseline: smallC,
     },
-    {
-      id: "ring.throughput.4096",
-      ...rate,
-      measure: () => throughput(channel, 4096, 300_000),
-      measureBaseline: c("throughput", 4096, 500_000),
-    },
-    {
-      id: "ring.throughput.65536",
-      ...rate,
-      measure: () => throughput(channel, 65536, 20_000),
-      measureBaseline: c("throughput", 65536, 30_000),
-    },
+    { id: "ring.throughput.4096", ...rate, measure: large, measureBaseline: c("throughput", 4096, 500_000) },
+    { id: "ring.throughput.65536", ...rate, measure: huge, measureBaseline: c("throughput", 65536, 30_000) },
+    { id: "ring.strict.64", ...inPlace(64, 500_000), measure: small },
+    { id: "ring.strict.4096", ...inPlace(4096, 300_000), measure: large },
+    { id: "ring.strict.65536", ...inPlace(65536, 20_000), measure: huge },
     {
       id: "ring.wake.rtt",
       unit: "ns",
       baselineName: "C eventfd pair",
-      measure: () => roundTrip(sleeper, 64, 2_000),
+      measure: () => roundTrip(sleeping, 64, 2_000),
       measureBaseline: () => runBaseline("wake", 2_000, ...CPUS),
     },
   ];
@@ -148,14 +80,14 @@ function socketQuestions(family: "unix" | "tcp"): Question[] {
       unit: "ns",
       baselineName: "C ring",
       measure: ask("rtt", 3_000),
-      measureBaseline: () => runBaseline("ring", "rtt", 64, 400_000, ...CPUS),
+      measureBaseline: c("rtt", 64, 400_000),
     },
     {
       id: `${family}.throughput.64`,
       unit: "messages/s",
       baselineName: "C ring",
       measure: ask("throughput", 100_000),
-      measureBaseline: () => runBaseline("ring", "throughput", 64, 10_000_000, ...CPUS),
+      measureBaseline: c("throughput", 64, 10_000_000),
     },
   ];
 }
@@ -169,29 +101,64 @@ function warmUp(questions: readonly Question[], pairs: readonly Pair[]): void {
   pinToCpu(CPUS[0]);
 }
 
-/** Answers every question in turn. @param ids  only these, unless empty  @param report  told of each answer as it comes */
-export async function benchRing(ids: readonly string[], report: (result: Result) => void): Promise<readonly Result[]> {
-  buildBaselines();
+/** Answers those questions in turn that can be asked of channels with these options. */
+async function ask<Name extends string>(
+  ends: Readonly<Record<Name, EndOptions>>,
+  questionsOf: (channels: Channels<Name>) => readonly Question[],
+  wanted: (id: string) => boolean,
+  report: (result: Result) => void,
+): Promise<readonly Result[]> {
   const pairs: Pair[] = [];
-  const results: Result[] = [];
   try {
-    for (const spinUs of [DEFAULT_SPIN_US, 0]) pairs.push(await startPair({ capacity: CAPACITY, spinUs }));
-    const [spinning, sleeping] = pairs;
-    if (spinning === undefined || sleeping === undefined) throw new TypeError("Cannot measure without channels");
-    const questions = [
-      ...ringQuestions(spinning.channel, sleeping.channel),
-      ...socketQuestions("unix"),
-      ...socketQuestions("tcp"),
-    ];
-    const asked = questions.filter(({ id }) => ids.length === 0 || ids.includes(id));
+    const channels: Partial<Record<Name, Channel>> = {};
+    for (const name of Object.keys(ends) as Name[]) {
+      const pair = await startPair({ capacity: ends[name].hugePages ? HUGE_PAGE : CAPACITY, end: ends[name] });
+      pairs.push(pair);
+      channels[name] = pair.channel;
+    }
+    const asked = questionsOf(channels as Channels<Name>).filter(({ id }) => wanted(id));
     warmUp(asked, pairs);
-    for (const question of asked) {
+    return asked.map((question) => {
       const result = answer(question);
       report(result);
-      results.push(result);
-    }
+      return result;
+    });
   } finally {
     for (const pair of pairs) await pair.stop();
   }
+}
+
+/** In a process of its own: what the compiler makes of a channel with one thing left out would be measured as the channel. */
+function askElsewhere(ids: readonly string[], report: (result: Result) => void): readonly Result[] {
+  const [program = "", ...args] = BUN.command("bench/run.ts", "ring", "--json", ...ids);
+  const output = execFileSync(program, args, { cwd: ROOT, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  const { results } = JSON.parse(output) as { results: readonly Result[] };
+  for (const result of results) report(result);
   return results;
+}
+
+const isStep = (id: string): boolean => id.startsWith(STEPS);
+
+/** Answers every question in turn. @param ids  only these, unless empty; "ring.step." is all of the steps
+ *  @param report  told of each answer as it comes */
+export async function benchRing(ids: readonly string[], report: (result: Result) => void): Promise<readonly Result[]> {
+  buildBaselines();
+  const wanted = (id: string): boolean => ids.length === 0 || ids.includes(id);
+  if (ids.length > 0 && ids.every(isStep)) {
+    const all = ids.includes(STEPS);
+    return ask(
+      STEP_ENDS,
+      (channels) => stepQuestions(channels, c),
+      (id) => all || wanted(id),
+      report,
+    );
+  }
+  const steps = ids.length === 0 ? [STEPS] : ids.filter(isStep);
+  const first = steps.length > 0 ? askElsewhere(steps, report) : [];
+  const questions = (channels: Channels<keyof typeof ENDS>) => [
+    ...ringQuestions(channels),
+    ...socketQuestions("unix"),
+    ...socketQuestions("tcp"),
+  ];
+  return [...(await ask(ENDS, questions, wanted, report)), ...first];
 }

@@ -2,17 +2,19 @@
  * `bun bench/run.ts SUITE [--json] [--plot FILE.svg] [id…]`: a table for people, or one JSON object; all questions or some.
  * Progress goes to standard error.
  *
- *   ring      the channel against C: the ids of ring.ts, then `profile`, sizes on every runtime, which --plot draws
- *   wrap      wrapped programs against Unix sockets and TCP
- *   broker    the broker against libwayland and C
+ *   ring      the channel against C: the ids of ring.ts; `ring.step.`, how close each step of the tuning comes
+ *             (ring-steps.ts); and `profile`, sizes on every runtime, which --plot draws
+ *   wrap      wrapped programs against Unix sockets and TCP; what a wrapped start costs
+ *   broker    the broker against libwayland and C: round trip, dial, 10,000 channels and `ls` of them, fds
  */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import type { Result } from "./answer.ts";
 import { type BrokerResult, benchBroker } from "./broker.ts";
 import { plotProfile } from "./plot.ts";
 import { benchProfile } from "./profile.ts";
 import type { Series } from "./profile-shape.ts";
-import { benchRing, type Result } from "./ring.ts";
+import { benchRing } from "./ring.ts";
 import { benchWrap, type WrapResult } from "./wrap.ts";
 
 const SUITES = { ring: benchRing, wrap: benchWrap, broker: benchBroker } as const;
@@ -45,7 +47,7 @@ function readArguments(): Asked {
 }
 
 function row(cells: readonly string[]): string {
-  return cells.map((cell, index) => (index === 0 ? cell.padEnd(31) : cell.padStart(22))).join("");
+  return cells.map((cell, index) => (index === 0 ? cell.padEnd(33) : cell.padStart(24))).join("");
 }
 
 function resultRow({ id, unit, value, baseline, baselineName, ratio }: Result | WrapResult | BrokerResult): string {

@@ -33,6 +33,9 @@ export type EndOptions = {
   /** Take the memory of our whole ring at once, in pages of 2 MiB, from a capacity of 2 MiB on; false by default. Where the
    *  kernel cannot (before 6.1), or has no such pieces left, it is as without; `hugePageBytes` and `inspect` tell. */
   readonly hugePages?: boolean;
+  /** Let machine code do the common case, where there is some (Bun, x86-64); true by default. Either way works on the same
+   *  words and does the same. */
+  readonly machineCode?: boolean;
   /** Longest message that is accepted, its fragments together. */
   readonly maxMessageBytes?: number;
   /** Of what we send: "block" unless given. What is dropped is counted, and `inspect` shows it. */
@@ -102,7 +105,8 @@ export class ChannelCore implements Disposable {
     this.ownBytes = own.bytes;
     const doorbell = new SocketDoorbell(parts.doorbell, () => this.blockSending());
     this.doorbell = doorbell;
-    const ends = { own, peer, doorbell, openFastPath: () => RecordPath.open(own.bytes, peer.bytes) };
+    const open = () => RecordPath.open(own.bytes, peer.bytes);
+    const ends = { own, peer, doorbell, openFastPath: options.machineCode === false ? undefined : open };
     this.producer = new RingProducer({ ...ends, capacity: parts.ownCapacity });
     this.consumer = new RingConsumer({ ...ends, capacity: parts.peerCapacity });
     this.consumer.watched = this.dropsOld;
