@@ -17,6 +17,7 @@ import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
 import { PendingChannel } from "./pending-channel.ts";
 import { RenewedLink } from "./renewed-link.ts";
 import { Service } from "./service.ts";
+import { UntilOffered } from "./until-offered.ts";
 
 export type ListenOptions = EndOptions & {
   /** Bytes of our ring in each channel, a power of two; the broker's default without it. */
@@ -26,6 +27,8 @@ export type ListenOptions = EndOptions & {
 export type DialOptions = ListenOptions & {
   /** Longest wait for the other side to take its part in the set-up. */
   readonly timeoutMs?: number;
+  /** How long to wait for somebody to offer the name, -1 for as long as it takes; without it somebody has to by now. */
+  readonly waitMs?: number;
 };
 
 export type TakeOptions = {
@@ -230,6 +233,29 @@ export class BrokerLink extends RenewedLink {
   /** Opens a channel to a service and waits until it is whole.
    *  @throws FailureError unknown-name, denied, quota, gone, refused, timeout */
   dial(name: string, options: DialOptions = {}): Channel {
+    const untilOffered = new UntilOffered(options.waitMs ?? 0);
+    for (;;) {
+      try {
+        return this.#dialOnce(name, options);
+      } catch (error) {
+        this.wait(() => false, untilOffered.pause(error));
+      }
+    }
+  }
+
+  /** dial() for an event loop; needs `wake: true` at connect. */
+  async dialAsync(name: string, options: DialOptions = {}): Promise<Channel> {
+    const untilOffered = new UntilOffered(options.waitMs ?? 0);
+    for (;;) {
+      try {
+        return await this.#dialOnceAsync(name, options);
+      } catch (error) {
+        await this.waitAsync(() => false, untilOffered.pause(error));
+      }
+    }
+  }
+
+  #dialOnce(name: string, options: DialOptions): Channel {
     return this.ask(() => {
       const pending = this.#startDial(name, options);
       const outcome = this.wait(() => pending.outcome !== undefined, options.timeoutMs ?? ANSWER_MS);
@@ -237,8 +263,7 @@ export class BrokerLink extends RenewedLink {
     });
   }
 
-  /** dial() for an event loop; needs `wake: true` at connect. */
-  async dialAsync(name: string, options: DialOptions = {}): Promise<Channel> {
+  async #dialOnceAsync(name: string, options: DialOptions): Promise<Channel> {
     return await this.askAsync(async () => {
       const pending = this.#startDial(name, options);
       const outcome = await this.waitAsync(() => pending.outcome !== undefined, options.timeoutMs ?? ANSWER_MS);

@@ -32,9 +32,8 @@ for (const [hearer, sayer] of [
     const cwd = pasted();
     const start = (name: "bun" | "deno" | "node", file: string): ReturnType<typeof Bun.spawn> =>
       Bun.spawn([...COMMANDS[name], file], { cwd, env: cli.env, stdout: "pipe", stderr: "inherit" });
+    const say = start(sayer, "say.mjs"); // the one that has to wait for the other
     const hear = start(hearer, "hear.mjs");
-    await cli.offered("greetings");
-    const say = start(sayer, "say.mjs");
     expect(await say.exited).toBe(0);
     const reader = (hear.stdout as ReadableStream<Uint8Array>).getReader();
     expect(new TextDecoder().decode((await reader.read()).value)).toBe("hello through shared memory\n");

@@ -47,6 +47,22 @@ test("a channel carries messages both ways, and each end knows the other", async
   });
 });
 
+test("a name that nobody offers yet is waited for, as long as was said", async () => {
+  using server = broker.connect({ wake: true });
+  using client = broker.connect({ wake: true });
+  const refused = await client.dialAsync("later").catch((error: unknown) => error as FailureError);
+  expect(refused).toMatchObject({ code: "unknown-name" });
+  expect(failureOf(() => client.dial("later", { waitMs: 30 })).code).toBe("unknown-name");
+  const dialled = client.dialAsync("later", { waitMs: -1 });
+  await new Promise((resolve) => setTimeout(resolve, 60)); // it has asked by now
+  using service = server.listen("later");
+  const [far, near] = await Promise.all([service.acceptAsync(), dialled]);
+  near.send(new Uint8Array([7]));
+  expect((await far?.receiveAsync())?.data).toEqual(new Uint8Array([7]));
+  near.close();
+  far?.close();
+});
+
 test("each end has the options that it was opened with, and what it drops is listed", async () => {
   using server = broker.connect({ wake: true });
   using client = broker.connect({ wake: true });

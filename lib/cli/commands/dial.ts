@@ -8,7 +8,6 @@ import { parseCapacity, parseSeconds } from "../numbers.ts";
 import { parseServiceName } from "../service-name.ts";
 
 const DEFAULT_WAIT = "5";
-const RETRY_MS = 20;
 
 export const command: Command = makeCommand({
   name: "dial",
@@ -39,24 +38,19 @@ enough. A name that nobody offers yet is waited for, ${DEFAULT_WAIT} seconds unl
     const waitMs = parseSeconds(wait, "--wait");
     const bytes = parseCapacity(capacity);
     using link = BrokerLink.connect({ name: "shmlink dial" });
-    const channel = dialWaiting(link, name, waitMs, bytes === undefined ? {} : { capacity: bytes });
+    const channel = dialWaiting(link, name, bytes === undefined ? { waitMs } : { waitMs, capacity: bytes });
     using loop = new CopyLoop(launcher);
     return loop.copy(channel, { name, messages: message === true, verbose });
   },
 });
 
 /** @throws FailureError "unknown-name" when the time is over */
-function dialWaiting(link: BrokerLink, name: string, waitMs: number, options: DialOptions): Channel {
-  const deadline = performance.now() + waitMs;
-  for (;;) {
-    try {
-      return link.dial(name, options);
-    } catch (error) {
-      if (!(error instanceof FailureError) || error.code !== "unknown-name") throw error;
-      const leftMs = deadline - performance.now();
-      if (leftMs <= 0) throw unknownName(link, name, error);
-      link.wait(() => false, Math.min(RETRY_MS, leftMs));
-    }
+function dialWaiting(link: BrokerLink, name: string, options: DialOptions): Channel {
+  try {
+    return link.dial(name, options);
+  } catch (error) {
+    if (error instanceof FailureError && error.code === "unknown-name") throw unknownName(link, name, error);
+    throw error;
   }
 }
 
