@@ -12,6 +12,7 @@ export type FailureCode =
   | "no-broker"
   | "timeout"
   | "unsupported"
+  | "one-way"
   | "invalid";
 
 /** Base of all: a message for people (what failed, the value, what to do) and a code for programs. */

@@ -11,6 +11,7 @@ import { BrokerLink, type ConnectOptions } from "./client/broker-link.ts";
 export {
   Channel,
   ChannelSetup,
+  type Direction,
   type EndOptions,
   type Message,
   type ReceiveOptions,

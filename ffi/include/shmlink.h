@@ -50,7 +50,8 @@ enum {
   SHMLINK_TOO_LONG = -5, /* a message longer than the buffer was received and is lost, or one to send is too long */
   SHMLINK_CLOSED = -6,   /* after shmlink_close(), or to send after shmlink_end() */
   SHMLINK_REFUSED = -7,  /* the file is no ring of this channel, or not sealed: see what and value */
-  SHMLINK_SYSTEM = -8    /* a system call failed: see errno and what */
+  SHMLINK_SYSTEM = -8,   /* a system call failed: see errno and what */
+  SHMLINK_ONE_WAY = -9   /* the channel has no ring for this direction: see own_capacity and peer_capacity */
 };
 
 #define SHMLINK_HEADER_BYTES 4096u
@@ -96,7 +97,7 @@ struct shmlink_spin {
 /* To be read, not written, except spin.max_us: 0 never looks before sleeping. */
 struct shmlink_channel {
   uint32_t channel_id, side;
-  uint32_t own_capacity, peer_capacity;
+  uint32_t own_capacity, peer_capacity; /* 0: we only receive; we only send */
   unsigned char *own;
   const unsigned char *peer;
   int doorbell;
@@ -138,6 +139,7 @@ static inline const char *shmlink_describe(int error) {
   case SHMLINK_CLOSED: return "the channel was closed";
   case SHMLINK_REFUSED: return "the file is no sealed ring of this channel";
   case SHMLINK_SYSTEM: return "a system call failed";
+  case SHMLINK_ONE_WAY: return "the channel is one-way, and this is the other way";
   default: return "no error";
   }
 }
@@ -255,19 +257,20 @@ static inline bool shmlink__spin(struct shmlink_channel *c, bool (*ready)(struct
 
 /* Mapping */
 
-/* Reads the header of a file whose size is checked first; one copy of it, with read(2), so that nothing can SIGBUS. */
+/* Reads the header of a file whose size is checked first; one copy of it, with read(2), so that nothing can SIGBUS. A
+   capacity of 0 is that of a side which only receives: its file ends after the control page. */
 static inline int shmlink__header(struct shmlink_channel *c, int fd, uint32_t words[8]) {
   struct stat file;
   if (fstat(fd, &file) != 0) return shmlink__fail(c, SHMLINK_SYSTEM, "fstat", (uint32_t)errno);
   if (!S_ISREG(file.st_mode)) return shmlink__fail(c, SHMLINK_REFUSED, "file type", file.st_mode);
-  if (file.st_size < (off_t)(SHMLINK_DATA_OFFSET + 4096))
+  if (file.st_size < (off_t)SHMLINK_DATA_OFFSET)
     return shmlink__fail(c, SHMLINK_REFUSED, "file size", (uint32_t)file.st_size);
   if (pread(fd, words, 32, 0) != 32) return shmlink__fail(c, SHMLINK_SYSTEM, "pread", (uint32_t)errno);
   if (words[0] != 0x4b4c4853u) return shmlink__fail(c, SHMLINK_REFUSED, "magic", words[0]);
   if (words[1] != 1) return shmlink__fail(c, SHMLINK_REFUSED, "layout version", words[1]);
   if (words[3] > 1) return shmlink__fail(c, SHMLINK_REFUSED, "side", words[3]);
   uint32_t capacity = words[4];
-  if (capacity < 4096 || capacity > 1u << 30 || (capacity & (capacity - 1)) != 0)
+  if (capacity != 0 && (capacity < 4096 || capacity > 1u << 30 || (capacity & (capacity - 1)) != 0))
     return shmlink__fail(c, SHMLINK_REFUSED, "capacity", capacity);
   if (words[5] != SHMLINK_HEADER_BYTES) return shmlink__fail(c, SHMLINK_REFUSED, "control offset", words[5]);
   if (words[6] != SHMLINK_DATA_OFFSET) return shmlink__fail(c, SHMLINK_REFUSED, "data offset", words[6]);
@@ -307,6 +310,7 @@ static inline int shmlink_map_peer(struct shmlink_channel *c, int peer_fd) {
   if (error < 0) return error;
   if (words[2] != c->channel_id) return shmlink__fail(c, SHMLINK_REFUSED, "channel id", words[2]);
   if (words[3] == c->side) return shmlink__fail(c, SHMLINK_REFUSED, "side", words[3]);
+  if (words[4] == 0 && c->own_capacity == 0) return shmlink__fail(c, SHMLINK_REFUSED, "capacity of both sides", 0);
   void *peer = mmap(NULL, SHMLINK_DATA_OFFSET + (size_t)words[4], PROT_READ, MAP_SHARED, peer_fd, 0);
   if (peer == MAP_FAILED) return shmlink__fail(c, SHMLINK_SYSTEM, "mmap", (uint32_t)errno);
   c->peer = peer;
@@ -321,7 +325,20 @@ static inline int shmlink__usable(const struct shmlink_channel *c) {
 
 /* Producing */
 
-static inline uint32_t shmlink_max_record(const struct shmlink_channel *c) { return c->own_capacity / 2 - 8; }
+static inline uint32_t shmlink_max_record(const struct shmlink_channel *c) {
+  return c->own_capacity == 0 ? 0 : c->own_capacity / 2 - 8;
+}
+
+/* As shmlink__usable(), for what puts something into our ring. */
+static inline int shmlink__sendable(const struct shmlink_channel *c) {
+  int error = shmlink__usable(c);
+  return error == 0 && c->own_capacity == 0 ? SHMLINK_ONE_WAY : error;
+}
+
+static inline int shmlink__receivable(const struct shmlink_channel *c) {
+  int error = shmlink__usable(c);
+  return error == 0 && c->peer_capacity == 0 ? SHMLINK_ONE_WAY : error;
+}
 
 static inline uint32_t shmlink__record_bytes(uint32_t length) { return (length + 15) & ~7u; }
 
@@ -363,7 +380,7 @@ static inline void shmlink__put_header(struct shmlink_channel *c, uint32_t lengt
    shmlink_commit(). NULL when there is none now; shmlink_wait_space() waits. Not while shmlink_send() has to be called
    again. */
 static inline void *shmlink_reserve(struct shmlink_channel *c, uint32_t length, uint16_t type) {
-  if (shmlink__usable(c) < 0 || c->finished || length > shmlink_max_record(c)) return NULL;
+  if (shmlink__sendable(c) < 0 || c->finished || length > shmlink_max_record(c)) return NULL;
   c->reserved = false; /* an earlier one was never visible, and is given up */
   if (!shmlink__space_ready(c, length) || c->broken) return NULL;
   uint32_t to_end = c->own_capacity - (c->tail & (c->own_capacity - 1));
@@ -419,7 +436,7 @@ static inline int shmlink_commit(struct shmlink_channel *c, uint32_t length) {
 
 /* For an event loop: asks for the doorbell when a payload of `length` bytes has room. @return 1: sleep; 0: try now */
 static inline int shmlink_arm_space(struct shmlink_channel *c, uint32_t length) {
-  int error = shmlink__usable(c);
+  int error = shmlink__sendable(c);
   if (error < 0) return error;
   if ((error = shmlink_publish(c)) < 0) return error;
   if (length > shmlink_max_record(c)) return shmlink__fail(c, SHMLINK_TOO_LONG, "length", length);
@@ -462,7 +479,7 @@ static inline int shmlink__wait_space(struct shmlink_channel *c, uint32_t length
 
 /* Waits until a payload of `length` bytes has room. @return 0, SHMLINK_AGAIN, SHMLINK_GONE, SHMLINK_BROKEN, … */
 static inline int shmlink_wait_space(struct shmlink_channel *c, uint32_t length, int timeout_ms) {
-  int error = shmlink__usable(c);
+  int error = shmlink__sendable(c);
   if (error < 0) return error;
   if (length > shmlink_max_record(c)) return shmlink__fail(c, SHMLINK_TOO_LONG, "length", length);
   return shmlink__space_ready(c, length) ? (c->broken ? SHMLINK_BROKEN : 0)
@@ -483,7 +500,7 @@ static inline int shmlink__put(struct shmlink_channel *c, const void *data, uint
 
 /* The same for a whole message of at most shmlink_max_record() bytes: several, then one shmlink_publish(). */
 static inline int shmlink_put(struct shmlink_channel *c, const void *data, uint32_t length, uint16_t type) {
-  int error = shmlink__usable(c);
+  int error = shmlink__sendable(c);
   if (error < 0) return error;
   if (c->finished) return SHMLINK_CLOSED;
   if (c->sent > 0) return SHMLINK_AGAIN; /* nothing comes between the records of a message */
@@ -502,7 +519,7 @@ static inline uint32_t shmlink__piece(const struct shmlink_channel *c) {
    message, part of a long one may be in the ring; SHMLINK_GONE, _BROKEN, _CLOSED, _TOO_LONG, _SYSTEM */
 static inline int shmlink_send(struct shmlink_channel *c, const void *data, size_t length, uint16_t type,
                                int timeout_ms) {
-  int error = shmlink__usable(c);
+  int error = shmlink__sendable(c);
   if (error < 0) return error;
   if (c->finished) return SHMLINK_CLOSED;
   if (c->hung_up || c->peer_gone) return SHMLINK_GONE;
@@ -623,7 +640,7 @@ static inline bool shmlink__data_ready(struct shmlink_channel *c, uint32_t unuse
 
 /* For an event loop: asks for the doorbell when there is data. @return 1: sleep; 0: there is some, or the end; < 0 */
 static inline int shmlink_arm_data(struct shmlink_channel *c) {
-  int error = shmlink__usable(c);
+  int error = shmlink__receivable(c);
   if (error < 0) return error;
   shmlink__publish_head(c);
   c->data_armed = true;
@@ -659,7 +676,7 @@ static inline int shmlink__wait_data(struct shmlink_channel *c, int timeout_ms, 
 
 /* Waits for a record and shows it in place, until shmlink_release(). @return its length, or why there is none */
 static inline long shmlink_peek(struct shmlink_channel *c, struct shmlink_record *record, int timeout_ms) {
-  int found = shmlink__usable(c);
+  int found = shmlink__receivable(c);
   if (found == 0) found = shmlink__wait_data(c, timeout_ms, timeout_ms > 0 ? shmlink__deadline(timeout_ms) : -1);
   if (found < 0) return found;
   record->data = c->record_data;
@@ -685,7 +702,7 @@ static inline void shmlink_release(struct shmlink_channel *c) {
    in it; SHMLINK_END, _GONE, _BROKEN, _TOO_LONG, _CLOSED, _SYSTEM */
 static inline long shmlink_receive(struct shmlink_channel *c, void *buffer, size_t size, uint16_t *type,
                                    int timeout_ms) {
-  int found = shmlink__usable(c);
+  int found = shmlink__receivable(c);
   if (found < 0) return found;
   int64_t deadline = timeout_ms > 0 ? shmlink__deadline(timeout_ms) : -1;
   for (;;) {

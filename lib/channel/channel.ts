@@ -12,14 +12,14 @@ import {
   setNonBlocking,
 } from "../../ffi/mod.ts";
 import { ClosedError, ProtocolError } from "../errors.ts";
-import { COLD_HUGE, type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
+import { COLD_HUGE, NO_CAPACITY, type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
 import { Channel } from "./duplex.ts";
 import type { ChannelOptions } from "./end.ts";
 import { readRingHeader } from "./memfd.ts";
 import { checkRingSeals } from "./seals.ts";
 
 export { Channel, type ReceiveOptions } from "./duplex.ts";
-export type { ChannelOptions, EndOptions, SendOptions, Trust, WhenBehind, WhenFull } from "./end.ts";
+export type { ChannelOptions, Direction, EndOptions, SendOptions, Trust, WhenBehind, WhenFull } from "./end.ts";
 export type { Message } from "./message.ts";
 
 export class ChannelSetup implements Disposable {
@@ -96,7 +96,9 @@ export class ChannelSetup implements Disposable {
     this.close();
   }
 
-  #checkCounterpart({ channelId, side }: RingHeader): void {
+  #checkCounterpart({ channelId, side, capacity }: RingHeader): void {
+    if (capacity === NO_CAPACITY && this.capacity === NO_CAPACITY)
+      throw new ProtocolError("Cannot use the channel: neither side has a ring");
     if (channelId !== this.channelId) {
       throw new ProtocolError(`Cannot use the ring: channel id is "${channelId}", "${this.channelId}" is needed`);
     }

@@ -6,9 +6,9 @@
  * throws the reason.
  */
 import { type BorrowedFd, type Mapping, type OwnedFd, RecordPath } from "../../ffi/mod.ts";
-import { ClosedError, ProtocolError } from "../errors.ts";
+import { ClosedError, FailureError, ProtocolError } from "../errors.ts";
 import { RingConsumer } from "../ring/consumer.ts";
-import { MAX_MESSAGE_BYTES, type RingMemory, type RingSide, ringMemory } from "../ring/layout.ts";
+import { MAX_MESSAGE_BYTES, NO_CAPACITY, type RingMemory, type RingSide, ringMemory } from "../ring/layout.ts";
 import { RingProducer } from "../ring/producer.ts";
 import { describeViolation, type Violation } from "../ring/violation.ts";
 import { SocketDoorbell } from "./socket-doorbell.ts";
@@ -64,6 +64,9 @@ export type ChannelParts = {
   readonly doorbell: OwnedFd;
 };
 
+/** What this end can do; one that only receives has no ring, and one that only sends has none to read. */
+export type Direction = "both" | "send" | "receive";
+
 export class ChannelCore implements Disposable {
   readonly channelId: number;
   readonly side: RingSide;
@@ -72,6 +75,7 @@ export class ChannelCore implements Disposable {
   readonly peerUid: number | undefined;
   /** Bytes of our own ring that lie in huge pages. */
   readonly hugePageBytes: number;
+  readonly direction: Direction;
   protected readonly producer: RingProducer;
   protected readonly consumer: RingConsumer;
   protected readonly doorbell: SocketDoorbell;
@@ -90,6 +94,7 @@ export class ChannelCore implements Disposable {
   constructor(parts: ChannelParts, options: ChannelOptions = {}) {
     this.channelId = parts.channelId;
     this.side = parts.side;
+    this.direction = directionOf(parts);
     this.trust = options.trust ?? "strict";
     this.peerPid = options.peerPid;
     this.peerUid = options.peerUid;
@@ -165,6 +170,13 @@ export class ChannelCore implements Disposable {
     this.producer.blocked = this.refusal !== undefined || this.doorbell.hungUp || this.producer.peerGone;
   }
 
+  protected refuseToReceive(): never {
+    throw new FailureError(
+      "one-way",
+      `Cannot receive on channel "${this.channelId}": it is one-way, this end only sends`,
+    );
+  }
+
   /** The peer wrote what no honest peer writes: ends the channel. */
   protected break(violation: Violation | undefined): never {
     if (violation === undefined) throw new TypeError("Cannot break a channel without a violation");
@@ -173,4 +185,9 @@ export class ChannelCore implements Disposable {
     this.shut(error);
     throw error;
   }
+}
+
+function directionOf({ ownCapacity, peerCapacity }: ChannelParts): Direction {
+  if (ownCapacity === NO_CAPACITY) return "receive";
+  return peerCapacity === NO_CAPACITY ? "send" : "both";
 }

@@ -56,12 +56,14 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
 
   /** The peer's bytes as a stream, always the same one. */
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    if (this.direction === "send") this.refuseToReceive();
     this.#readable ??= readableFrom(this);
     return this.#readable;
   }
 
   /** Our bytes as a stream, always the same one. */
   get writable(): WritableStream<Uint8Array> {
+    if (this.direction === "receive") this.refuseToSend();
     this.#writable ??= writableTo(this);
     return this.#writable;
   }

@@ -7,7 +7,7 @@ import { FIRST, LAST } from "../ring/layout.ts";
 import { Assembly, type Message } from "./message.ts";
 import { SendingEnd } from "./sending.ts";
 
-export type { ChannelOptions, ChannelParts, EndOptions, Trust, WhenBehind, WhenFull } from "./core.ts";
+export type { ChannelOptions, ChannelParts, Direction, EndOptions, Trust, WhenBehind, WhenFull } from "./core.ts";
 export type { SendOptions } from "./sending.ts";
 
 export class ChannelEnd extends SendingEnd {
@@ -102,6 +102,7 @@ export class ChannelEnd extends SendingEnd {
   /** For a reactor: asks for the doorbell when there is data. @returns true: sleep; false: there is some, or the end */
   armReceive(): boolean {
     this.checkOpen();
+    if (this.direction === "send") this.refuseToReceive();
     return this.consumer.armData() && !this.doorbell.hungUp;
   }
 
@@ -127,6 +128,7 @@ export class ChannelEnd extends SendingEnd {
 
   #noRecord(why: number): number {
     if (why === BROKEN) this.break(this.consumer.violation);
+    if (this.direction === "send") this.refuseToReceive();
     // What it published before the hang-up is visible after it, so one more look decides.
     if (why === EMPTY && this.doorbell.hungUp) {
       const again = this.consumer.next();

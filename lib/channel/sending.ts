@@ -1,6 +1,6 @@
 /** The sending direction of one end of a channel, without waiting: that is added on top, or done by a reactor. */
-import { ClosedError } from "../errors.ts";
-import { ChannelCore } from "./core.ts";
+import { ClosedError, FailureError } from "../errors.ts";
+import { ChannelCore, type ChannelOptions, type ChannelParts } from "./core.ts";
 
 export type SendOptions = {
   /** For the receiver to tell messages apart, 0 … 65535. */
@@ -17,13 +17,18 @@ const NOWHERE = -1; // no position: those are multiples of 8
 const NOTHING: Uint8Array<ArrayBuffer> = new Uint8Array(0);
 
 export class SendingEnd extends ChannelCore {
-  #ending = false;
+  #ending: boolean = this.direction === "receive"; // it has no ring to put anything into
   #sendingAsync = false;
   #sends = 0; // until the next look at the clock
   #sendsALook = 1;
   #lastLook = 0;
   #nextCheck = 0;
   #headAtCheck = NOWHERE;
+
+  constructor(parts: ChannelParts, options?: ChannelOptions) {
+    super(parts, options);
+    if (this.#ending) this.blockSending();
+  }
 
   /** Bytes of payload that fit into one record; a longer message is sent in several. */
   get maxRecordBytes(): number {
@@ -91,6 +96,7 @@ export class SendingEnd extends ChannelCore {
 
   /** For a reactor: asks for the doorbell when a payload of `length` bytes has room. @returns true: sleep; false: try now */
   armSend(length: number): boolean {
+    if (this.direction === "receive") this.refuseToSend();
     this.checkPeer();
     return this.producer.armSpace(Math.min(length, this.producer.maxPayload)) && !this.doorbell.hungUp;
   }
@@ -119,6 +125,12 @@ export class SendingEnd extends ChannelCore {
 
   protected refuseToSend(): never {
     this.checkOpen();
+    if (this.direction === "receive") {
+      throw new FailureError(
+        "one-way",
+        `Cannot send on channel "${this.channelId}": it is one-way, this end only receives`,
+      );
+    }
     if (this.#sendingAsync && !this.#ending) {
       throw new Error(`Cannot send on channel "${this.channelId}": an asynchronous send is under way, await it first`);
     }

@@ -60,9 +60,13 @@ export function isCapacity(capacity: number): boolean {
   return capacity >= MIN_CAPACITY && capacity <= MAX_CAPACITY && Number.isInteger(Math.log2(capacity));
 }
 
-/** Size of the memfd for a ring of `capacity` bytes. @throws RangeError unless it is a power of two in 4 KiB … 1 GiB */
+/** Of a side that only receives: its file ends after the control page, so there is nowhere to put a record. */
+export const NO_CAPACITY = 0;
+
+/** Size of the memfd for a ring of `capacity` bytes, or of the file of a side that has none.
+ *  @throws RangeError unless it is a power of two in 4 KiB … 1 GiB, or NO_CAPACITY */
 export function ringFileBytes(capacity: number): number {
-  if (!isCapacity(capacity)) {
+  if (capacity !== NO_CAPACITY && !isCapacity(capacity)) {
     throw new RangeError(`Cannot make a ring of "${capacity}" bytes: a power of two from 4096 to 2^30 is needed`);
   }
   return DATA_OFFSET + capacity;
@@ -100,7 +104,7 @@ export function decodeHeader(page: Uint8Array, fileBytes: number): RingHeader {
   const side = word(3);
   if (side !== 0 && side !== 1) expect("side", side, 1);
   const capacity = word(4);
-  if (!isCapacity(capacity)) {
+  if (capacity !== NO_CAPACITY && !isCapacity(capacity)) {
     throw new ProtocolError(
       `Cannot use the ring: capacity is "${capacity}", a power of two from 4096 to 2^30 is needed`,
     );

@@ -34,8 +34,13 @@ type Part = readonly [role: string, mode: string, number: string];
 type Talk = { readonly results: unknown[]; readonly wakeups: readonly number[] };
 
 /** Both programs over one channel until both have ended. */
-async function talk(peers: readonly [Peer, Peer], parts: readonly [Part, Part], capacity = CAPACITY): Promise<Talk> {
-  const sides = rawSides(capacity);
+async function talk(
+  peers: readonly [Peer, Peer],
+  parts: readonly [Part, Part],
+  capacity = CAPACITY,
+  otherCapacity = capacity,
+): Promise<Talk> {
+  const sides = rawSides(capacity, otherCapacity);
   const spawned = [
     spawnPeer(peers[0], sides[0], sides[1], ...parts[0]),
     spawnPeer(peers[1], sides[1], sides[0], ...parts[1]),
@@ -63,9 +68,9 @@ function test(peers: readonly Peer[], name: string, body: () => Promise<void>): 
 async function expectAgreement(
   peers: readonly [Peer, Peer],
   parts: readonly [Part, Part],
-  capacity?: number,
+  ...capacities: readonly [capacity?: number, otherCapacity?: number]
 ): Promise<void> {
-  const { results } = await talk(peers, parts, capacity);
+  const { results } = await talk(peers, parts, ...capacities);
   expect(results[0]).toEqual(HASH);
   expect(results[1]).toEqual(results[0]);
 }
@@ -100,6 +105,22 @@ function pair(peers: readonly [Peer, Peer], turn: number): void {
       4096,
     );
   });
+
+  test(
+    peers,
+    `${to} carries messages one way where the other way has no ring, and nothing can be sent on it`,
+    async () => {
+      await expectAgreement(
+        peers,
+        [
+          ["send", mode, "500000"],
+          ["receive", otherMode, "0"],
+        ],
+        4096,
+        0,
+      );
+    },
+  );
 
   test(peers, `${to} carries bytes without boundaries, in place, blocking and as streams`, async () => {
     for (const [write, read] of [
