@@ -2,9 +2,10 @@
 import { constants, type OwnedFd, SyscallError, socketpair } from "../../ffi/mod.ts";
 import { createRing, RingStats, sealRing } from "../channel/memfd.ts";
 import { FailureError } from "../errors.ts";
-import { ringFileBytes } from "../ring/layout.ts";
+import { NO_CAPACITY, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { type BrokerCore, chargeQuota, failureNumber } from "./core.ts";
+import { agree, type Wish } from "./directions.ts";
 import { endedChannelEntry } from "./listing.ts";
 import type { ChannelRecord, ChannelSide, Owner, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
@@ -36,22 +37,27 @@ function discardSide(side: ChannelSide): void {
   side.stats = undefined;
 }
 
-/** Makes both rings and the doorbell and sends each side its own. All or nothing.
- *  @throws FailureError "quota" or "exhausted" */
-export function openChannel(
-  core: BrokerCore,
-  dialler: { readonly session: Session; readonly object: ObjectId; readonly capacity: number },
-  service: ServiceRecord,
-  rule: string,
-): void {
+/** Who asks for a channel, and the bytes of its ring. */
+type Dialler = {
+  readonly session: Session;
+  readonly object: ObjectId;
+  readonly capacity: number;
+  readonly directions: number;
+};
+
+/** Makes both rings and the doorbell and sends each side its own; a side that only receives has a file without a ring.
+ *  All or nothing. @throws FailureError "denied", "quota" or "exhausted" */
+export function openChannel(core: BrokerCore, dialler: Dialler, service: ServiceRecord, rule: string): void {
+  const [toService, toDialler] = agree(service.name, wishOf(dialler), wishOf(service));
+  const capacities = [toService ? dialler.capacity : NO_CAPACITY, toDialler ? service.capacity : NO_CAPACITY] as const;
   using charges = new DisposableStack();
-  for (const { session, capacity } of [dialler, service]) {
-    const charge = { channels: 1, sharedBytes: ringFileBytes(capacity) };
+  for (const [index, { session }] of [dialler, service].entries()) {
+    const charge = { channels: 1, sharedBytes: ringFileBytes(capacities[index === 0 ? 0 : 1]) };
     chargeQuota(core, session.owner, charge);
     charges.defer(() => core.quota.release(session.owner, charge));
   }
   try {
-    setUp(core, dialler, service, rule);
+    setUp(core, dialler, service, { rule, capacities });
     charges.move(); // the record's now; dropSide() gives them back
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
@@ -61,18 +67,19 @@ export function openChannel(
   }
 }
 
-function setUp(
-  core: BrokerCore,
-  dialler: { readonly session: Session; readonly object: ObjectId; readonly capacity: number },
-  service: ServiceRecord,
-  rule: string,
-): void {
+function wishOf({ session, directions }: Dialler | ServiceRecord): Wish {
+  return { directions, grants: session.owner.grants };
+}
+
+type Terms = { readonly rule: string; readonly capacities: readonly [number, number] };
+
+function setUp(core: BrokerCore, dialler: Dialler, service: ServiceRecord, { rule, capacities }: Terms): void {
   const id = core.registry.nextId();
   const built = new DisposableStack();
   try {
-    const near = makeSide(id, 0, dialler.session, dialler.object, dialler.capacity);
+    const near = makeSide(id, 0, dialler.session, dialler.object, capacities[0]);
     built.defer(() => discardSide(near.record));
-    const far = makeSide(id, 1, service.session, service.object, service.capacity);
+    const far = makeSide(id, 1, service.session, service.object, capacities[1]);
     built.defer(() => discardSide(far.record));
     const [nearBell, farBell] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
     built.use(nearBell);

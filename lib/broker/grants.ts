@@ -22,7 +22,8 @@ export class GrantSet {
   }
 
   /** @returns false, and nothing is added, when the one who grants does not have it all or may not pass it on */
-  add(grant: Grant): boolean {
+  add({ rights, name }: Grant): boolean {
+    const grant = { rights: withDirections(rights), name };
     if (this.#parent?.mayPassOn(grant) === false) return false;
     this.#grants.push(grant);
     return true;
@@ -56,6 +57,13 @@ export class GrantSet {
   descendsFrom(other: GrantSet): boolean {
     return this === other || this.#parent?.descendsFrom(other) === true;
   }
+}
+
+/** Channels have both directions unless one is named. Said in full here, so that less is never passed on as more. */
+function withDirections(rights: number): number {
+  const { dial, listen, send, receive } = SHMLINK_MANAGER_V1_RIGHTS;
+  const opens = (rights & (dial | listen)) !== 0;
+  return opens && (rights & (send | receive)) === 0 ? rights | send | receive : rights;
 }
 
 /** Whether every name of the pattern `inner` is one of `outer`. Says no where it cannot be sure. */

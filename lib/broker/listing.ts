@@ -1,6 +1,7 @@
 /** Records as the entries that `ls` and `inspect` show. Reads the rings' control pages; asks nobody. */
 import { directionStats, emptySideStatistics, type SideStatistics } from "../channel/memfd.ts";
 import { type Events, SHMLINK_MANAGER_V1_KIND } from "../protocol/shmlink-v1.gen.ts";
+import { directionName } from "./directions.ts";
 import { plainText } from "./plain-text.ts";
 import type {
   AnyRecord,
@@ -75,6 +76,7 @@ function channelDetails(record: ChannelRecord): object {
     state: dialler.sealed && service.sealed ? "open" : "opening",
     rule: record.rule,
     seals: dialler.sealed && service.sealed ? ["shrink", "grow", "future-write", "seal"] : [],
+    direction: directionName(dialler.capacity, service.capacity),
     capacity: { toService: dialler.capacity, toDialler: service.capacity },
     peer: { pid: service.owner.pid, uid: service.owner.uid, exe: plainText(service.owner.exe, MAX_EXE_BYTES) },
     toService: directionStats(stats[0], stats[1]),

@@ -14,6 +14,8 @@ export type ServiceRecord = {
   readonly name: string;
   /** Ring towards the dialler, in bytes. */
   readonly capacity: number;
+  /** What it wants to do in its channels; directions.ts. */
+  readonly directions: number;
   readonly session: Session;
   readonly object: ObjectId;
   accepted: number;
@@ -22,6 +24,7 @@ export type ServiceRecord = {
 /** One end of a channel. `session` and `object` are gone once that end let go of it. */
 export type ChannelSide = {
   readonly owner: Owner;
+  /** Of its ring; 0 for a side that only receives, whose file is the control page. */
   readonly capacity: number;
   /** Our reference to the ring, until the other side has it. */
   memfd: OwnedFd | undefined;

@@ -1,8 +1,12 @@
 /** A connection to the broker for who offers and dials services. Channels that are whole do not need it any more. */
 import { type BorrowedFd, duplicateFd } from "../../ffi/mod.ts";
-import type { Channel, EndOptions } from "../channel/channel.ts";
+import type { Channel, Direction, EndOptions } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
-import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
+import {
+  SHMLINK_MANAGER_V1_DIRECTIONS,
+  SHMLINK_MANAGER_V1_TAKE_FLAGS,
+  SHMLINK_OFFER_V1_PUBLISH_FLAGS,
+} from "../protocol/shmlink-v1.gen.ts";
 import { isCapacity, MAX_CAPACITY, MIN_CAPACITY } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../util/service-name.ts";
@@ -20,6 +24,9 @@ import { Service } from "./service.ts";
 import { UntilOffered } from "./until-offered.ts";
 
 export type ListenOptions = EndOptions & {
+  /** What we want to do in the channel: "both" unless given. A channel has the directions that both sides want and were
+   *  granted; `channel.direction` tells. */
+  readonly direction?: Direction;
   /** Bytes of our ring in each channel, a power of two; the broker's default without it. */
   readonly capacity?: number;
 };
@@ -34,6 +41,13 @@ export type DialOptions = ListenOptions & {
 export type TakeOptions = {
   /** How long to wait for something to be offered, -1 for as long as it takes; without it only what is there counts. */
   readonly waitMs?: number;
+};
+
+type Directed = {
+  readonly kind: "listen" | "dial";
+  readonly id: ObjectId;
+  readonly name: string;
+  readonly capacity: number;
 };
 
 export type { ConnectOptions } from "./connect.ts";
@@ -86,8 +100,16 @@ export class BrokerLink extends RenewedLink {
       service.handle(message);
       if (service.failure !== undefined) this.#services.delete(service); // it is not asked for again
     });
-    const { name, capacity } = service;
-    this.request({ kind: "listen", id, name, capacity });
+    const { name, capacity, direction } = service;
+    this.#requestDirected({ kind: "listen", id, name, capacity }, direction);
+  }
+
+  /** Without a wish the request is one that every broker knows. */
+  #requestDirected(request: Directed, direction: Direction | undefined): void {
+    if (direction === undefined || direction === "both") return this.request(request);
+    const { send, receive } = SHMLINK_MANAGER_V1_DIRECTIONS;
+    const directions = direction === "send" ? send : receive;
+    this.requestNew({ ...request, kind: `${request.kind}_directed`, directions }, `${request.kind} in one direction`);
   }
 
   /** For a service that closes. */
@@ -283,7 +305,7 @@ export class BrokerLink extends RenewedLink {
     this.#checkCapacity(options.capacity);
     const id = this.connection.newObject("shmlink_channel_v1");
     const pending = this.track(id, name, options);
-    this.request({ kind: "dial", id, name, capacity: options.capacity ?? 0 });
+    this.#requestDirected({ kind: "dial", id, name, capacity: options.capacity ?? 0 }, options.direction);
     return pending;
   }
 

@@ -14,6 +14,8 @@ import { type GrantSpec, rightsOf } from "./grant.ts";
 import { Listener, type ListenerOptions } from "./listener.ts";
 
 const DISPLAY = 1 as ObjectId;
+/** Of the one global. */
+const MANAGER_NAME = 1;
 /** Longest wait for an answer of the broker to a request that it answers at once. */
 export const ANSWER_MS = 10_000;
 
@@ -36,7 +38,11 @@ export class BrokerQuery implements Disposable {
   protected connection: ClientConnection;
   protected readonly sinks: Map<ObjectId, EventSink> = new Map();
   #fd: BorrowedFd;
+  #registry: ObjectId = DISPLAY;
   #manager: ObjectId = DISPLAY;
+  /** The same manager as what this broker calls it in its newest version, once that is asked for something. */
+  #newestManager: ObjectId | undefined;
+  #managerVersion = 1;
   #ended = false;
   #closed = false;
   #generation = 0;
@@ -97,6 +103,8 @@ export class BrokerQuery implements Disposable {
     this.#fd = fd;
     this.connection = new ClientConnection(new UnixTransport(fd));
     this.welcome = undefined;
+    this.#newestManager = undefined;
+    this.#managerVersion = 1;
     this.#ended = false;
     this.#generation += 1;
   }
@@ -116,18 +124,16 @@ export class BrokerQuery implements Disposable {
     throw new FailureError("no-broker", "Cannot use the broker: it is there and does not answer; end it and try again");
   }
 
-  /** Sends hello; the answer sets `welcome`. */
+  /** Sends hello; the answer sets `welcome`. What every broker understands is said before it has told its version, so that
+   *  nobody waits for that. */
   protected greet(options: ConnectOptions): void {
     const registry = this.connection.newObject("wl_registry");
     this.connection.request(DISPLAY, "wl_display", { kind: "get_registry", registry });
-    this.#manager = this.connection.newObject("shmlink_manager_v1");
-    this.connection.request(registry, "wl_registry", {
-      kind: "bind",
-      name: 1,
-      interface: "shmlink_manager_v1",
-      version: 1,
-      id: this.#manager,
+    this.#registry = registry;
+    this.sinks.set(registry, ({ event }) => {
+      if (event.kind === "global" && event.name === MANAGER_NAME) this.#managerVersion = event.version;
     });
+    this.#manager = this.#bindManager(1);
     this.sinks.set(this.#manager, ({ event }) => {
       if (event.kind === "revoked") this.revoked.push({ rights: rightsOf(event.rights), name: event.name });
       if (event.kind !== "welcome") return;
@@ -141,6 +147,13 @@ export class BrokerQuery implements Disposable {
       doorbell,
     });
     this.connection.flush();
+  }
+
+  #bindManager(version: number): ObjectId {
+    const id = this.connection.newObject("shmlink_manager_v1");
+    const bind = { kind: "bind", name: MANAGER_NAME, interface: "shmlink_manager_v1", version, id } as const;
+    this.connection.request(this.#registry, "wl_registry", bind);
+    return id;
   }
 
   /** The descriptor for hello: no socket, so no doorbell. */
@@ -214,6 +227,17 @@ export class BrokerQuery implements Disposable {
   /** Queues a request of the manager. */
   request(request: Parameters<ClientConnection["request"]>[2]): void {
     this.connection.request(this.#manager, "shmlink_manager_v1", request as never);
+  }
+
+  /** Queues a request of the manager that came with version 2. @throws FailureError "unsupported" by an older broker */
+  requestNew(request: Parameters<ClientConnection["request"]>[2], what: string): void {
+    if (this.#managerVersion < 2)
+      throw new FailureError(
+        "unsupported",
+        `Cannot ${what}: the broker that runs is older; end it, and the next is newer`,
+      );
+    this.#newestManager ??= this.#bindManager(2);
+    this.connection.request(this.#newestManager, "shmlink_manager_v1", request as never);
   }
 
   /** Destroys an object; events that are still on their way are dropped. @param generation  when it was made */

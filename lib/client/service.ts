@@ -1,12 +1,14 @@
 /** A service that we offer: a queue of channels that others dialled. It outlives the broker: see ConnectOptions. */
 import type { OwnedFd } from "../../ffi/mod.ts";
-import type { Channel, EndOptions } from "../channel/channel.ts";
+import type { Channel, Direction, EndOptions } from "../channel/channel.ts";
 import type { FailureError } from "../errors.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { BrokerLink } from "./broker-link.ts";
 import { failureOf } from "./failure.ts";
 import type { PendingChannel } from "./pending-channel.ts";
+
+type ServiceOptions = EndOptions & { readonly capacity?: number; readonly direction?: Direction };
 
 export class Service implements Disposable {
   readonly name: string;
@@ -15,16 +17,18 @@ export class Service implements Disposable {
   readonly #link: BrokerLink;
   /** Of the broker's request, 0 for its default. */
   readonly capacity: number;
+  readonly direction: Direction | undefined;
   readonly #options: EndOptions;
   #object: ObjectId | undefined;
   #generation = -1;
   #pending: PendingChannel[] = [];
   #closed = false;
 
-  constructor(link: BrokerLink, name: string, options: EndOptions & { readonly capacity?: number }) {
+  constructor(link: BrokerLink, name: string, options: ServiceOptions) {
     this.#link = link;
     this.name = name;
     this.capacity = options.capacity ?? 0;
+    this.direction = options.direction;
     this.#options = options;
   }
 

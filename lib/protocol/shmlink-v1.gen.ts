@@ -40,6 +40,8 @@ export type Requests<Fd> = {
    * the way in
    *
    * Bound from the registry. The first request must be hello; any other one before it is the error no_hello.
+   *
+   * Version 2 knows channels with one direction.
    */
   readonly shmlink_manager_v1:
     /**
@@ -195,6 +197,33 @@ export type Requests<Fd> = {
         readonly app: string;
         /** 1 to 64 bytes */
         readonly instance: string;
+      }
+    /**
+     * offers a service whose channels have these directions at most
+     *
+     * As listen. None at all is the error invalid_argument.
+     */
+    | {
+        readonly kind: "listen_directed";
+        readonly id: ObjectId;
+        readonly name: string;
+        readonly capacity: number;
+        /** of the service; enum directions */
+        readonly directions: number;
+      }
+    /**
+     * asks for a channel with these directions at most
+     *
+     * As dial. A channel has the directions that both sides want and both were granted; when that is none the failure
+     * is denied. None wanted at all is the error invalid_argument.
+     */
+    | {
+        readonly kind: "dial_directed";
+        readonly id: ObjectId;
+        readonly name: string;
+        readonly capacity: number;
+        /** of the dialler; enum directions */
+        readonly directions: number;
       };
   /** a name under which this client accepts channels */
   readonly shmlink_service_v1:
@@ -207,6 +236,9 @@ export type Requests<Fd> = {
    * its own one together with a doorbell (map). The side maps it writable and says so (mapped). The broker then seals
    * it with F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and only now sends it to the other side
    * (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
+   *
+   * A channel may have one direction. The side that only receives then gets a memfd without a ring: its header gives a
+   * capacity of 0, and all that the side can write is its control page.
    */
   readonly shmlink_channel_v1:
     /**
@@ -359,6 +391,8 @@ export type Events<Fd> = {
    * the way in
    *
    * Bound from the registry. The first request must be hello; any other one before it is the error no_hello.
+   *
+   * Version 2 knows channels with one direction.
    */
   readonly shmlink_manager_v1:
     /** answers hello */
@@ -416,6 +450,9 @@ export type Events<Fd> = {
    * its own one together with a doorbell (map). The side maps it writable and says so (mapped). The broker then seals
    * it with F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and only now sends it to the other side
    * (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
+   *
+   * A channel may have one direction. The side that only receives then gets a memfd without a ring: its header gives a
+   * capacity of 0, and all that the side can write is its control page.
    */
   readonly shmlink_channel_v1:
     | {
@@ -643,6 +680,8 @@ export const SHMLINK_MANAGER_V1_LISTENER_FLAGS = {
  *
  * They can be passed on in part, never in excess. A connection that was not minted has all of them, for every
  * name, as far as the policy goes.
+ *
+ * A grant of dial or listen with neither send nor receive has both of them.
  */
 export const SHMLINK_MANAGER_V1_RIGHTS = {
   /** open channels to it; resolve it, for a listener */
@@ -657,11 +696,21 @@ export const SHMLINK_MANAGER_V1_RIGHTS = {
   take: 16,
   /** pass these rights on to a connection that it mints */
   delegate: 32,
+  /** send in the channels that it dials or accepts under it */
+  send: 64,
+  /** receive in them */
+  receive: 128,
 } as const;
 
 export const SHMLINK_MANAGER_V1_TAKE_FLAGS = {
   /** wait until there is something, also for a name that nobody offers yet */
   wait: 1,
+} as const;
+
+/** what one side of a channel does, as that side sees it */
+export const SHMLINK_MANAGER_V1_DIRECTIONS = {
+  send: 1,
+  receive: 2,
 } as const;
 
 export const SHMLINK_OFFER_V1_PUBLISH_FLAGS = {
@@ -706,7 +755,7 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
   },
   shmlink_manager_v1: {
     name: "shmlink_manager_v1",
-    version: 1,
+    version: 2,
     requests: [
       { name: "hello", destructor: false, since: 1, args: [{ name: "name", kind: "string" }, { name: "doorbell", kind: "fd" }] },
       { name: "listen", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_service_v1" }, { name: "name", kind: "string" }, { name: "capacity", kind: "uint" }] },
@@ -719,6 +768,8 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
       { name: "take", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_delivery_v1" }, { name: "name", kind: "string" }, { name: "flags", kind: "uint" }] },
       { name: "mint", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_grant_v1" }] },
       { name: "create_context", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_context_v1" }, { name: "listenFd", kind: "fd" }, { name: "closeFd", kind: "fd" }, { name: "engine", kind: "string" }, { name: "app", kind: "string" }, { name: "instance", kind: "string" }] },
+      { name: "listen_directed", destructor: false, since: 2, args: [{ name: "id", kind: "new_id", interface: "shmlink_service_v1" }, { name: "name", kind: "string" }, { name: "capacity", kind: "uint" }, { name: "directions", kind: "uint" }] },
+      { name: "dial_directed", destructor: false, since: 2, args: [{ name: "id", kind: "new_id", interface: "shmlink_channel_v1" }, { name: "name", kind: "string" }, { name: "capacity", kind: "uint" }, { name: "directions", kind: "uint" }] },
     ],
     events: [
       { name: "welcome", destructor: false, since: 1, args: [{ name: "version", kind: "string" }, { name: "uid", kind: "uint" }, { name: "maxCapacity", kind: "uint" }] },

@@ -8,6 +8,7 @@ import { readProtocol } from "../../lib/protocol/scanner/model.ts";
 import { CHECKOUT, TestBroker } from "../helpers/broker.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 
+const REGISTRY = 2;
 const MANAGER = 3;
 const INVALID_ARGUMENT = 2;
 const XML = join(CHECKOUT, "lib", "protocol", "shmlink-v1.xml");
@@ -42,6 +43,8 @@ function register(peer: RawPeer, flags: number, pid: number): void {
 const BITFIELDS: Readonly<Record<string, (peer: RawPeer, bits: number) => void>> = {
   "shmlink_manager_v1.register_listener.flags": (peer, bits) => register(peer, bits, 0),
   "shmlink_manager_v1.take.flags": (peer, bits) => peer.send(message(MANAGER, 8, 4, ...text("taken"), bits)),
+  "shmlink_manager_v1.listen_directed.directions": (peer, bits) => directed(peer, 11, bits),
+  "shmlink_manager_v1.dial_directed.directions": (peer, bits) => directed(peer, 12, bits),
   "shmlink_offer_v1.publish.flags": (peer, bits) => {
     peer.send(message(MANAGER, 7, 4, ...text("offered")));
     peer.send(message(4, 2, bits));
@@ -56,6 +59,12 @@ const BITFIELDS: Readonly<Record<string, (peer: RawPeer, bits: number) => void>>
   },
 };
 
+/** The manager in its newest version, as object 4; the request makes object 5. */
+function directed(peer: RawPeer, opcode: number, bits: number): void {
+  peer.send(message(REGISTRY, 0, 1, ...text("shmlink_manager_v1"), 2, 4));
+  peer.send(message(4, opcode, 5, ...text("one-way"), 0, bits));
+}
+
 test("the requests below are all that have an enum", () => {
   const interfaces = readProtocol(readFileSync(XML, "utf8"), XML);
   const found = interfaces.flatMap(({ name, requests }) =>
@@ -68,16 +77,32 @@ test("the requests below are all that have an enum", () => {
 
 describe("a bit that means nothing ends the session that sets it in", () => {
   for (const [name, send] of Object.entries(BITFIELDS)) {
-    for (const bits of [0x40, 0x80000001]) {
+    for (const bits of [0x400, 0x80000001]) {
       test(`${name}: ${bits.toString(16)}`, () => {
         using peer = new RawPeer(broker.socketPath);
         peer.greet();
         send(peer, bits);
         const error = peer.nextError();
         expect(error).toMatchObject({ objectId: MANAGER, code: INVALID_ARGUMENT });
-        expect(error?.message).toMatch(new RegExp(`^Invalid (flags|rights) ${bits}: `));
+        expect(error?.message).toMatch(new RegExp(`^Invalid (flags|rights|directions) ${bits}: `));
       });
     }
+  }
+});
+
+test("no direction at all ends the session, and version 1 knows no request for one", () => {
+  for (const opcode of [11, 12]) {
+    using none = new RawPeer(broker.socketPath);
+    none.greet();
+    directed(none, opcode, 0);
+    expect(none.nextError()).toMatchObject({
+      objectId: MANAGER,
+      message: expect.stringMatching(/^Invalid directions 0: /),
+    });
+    using older = new RawPeer(broker.socketPath);
+    older.greet();
+    older.send(message(MANAGER, opcode, 4, ...text("one-way"), 0, 1));
+    expect(older.nextError()?.message).toContain("unknown-opcode");
   }
 });
 

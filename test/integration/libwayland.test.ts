@@ -215,7 +215,7 @@ requires.test(LIBWAYLAND, "libwayland-client lists, offers, dials and gets its r
   await using broker = new TestBroker();
   broker.connect().close();
   const { code, lines } = await visit(broker.socketPath, "ok");
-  expect(lines[0]).toBe("global shmlink_manager_v1 version 1");
+  expect(lines[0]).toBe("global shmlink_manager_v1 version 2");
   expect(lines[1]).toStartWith(`welcome uid ${process.geteuid?.()} max_capacity `);
   expect(lines.slice(2, 4)).toEqual(["entry kind 5 name broker", "done"]);
   expect(lines[4]).toStartWith("channel failed 1 ");

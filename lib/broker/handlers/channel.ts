@@ -7,9 +7,9 @@ import type { ObjectId } from "../../util/brand.ts";
 import { handOver, openChannel } from "../channels.ts";
 import { authorize } from "../core.ts";
 import type { Session } from "../session.ts";
-import { checkCapacity, checkName } from "./checks.ts";
+import { checkCapacity, checkDirections, checkName } from "./checks.ts";
 
-type Dial = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "dial" }>;
+type Dial = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "dial" | "dial_directed" }>;
 type ChannelRequest = Requests<OwnedFd>["shmlink_channel_v1"];
 
 /** @throws FailureError unknown-name, denied, quota, exhausted; ProtocolError */
@@ -17,12 +17,13 @@ export function dial(session: Session, request: Dial): void {
   const { core, owner } = session;
   checkName(request.name);
   const capacity = checkCapacity(core, request.capacity);
+  const directions = checkDirections(request);
   const rule = authorize(core, owner, "dial", request.name);
   const service = core.registry.services.get(request.name);
   if (service === undefined) {
     throw new FailureError("unknown-name", `Cannot dial "${request.name}": nobody listens under this name`);
   }
-  openChannel(core, { session, object: request.id, capacity }, service, rule);
+  openChannel(core, { session, object: request.id, capacity, directions }, service, rule);
 }
 
 /** Requests on a channel whose other side has gone are late, not wrong: they are ignored. */

@@ -1,9 +1,10 @@
 /** What can never be valid is the peer's fault, not a refusal: it ends the session. */
 import { ProtocolError } from "../../errors.ts";
-import { SHMLINK_MANAGER_V1_ERROR } from "../../protocol/shmlink-v1.gen.ts";
+import { SHMLINK_MANAGER_V1_DIRECTIONS, SHMLINK_MANAGER_V1_ERROR } from "../../protocol/shmlink-v1.gen.ts";
 import { MAX_CAPACITY, MIN_CAPACITY } from "../../ring/layout.ts";
 import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../../util/service-name.ts";
 import type { BrokerCore } from "../core.ts";
+import { BOTH } from "../directions.ts";
 
 /** In a ProtocolError, for the session's manager, whose error it is; the session puts the object's number in. */
 export const THE_MANAGER = 0;
@@ -31,6 +32,14 @@ export function checkCapacity(core: BrokerCore, capacity: number): number {
     throw invalidArgument(`Invalid capacity ${capacity}: a power of two from ${MIN_CAPACITY} to ${max}`);
   }
   return capacity;
+}
+
+/** What a side wants to do in its channels: both, where the request says nothing of it. */
+export function checkDirections(request: object): number {
+  const directions = "directions" in request ? Number(request.directions) : BOTH;
+  checkBits("directions", directions, SHMLINK_MANAGER_V1_DIRECTIONS);
+  if (directions === 0) throw invalidArgument("Invalid directions 0: at least one is wanted");
+  return directions;
 }
 
 export function checkPort(port: number): void {

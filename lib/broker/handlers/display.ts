@@ -2,7 +2,10 @@
 import type { OwnedFd } from "../../../ffi/mod.ts";
 import { ProtocolError } from "../../errors.ts";
 import type { AnyRequest } from "../../protocol/connection.ts";
+import { INTERFACES } from "../../protocol/shmlink-v1.gen.ts";
 import type { Session } from "../session.ts";
+
+const VERSION = INTERFACES.shmlink_manager_v1.version;
 
 type CoreRequest = Extract<AnyRequest<OwnedFd>, { interface: "wl_display" | "wl_registry" }>;
 
@@ -12,13 +15,13 @@ export function handleDisplay(session: Session, message: CoreRequest): void {
       session.send(message.request.callback, "wl_callback", { kind: "done", callbackData: 0 });
       return;
     }
-    const global = { kind: "global", name: 1, interface: "shmlink_manager_v1", version: 1 } as const;
+    const global = { kind: "global", name: 1, interface: "shmlink_manager_v1", version: VERSION } as const;
     return session.send(message.request.registry, "wl_registry", global);
   }
   const { name, interface: wanted, version } = message.request;
-  if (name !== 1 || wanted !== "shmlink_manager_v1" || version !== 1) {
+  if (name !== 1 || wanted !== "shmlink_manager_v1" || version < 1 || version > VERSION) {
     throw new ProtocolError(
-      `Cannot bind "${wanted}" version ${version} as global ${name}: there is shmlink_manager_v1, version 1, as 1`,
+      `Cannot bind "${wanted}" version ${version} as global ${name}: there is shmlink_manager_v1, version 1 to ${VERSION}, as 1`,
       { objectId: message.object, wireCode: 0 },
     );
   }

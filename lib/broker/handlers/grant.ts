@@ -114,5 +114,5 @@ const RIGHT_OF: Readonly<Partial<Record<Handle["kind"], Right>>> = {
 };
 
 function describe({ rights, name }: Grant): string {
-  return `${rights.toString(2).padStart(6, "0")}:${name}`;
+  return `${rights.toString(2).padStart(8, "0")}:${name}`;
 }

@@ -33,8 +33,10 @@ export function handleManager(session: Session, object: ObjectId, request: Reque
     case "hello":
       return hello(session, object, request);
     case "listen":
+    case "listen_directed":
       return orFailed(session, request.id, "shmlink_service_v1", () => listen(session, request));
     case "dial":
+    case "dial_directed":
       return orFailed(session, request.id, "shmlink_channel_v1", () => dial(session, request));
     case "register_listener":
       return orFailed(session, request.id, "shmlink_listener_v1", () => registerListener(session, request));

@@ -5,15 +5,16 @@ import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
 import type { ServiceRecord } from "../records.ts";
 import type { Session } from "../session.ts";
-import { checkCapacity, checkName } from "./checks.ts";
+import { checkCapacity, checkDirections, checkName } from "./checks.ts";
 
-type Listen = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "listen" }>;
+type Listen = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "listen" | "listen_directed" }>;
 
 /** @throws FailureError name-in-use, denied, quota; ProtocolError for a name or size that can never be valid */
 export function listen(session: Session, request: Listen): void {
   const { core, owner } = session;
   checkName(request.name);
   const capacity = checkCapacity(core, request.capacity);
+  const directions = checkDirections(request);
   authorize(core, owner, "listen", request.name);
   const holder = core.registry.services.get(request.name);
   if (holder !== undefined) {
@@ -30,6 +31,7 @@ export function listen(session: Session, request: Listen): void {
     id,
     name: request.name,
     capacity,
+    directions,
     session,
     object: request.id,
     accepted: 0,

@@ -18,8 +18,8 @@ export const command: Command = makeCommand({
   summary: "run a program with exactly the rights that are granted to it",
   description: `Runs PROGRAM with a connection of its own to the broker on descriptor ${FD} (SHMLINK_FD), which can do what
 --grant says and nothing else; nothing of it is in the file system. --grant=RIGHTS:NAME may be given
-several times: rights are dial, listen, inspect, offer, take and delegate, with commas, and NAME may
-have * and ?. With "delegate" the program can pass the same rights on, or fewer, never more;
+several times: rights are dial, listen, send, receive, inspect, offer, take and delegate, with commas,
+and NAME may have * and ?. Without send and receive channels have both directions. With "delegate" the program can pass the same rights on, or fewer, never more;
 "shmlink run" within it does so. One program uses the connection: the first that connects. This does
 not keep a program from other sockets of the same user: a sandbox does.`,
   takesProgram: true,
@@ -33,6 +33,7 @@ not keep a program from other sockets of the same user: a sandbox does.`,
   },
   examples: [
     ["shmlink run --grant=dial:db -- shmlink dial db", "a program that can dial db and nothing else"],
+    ["shmlink run --grant=dial,send:log -- worker", "what it can do is send to log: nothing can come back"],
     ["shmlink run --grant=dial:db --grant=listen,delegate:web/* -- server", "two grants, one of which it may pass on"],
   ],
   run: (_args, { program, options, launcher }) => {

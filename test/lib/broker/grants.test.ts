@@ -65,3 +65,22 @@ test("coversName() never says that a pattern is covered of which a name is not",
     { numRuns: 5000 },
   );
 });
+
+const SEND = 64;
+const RECEIVE = 128;
+
+test("who may dial or listen may do both in the channels, unless one direction is named; less is never passed on as more", () => {
+  const both = make(undefined, [DIAL | DELEGATE, "a"], [LISTEN | DELEGATE, "b"]);
+  for (const name of ["a", "b"])
+    for (const right of ["send", "receive"] as const) expect(both.allows(right, name)).toBe(true);
+  const sender = make(both, [DIAL | SEND | DELEGATE, "a"]);
+  expect(sender.allows("send", "a")).toBe(true);
+  expect(sender.allows("receive", "a")).toBe(false);
+  for (const rights of [DIAL, DIAL | RECEIVE, DIAL | SEND | RECEIVE, RECEIVE])
+    expect(new GrantSet(sender).add({ rights, name: "a" })).toBe(false);
+  const last = make(sender, [DIAL | SEND, "a"]);
+  expect(last.allows("send", "a")).toBe(true);
+  both.revoke(SEND, "");
+  expect(last.allows("send", "a")).toBe(false);
+  expect(last.allows("dial", "a")).toBe(true);
+});
