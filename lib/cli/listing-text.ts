@@ -3,7 +3,7 @@ import { formatBytes, formatDuration } from "./numbers.ts";
 import { describeOwner, type EntryRecord, type Listing, type Owner } from "./records.ts";
 import { renderTable } from "./table.ts";
 
-type Direction = { readonly bytes: number; readonly messages: number; readonly fill: number };
+type Moved = { readonly bytes: number; readonly messages: number; readonly fill: number };
 
 /** @param ownUid  the user who looks: owners of another one are marked */
 export function renderListing(listing: Listing, ownUid: number): string {
@@ -45,12 +45,15 @@ function serviceRow(record: EntryRecord, ownUid: number): string[] {
 function channelRow(record: EntryRecord, ownUid: number): string[] {
   const peer = record["peer"] as Owner | undefined;
   const there = peer === undefined ? "?" : describeOwner(peer, ownUid);
-  const directions = [record["toService"], record["toDialler"]].flatMap((direction) => directionCells(direction));
+  const directions = (["toService", "toDialler"] as const).flatMap((way) => directionCells(record, way));
   return [...plainRow(record, ownUid), there, textOf(record["state"]), ...directions];
 }
 
-function directionCells(direction: unknown): string[] {
-  const { bytes, fill } = { bytes: 0, fill: 0, ...(direction as Partial<Direction> | undefined) };
+/** A one-way channel has nothing to show for the other way. */
+function directionCells(record: EntryRecord, way: "toService" | "toDialler"): string[] {
+  const other = way === "toService" ? "to-dialler" : "to-service";
+  if (record["direction"] === other) return ["-", "-"];
+  const { bytes, fill } = { bytes: 0, fill: 0, ...(record[way] as Partial<Moved> | undefined) };
   return [formatBytes(bytes), formatBytes(fill)];
 }
 

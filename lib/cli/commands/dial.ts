@@ -4,6 +4,7 @@ import { BrokerLink, type DialOptions } from "../../client/broker-link.ts";
 import { FailureError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { CopyLoop } from "../copy/session.ts";
+import { DIRECTION_ARG, parseDirection } from "../direction.ts";
 import { parseCapacity, parseSeconds } from "../numbers.ts";
 import { parseServiceName } from "../service-name.ts";
 
@@ -28,17 +29,20 @@ enough. A name that nobody offers yet is waited for, ${DEFAULT_WAIT} seconds unl
     },
     message: { type: "boolean", alias: "m", description: "lines instead of bytes: each line is one message" },
     capacity: { type: "string", valueHint: "SIZE", description: "our ring, a power of two from 4K to 1G (default 1M)" },
+    direction: DIRECTION_ARG,
   },
   examples: [
     ["tar cf - src | shmlink dial files", 'send a file tree to "shmlink listen files > out.tar"'],
     ["shmlink dial --wait=60 log < lines.txt", "wait up to a minute for somebody to listen"],
   ],
-  run: ({ name, wait, message, capacity }, { verbose, launcher }) => {
+  run: ({ name, wait, message, capacity, direction: way }, { verbose, launcher }) => {
     parseServiceName(name);
     const waitMs = parseSeconds(wait, "--wait");
     const bytes = parseCapacity(capacity);
+    const direction = parseDirection(way);
     using link = BrokerLink.connect({ name: "shmlink dial" });
-    const channel = dialWaiting(link, name, bytes === undefined ? { waitMs } : { waitMs, capacity: bytes });
+    const wishes = { waitMs, direction };
+    const channel = dialWaiting(link, name, bytes === undefined ? wishes : { ...wishes, capacity: bytes });
     using loop = new CopyLoop(launcher);
     return loop.copy(channel, { name, messages: message === true, verbose });
   },

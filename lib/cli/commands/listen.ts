@@ -1,11 +1,12 @@
 /** `shmlink listen`: offers a name and connects who dials it to stdin and stdout. */
 import { constants } from "../../../ffi/mod.ts";
 import type { Channel } from "../../channel/channel.ts";
-import { BrokerLink } from "../../client/broker-link.ts";
+import { BrokerLink, type ListenOptions } from "../../client/broker-link.ts";
 import type { Service } from "../../client/service.ts";
 import { FailureError, ProtocolError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { CopyLoop, type SessionOptions } from "../copy/session.ts";
+import { DIRECTION_ARG, parseDirection } from "../direction.ts";
 import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { parseCapacity } from "../numbers.ts";
@@ -30,15 +31,18 @@ does not read the terminal at all.`,
       valueHint: "SIZE",
       description: "our ring, a power of two from 4K to what the broker allows, 256M unless configured (default 1M)",
     },
+    direction: DIRECTION_ARG,
   },
   examples: [
     ["shmlink listen files > out.tar &", 'take what "tar cf - src | shmlink dial files" sends'],
     ["shmlink listen --keep --message log", "print the lines of one process after another"],
   ],
-  run: ({ name, keep, message, capacity }, { verbose, launcher }) => {
+  run: ({ name, keep, message, capacity, direction: way }, { verbose, launcher }) => {
     parseServiceName(name);
     const bytes = parseCapacity(capacity);
-    const make = (): Offered => new Offered(name, bytes, launcher);
+    const direction = parseDirection(way);
+    const wishes = bytes === undefined ? { direction } : { direction, capacity: bytes };
+    const make = (): Offered => new Offered(name, wishes, launcher);
     const options = { name, messages: message === true, verbose };
     if (keep === true) return outliving(make, (offered) => serveAll(offered, options));
     using offered = make();
@@ -57,8 +61,8 @@ class Offered implements Disposable {
   readonly loop: CopyLoop;
   readonly waiting: Waiting;
 
-  constructor(name: string, capacity: number | undefined, launcher: LauncherState) {
-    this.service = this.#link.listen(name, capacity === undefined ? {} : { capacity });
+  constructor(name: string, wishes: ListenOptions, launcher: LauncherState) {
+    this.service = this.#link.listen(name, wishes);
     this.loop = new CopyLoop(launcher);
     this.waiting = new Waiting(this.#link, this.service, this.loop);
   }

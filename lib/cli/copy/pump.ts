@@ -35,7 +35,7 @@ export class Pump implements Disposable {
   readonly #options: PumpOptions;
   readonly #source: Source;
   readonly #doorbell: Registration;
-  #delivering = true;
+  #delivering: boolean;
   #deliveryBlocked = false;
   #sendingDone = false;
   /** The other side has done with all that we sent: read by a program, or written where it goes. */
@@ -47,6 +47,7 @@ export class Pump implements Disposable {
 
   constructor(options: PumpOptions) {
     this.#options = options;
+    this.#delivering = options.channel.direction !== "send";
     this.#source = new Source(options.reactor, options.stdin, () => this.#fill());
     this.#doorbell = options.reactor.add(options.channel.doorbellFd, constants.EPOLLIN, () => this.#rung());
   }
@@ -58,6 +59,7 @@ export class Pump implements Disposable {
   /** Runs the reactor until both directions have ended. @param stopped  true gives up early
    *  @throws FailureError "gone" when the peer vanished; what stdin, stdout or the channel throw */
   run(stopped: () => boolean): void {
+    if (this.#options.channel.direction === "receive") this.#endSending(); // stdin is not touched
     while (!this.done && !stopped()) {
       if (this.#pending) this.#turn();
       if (this.done) break;
