@@ -1,6 +1,6 @@
 /**
  * The seccomp filter of a wrapped program. Only calls that set a connection up or look at its addresses and options
- * come to the supervisor; read, write, send, recv and epoll are let through by number alone, which the kernel caches,
+ * come to the supervisor; read, write, send, recv and epoll_wait are let through by number alone, which the kernel caches,
  * so data moves at native speed. bind(2) is not trapped: the program binds its own TCP socket, so permissions, port 0
  * and EADDRINUSE are the kernel's. Pure.
  */
@@ -44,6 +44,8 @@ export function filterInstructions(machine: Machine, { ioUring }: FilterOptions)
     { op: "equal", value: numbers.setsockopt, yes: "option" },
     { op: "equal", value: numbers.getsockopt, yes: "option" },
     { op: "equal", value: numbers.sendto, yes: "sendto" },
+    { op: "equal", value: numbers.epoll_create1, yes: "ask" }, // to know of each set, so that connect() need not search
+    { op: "equal", value: numbers.epoll_create, yes: "ask" },
     ...refuseRings(machine, ioUring),
     ALLOW,
 

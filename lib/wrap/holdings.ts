@@ -19,32 +19,28 @@ export type Holdings = { readonly numbers: readonly number[]; readonly registrat
 const EPOLL = "anon_inode:[eventpoll]";
 const ENTRY = /^tfd:\s*(\d+)\s+events:\s*([0-9a-f]+)\s+data:\s*([0-9a-f]+)\s+pos:\S+\s+ino:([0-9a-f]+)/gm;
 
-/** Numbers below this are looked at every time: programs make their epoll sets early. */
-const ALWAYS_BELOW = 8;
-/** For so long a higher number that was open and something else is taken to be that still; longer where a program has
- *  so many that looking at each of them takes long. */
+/** For so long a survey is trusted: an epoll set may come by descriptor passing, unseen; longer where a program has so many
+ *  descriptors that looking at each of them takes long. */
 const TRUST_MS = 20;
 const LONGEST_TRUST_MS = 500;
 const TRUST_PER_LOOK = 25;
-/** Numbers that were free are looked at every time, unless they are more than these. */
-const MAX_FREE = 32;
 const MAX_THREADS = 64;
 
-/** What a whole look at a descriptor table found. */
-type Survey = {
-  readonly untilMs: number;
-  /** Numbers of epoll sets from ALWAYS_BELOW on, and those that were free below `end`. */
-  readonly epolls: Set<number>;
-  readonly free: Set<number>;
-  /** One more than the highest number in use. */
-  end: number;
-};
+/** What a whole look at a descriptor table found: the numbers of its epoll sets. */
+type Survey = { readonly untilMs: number; readonly epolls: readonly number[] };
 
 /** Finds holdings in /proc, and remembers for a moment what it need not look at again. */
 export class HoldingsFinder {
   readonly #surveys: Map<number, Survey> = new Map();
+  #unsettledUntilMs = 0;
   /** Whether this kernel has kcmp(2): findRegistrations() looks at every descriptor otherwise. */
   readonly canCompare: boolean = canCompare();
+
+  /** Some thread is about to make an epoll set: no survey that was made before it is there counts. */
+  expectEpollSet(): void {
+    this.#surveys.clear();
+    this.#unsettledUntilMs = performance.now() + TRUST_MS;
+  }
 
   /** Everything, as far as /proc shows it. @param number  one that is known @param socket  what it means; lent */
   findAll(thread: number, number: number, socket: BorrowedFd): Holdings {
@@ -68,57 +64,40 @@ export class HoldingsFinder {
   findRegistrations(thread: number, number: number, socket: BorrowedFd): readonly EpollEntry[] {
     if (!this.canCompare) return this.findAll(thread, number, socket).registrations;
     const survey = this.#surveys.get(thread);
-    const holding =
-      survey === undefined || survey.untilMs < performance.now() || survey.free.size > MAX_FREE
-        ? this.#survey(thread, number, socket)
-        : revisit(survey, thread, number, socket);
+    const known =
+      survey === undefined || survey.untilMs < performance.now() ? undefined : revisit(survey, thread, number, socket);
+    const holding = known ?? this.#survey(thread, number, socket);
     if (holding.length === 0) return [];
     return readRegistrations(thread, holding, socket).filter((entry) => entry.number === number);
   }
 
   #survey(thread: number, number: number, socket: BorrowedFd): number[] {
     const startMs = performance.now();
-    const open = new Set(descriptorsOf(thread));
-    const epolls = new Set<number>();
+    const epolls: number[] = [];
     const holding: number[] = [];
-    let end = ALWAYS_BELOW;
-    for (const each of open) {
-      end = Math.max(end, each + 1);
+    for (const each of descriptorsOf(thread)) {
       const what = each === number ? "other" : holdingOf(socket, thread, each, number);
       if (what === "with") holding.push(each);
-      if (what !== "other" && each >= ALWAYS_BELOW) epolls.add(each);
+      if (what === "with" || what === "without") epolls.push(each);
     }
-    const free = new Set<number>();
-    for (let each = ALWAYS_BELOW; each < end && free.size <= MAX_FREE; each++) if (!open.has(each)) free.add(each);
     const nowMs = performance.now();
     const trustMs = Math.min(Math.max(TRUST_MS, (nowMs - startMs) * TRUST_PER_LOOK), LONGEST_TRUST_MS);
     if (this.#surveys.size >= MAX_THREADS) this.#surveys.clear();
-    this.#surveys.set(thread, { untilMs: nowMs + trustMs, epolls, free, end });
+    if (nowMs > this.#unsettledUntilMs) this.#surveys.set(thread, { untilMs: nowMs + trustMs, epolls });
     return holding;
   }
 }
 
-/** Looks at what may have become an epoll set since the survey: low numbers, and those that were free. */
-function revisit(survey: Survey, thread: number, number: number, socket: BorrowedFd): number[] {
+/** Looks at the epoll sets of a survey alone: who makes another tells us, by epoll_create(2).
+ *  @returns undefined where one of them has gone: it may have another number by now */
+function revisit({ epolls }: Survey, thread: number, number: number, socket: BorrowedFd): number[] | undefined {
   const holding: number[] = [];
-  const look = (each: number): EpollLook => {
-    const what = each === number ? "other" : holdingOf(socket, thread, each, number);
+  for (const each of epolls) {
+    const what = holdingOf(socket, thread, each, number);
+    if (what === "closed" || what === "other") return undefined;
     if (what === "with") holding.push(each);
-    return what;
-  };
-  for (let each = 0; each < ALWAYS_BELOW; each++) look(each);
-  for (const each of survey.epolls) look(each);
-  for (const each of survey.free) discover(survey, each, look(each), number);
-  while (discover(survey, survey.end, look(survey.end), number)) survey.end += 1;
+  }
   return holding;
-}
-
-/** @returns whether that number, which was free, is in use now */
-function discover(survey: Survey, each: number, what: EpollLook, number: number): boolean {
-  if (what === "closed") return false;
-  survey.free.delete(each);
-  if (what !== "other") survey.epolls.add(each);
-  return each !== number || what === "other";
 }
 
 type What = "same" | "other" | "epoll" | "epoll with it";

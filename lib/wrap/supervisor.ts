@@ -128,6 +128,8 @@ export class Supervisor implements Disposable {
       setsockopt: handleSetsockopt,
       getsockopt: handleGetsockopt,
       sendto: handleSendto,
+      epoll_create: handleEpollCreate,
+      epoll_create1: handleEpollCreate,
     };
     return new Map(Object.entries(byName).map(([name, handler]) => [numbers[name as TrappedCall], handler]));
   }
@@ -221,6 +223,12 @@ export class Supervisor implements Disposable {
     this.#lettingGo[Symbol.dispose]();
     for (const template of this.#templates.values()) template[Symbol.dispose]();
   }
+}
+
+/** Only to know of it: the kernel makes the set. */
+function handleEpollCreate({ holdings }: Context): Answer {
+  holdings.expectEpollSet();
+  return CONTINUE;
 }
 
 /** For a trace. */

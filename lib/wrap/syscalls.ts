@@ -11,7 +11,9 @@ export type TrappedCall =
   | "getpeername"
   | "setsockopt"
   | "getsockopt"
-  | "sendto";
+  | "sendto"
+  | "epoll_create"
+  | "epoll_create1";
 
 export type Machine = {
   readonly auditArch: number;
@@ -30,7 +32,7 @@ const X64: Machine = {
   // biome-ignore format: a table
   numbers: {
     listen: 50, connect: 42, accept: 43, accept4: 288, getsockname: 51, getpeername: 52,
-    setsockopt: 54, getsockopt: 55, sendto: 44, io_uring_setup: 425,
+    setsockopt: 54, getsockopt: 55, sendto: 44, epoll_create: 213, epoll_create1: 291, io_uring_setup: 425,
   },
   // i386: socketcall(2), then the direct calls from bind to accept4, getsockopt, setsockopt, getsockname, getpeername
   compat: {
@@ -45,10 +47,10 @@ const X64: Machine = {
 
 const ARM64: Machine = {
   auditArch: constants.AUDIT_ARCH_AARCH64,
-  // biome-ignore format: a table
+  // biome-ignore format: a table; without epoll_create
   numbers: {
     listen: 201, connect: 203, accept: 202, accept4: 242, getsockname: 204, getpeername: 205,
-    setsockopt: 208, getsockopt: 209, sendto: 206, io_uring_setup: 425,
+    setsockopt: 208, getsockopt: 209, sendto: 206, epoll_create: 20, epoll_create1: 20, io_uring_setup: 425,
   },
   // arm: bind to getpeername; setsockopt, getsockopt; accept4
   compat: {
