@@ -1,8 +1,8 @@
 /**
  * The seccomp filter of a wrapped program. Only calls that set a connection up or look at its addresses and options
  * come to the supervisor; read, write, send, recv and epoll_wait are let through by number alone, which the kernel caches,
- * so data moves at native speed. bind(2) is not trapped: the program binds its own TCP socket, so permissions, port 0
- * and EADDRINUSE are the kernel's. Pure.
+ * so data moves at native speed. bind(2) is trapped and let through: the program binds its own TCP socket, so
+ * permissions, port 0 and EADDRINUSE are the kernel's. Pure.
  */
 import { constants, errno } from "../../ffi/mod.ts";
 import { assemble, type Instruction } from "./bpf.ts";
@@ -39,6 +39,7 @@ export function filterInstructions(machine: Machine, { ioUring }: FilterOptions)
     { op: "equal", value: numbers.accept, yes: "ask" },
     { op: "equal", value: numbers.connect, yes: "ask" }, // the family is in memory, which a filter cannot see
     { op: "equal", value: numbers.listen, yes: "ask" },
+    { op: "equal", value: numbers.bind, yes: "ask" },
     { op: "equal", value: numbers.getsockname, yes: "ask" },
     { op: "equal", value: numbers.getpeername, yes: "ask" },
     { op: "equal", value: numbers.setsockopt, yes: "option" },

@@ -42,7 +42,7 @@ export class ListenerWatch<T> implements Disposable {
     this.#inotify = tryInotify();
     this.#epoll = epollCreate();
     if (this.#inotify !== undefined) {
-      this.#registrations.push(reactor.add(this.#inotify, constants.EPOLLIN, () => this.#readClosed()));
+      this.#registrations.push(reactor.add(this.#inotify, constants.EPOLLIN, () => this.noticeClosed()));
     }
     this.#registrations.push(reactor.add(this.#epoll, constants.EPOLLIN, () => this.#readConnections()));
   }
@@ -72,7 +72,8 @@ export class ListenerWatch<T> implements Disposable {
     for (const [watch, known] of this.#byWatch) if (known === subject) this.#byWatch.delete(watch);
   }
 
-  #readClosed(): void {
+  /** Calls onClosed for all that has been closed by now. */
+  noticeClosed(): void {
     if (this.#inotify === undefined) return;
     for (const { watch } of readInotify(this.#inotify)) {
       const subject = this.#byWatch.get(watch);

@@ -160,6 +160,11 @@ export class Listeners implements Disposable {
     this.#options.reactor.setTimer(RETRY_MS, () => entry.watching?.modify(EPOLLIN));
   }
 
+  /** Ends those whose last descriptor has been closed, without waiting for the reactor's turn. */
+  noticeClosed(): void {
+    if (this.#entries.size > 0) this.#watch.noticeClosed();
+  }
+
   /** The program has closed it, or is gone. Safe to call twice. */
   remove(listener: WrappedListener): void {
     const entry = this.#entries.get(listener);

@@ -103,9 +103,13 @@ export class SocketTable<Listener> {
     if (this.#unacknowledged.size > MAX_UNACKNOWLEDGED) deleteOldest(this.#unacknowledged);
   }
 
-  /** @returns whether an answer to this socket's connect() was still owed */
-  acknowledge(cookie: Cookie): boolean {
-    return this.#unacknowledged.delete(cookie);
+  /** Whether an answer to this socket's connect() is still owed. */
+  owesAcknowledgement(cookie: Cookie): boolean {
+    return this.#unacknowledged.has(cookie);
+  }
+
+  acknowledge(cookie: Cookie): void {
+    this.#unacknowledged.delete(cookie);
   }
 }
 

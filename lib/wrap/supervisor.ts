@@ -19,6 +19,7 @@ import type { Call, Context, Handler } from "./context.ts";
 import { Fdinfo } from "./fdinfo.ts";
 import type { GivenSockets } from "./given-sockets.ts";
 import { Accepting } from "./handlers/accept.ts";
+import { handleBind } from "./handlers/bind.ts";
 import { handleConnect } from "./handlers/connect.ts";
 import { handleListen } from "./handlers/listen.ts";
 import { handleGetpeername, handleGetsockname } from "./handlers/names.ts";
@@ -119,6 +120,7 @@ export class Supervisor implements Disposable {
 
   #makeHandlers({ numbers }: Machine): ReadonlyMap<number, Handler> {
     const byName: Record<TrappedCall, Handler> = {
+      bind: handleBind,
       listen: handleListen,
       connect: handleConnect,
       accept: (context, call) => this.#accepting.handleAccept(context, call),

@@ -3,6 +3,7 @@ import { constants } from "../../ffi/mod.ts";
 
 /** Those that a handler answers. */
 export type TrappedCall =
+  | "bind"
   | "listen"
   | "connect"
   | "accept"
@@ -31,7 +32,7 @@ const X64: Machine = {
   auditArch: constants.AUDIT_ARCH_X86_64,
   // biome-ignore format: a table
   numbers: {
-    listen: 50, connect: 42, accept: 43, accept4: 288, getsockname: 51, getpeername: 52,
+    bind: 49, listen: 50, connect: 42, accept: 43, accept4: 288, getsockname: 51, getpeername: 52,
     setsockopt: 54, getsockopt: 55, sendto: 44, epoll_create: 213, epoll_create1: 291, io_uring_setup: 425,
   },
   // i386: socketcall(2), then the direct calls from bind to accept4, getsockopt, setsockopt, getsockname, getpeername
@@ -49,7 +50,7 @@ const ARM64: Machine = {
   auditArch: constants.AUDIT_ARCH_AARCH64,
   // biome-ignore format: a table; without epoll_create
   numbers: {
-    listen: 201, connect: 203, accept: 202, accept4: 242, getsockname: 204, getpeername: 205,
+    bind: 200, listen: 201, connect: 203, accept: 202, accept4: 242, getsockname: 204, getpeername: 205,
     setsockopt: 208, getsockopt: 209, sendto: 206, epoll_create: 20, epoll_create1: 20, io_uring_setup: 425,
   },
   // arm: bind to getpeername; setsockopt, getsockopt; accept4

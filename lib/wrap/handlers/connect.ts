@@ -12,9 +12,11 @@ import {
   errnoName,
   fcntl,
   getStatusFlags,
+  getsockopt,
   type OwnedFd,
   readInetAddress,
   SyscallError,
+  setsockopt,
   socket,
   unixAddress,
 } from "../../../ffi/mod.ts";
@@ -27,15 +29,16 @@ import { dressUnixSocket } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
 import { expand, findRule } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
-import { cookieOf, inspectSocket, isFresh, type TcpSocket, tcpSocket } from "../socket.ts";
+import { cookieOf, inspectSocket, isFresh, socketAddress, type TcpSocket, tcpSocket } from "../socket.ts";
 import type { Cookie } from "../socket-table.ts";
 import { swapAndClose } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
 import { disconnect } from "./disconnect.ts";
 
-const { AF_UNIX, AF_UNSPEC, F_SETFL, O_NONBLOCK, SOCK_NONBLOCK, SOCK_STREAM } = constants;
+const { AF_UNIX, AF_UNSPEC, F_SETFL, O_NONBLOCK, SO_SNDTIMEO, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET } = constants;
 const { EADDRINUSE, EAGAIN, EISCONN } = errno;
 
+const ONE_MICROSECOND = new Uint8Array(BigInt64Array.of(0n, 1n).buffer);
 const MAX_ADDRESS_BYTES = 128; // struct sockaddr_storage
 
 export function handleConnect(context: Context, call: Call): Answer {
@@ -47,9 +50,9 @@ export function handleConnect(context: Context, call: Call): Answer {
     const destination = readInetAddress(bytes);
     if (destination === undefined) return CONTINUE;
     const socket = tcpSocket(fd);
-    if (socket === undefined) return connectAgain(context, fd);
+    if (socket === undefined) return connectAgain(context, call, fd);
     // EISCONN, EALREADY, or the news of a connect over TCP; without a port it has done nothing yet.
-    if (socket.bound.port !== 0 && !isFresh(fd)) return CONTINUE;
+    if (socket.bound.port !== 0 && !isFresh(fd)) return answerOwed(context, call, fd) ?? CONTINUE;
     const host = unmapHost(destination.host);
     const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
     const plan = makePlan(context, call, socket, target);
@@ -69,9 +72,15 @@ function readSocketAddress({ tracee, args }: Call): Uint8Array | undefined {
 }
 
 /** On a socket that was swapped in: the same call once more after a signal came between swap and answer, or a second one. */
-function connectAgain({ table }: Context, fd: OwnedFd): Answer {
-  if (inspectSocket(fd) === undefined) return CONTINUE;
-  return table.acknowledge(cookieOf(fd)) ? value(0) : failure(EISCONN);
+function connectAgain(context: Context, call: Call, fd: OwnedFd): Answer {
+  return inspectSocket(fd) === undefined ? CONTINUE : (answerOwed(context, call, fd) ?? failure(EISCONN));
+}
+
+function answerOwed({ table, answer }: Context, call: Call, fd: OwnedFd): Answer | undefined {
+  const cookie = cookieOf(fd);
+  if (!table.owesAcknowledgement(cookie)) return undefined;
+  if (answer(call, value(0))) table.acknowledge(cookie); // else another signal came: it is owed still
+  return DONE;
 }
 
 type Plan = {
@@ -82,6 +91,7 @@ type Plan = {
   readonly rule: Rule | undefined;
 };
 
+const INTERRUPTED = "a signal interrupted connect()";
 const UNKNOWN = "no wrapped program listens there";
 
 /** What is to be done about a connection; an answer where that is nothing. */
@@ -125,6 +135,7 @@ const FIRST_RETRY_MS = 1;
 const LONGEST_RETRY_MS = 50;
 const PATIENCE_MS = 2000;
 const PATIENCE_NON_BLOCKING_MS = 200;
+const PATIENCE_WITH_AN_END_MS = 100;
 const NAMES_TO_TRY = 64;
 
 /** Why a connection to a registered listener goes over TCP. */
@@ -169,6 +180,7 @@ class Attempt {
     try {
       answer = step();
     } catch (error) {
+      if (error instanceof CallGone && !this.#tcp.closed) this.#goOnByTcp();
       if (!(error instanceof Fallback || error instanceof SyscallError || error instanceof RangeError)) {
         this.#close();
         throw error;
@@ -177,6 +189,20 @@ class Attempt {
     }
     if (answer.kind !== "later") this.#close();
     return answer;
+  }
+
+  /** A signal has interrupted the call. TCP goes on connecting then, and the program may wait for that (connect(2),
+   *  EINTR) or call again. */
+  #goOnByTcp(): void {
+    const { socket, target } = this.#plan;
+    note(this.#context, this.#call, target, { outcome: "tcp", reason: INTERRUPTED, rule: this.#plan.rule });
+    this.#context.registry.reportFallback(formatHost(target.host), target.port, INTERRUPTED);
+    try {
+      const isUp = connectBriefly(this.#tcp, socketAddress(socket.domain, target));
+      if (isUp) this.#context.table.expectAcknowledgement(cookieOf(this.#tcp));
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error; // refused: the program learns so when it calls again
+    }
   }
 
   #close(): void {
@@ -246,15 +272,24 @@ class Attempt {
     const [host, port] = [formatHost(target.host), target.port];
     const isGone = error.errno === errno.ECONNREFUSED || error.errno === errno.ENOENT;
     const isOfRule = rule?.action.kind === "path" || rule?.action.kind === "abstract";
-    if (!isGone || isOfRule || !resolver.forget(host, port)) throw error;
+    if (!isGone || isOfRule) throw error;
+    resolver.forget(host, port);
     const found = resolver.resolve(host, port);
     if (found === undefined && rule?.require !== true) {
       note(this.#context, this.#call, target, { outcome: "tcp", reason: UNKNOWN, rule });
       return CONTINUE;
     }
-    if (found === undefined || found.path === this.#path) throw error;
+    if (found === undefined) throw error;
+    if (found.path === this.#path) return this.#waitForEnd(error);
     this.#path = found.path;
     return this.#connect();
+  }
+
+  /** Nobody holds the listener, which its supervisor learns in a moment. TCP would find the port still open until then. */
+  #waitForEnd(error: SyscallError): Answer {
+    this.#leftMs = Math.min(this.#leftMs, PATIENCE_WITH_AN_END_MS);
+    if (this.#leftMs <= 0) throw error;
+    return this.#wait();
   }
 
   #wait(): Answer {
@@ -294,6 +329,17 @@ class Attempt {
     if (!isMultipath && !table.wasTouched(cookie)) return;
     table.setOptions(cookieOf(this.#unix), template(domain).tcpOptions(this.#tcp));
     this.#touched = cookie;
+  }
+}
+
+/** connect(2) on a socket of the program, whose flags are not ours to change, without a wait. @returns whether it is up */
+function connectBriefly(fd: OwnedFd, address: Uint8Array): boolean {
+  const patience = getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, 16); // struct timeval
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, ONE_MICROSECOND);
+  try {
+    return connect(fd, address) === "connected";
+  } finally {
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, patience);
   }
 }
 

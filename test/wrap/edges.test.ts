@@ -1,0 +1,56 @@
+/** Where Unix sockets behave otherwise than TCP's: a program sees the same natively and under wrap. */
+import { expect } from "bun:test";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { requires } from "../helpers/requires.ts";
+import { compileFixture, Stage } from "../helpers/wrapped.ts";
+
+expectNoFdLeaks();
+const cc = requires.program("cc", "gcc");
+
+type Case = {
+  readonly title: string;
+  /** What the connections that go over TCP all the same give as their reason; none does where it is left out. */
+  readonly overTcp?: RegExp;
+};
+
+const CASES: Readonly<Record<string, Case>> = {
+  restarted: {
+    title: "signals in connect(), whose handler restarts calls",
+    overTcp: /^127\.0\.0\.1 \d+ a signal interrupted connect\(\)$/,
+  },
+  stopped: {
+    title: "signals in connect(), whose handler does not restart calls",
+    overTcp: /^127\.0\.0\.1 \d+ a signal interrupted connect\(\)$/,
+  },
+  "shut-under-accept": { title: "a listener that is shut down under a blocked accept(), and looked at meanwhile" },
+  "full-table": { title: "accept() beyond RLIMIT_NOFILE fails, and keeps the connection" },
+  faults: { title: "pointers and lengths that are wrong" },
+  others: { title: "UDP, Unix sockets and files are left alone" },
+  wildcards: { title: "listeners on every address, for IPv4, for IPv6, and for both" },
+  "handed-on": { title: "listeners and connections that go on by fork, vfork and exec, and in messages" },
+  "half-close": { title: "half and whole closes, and their events" },
+  moved: { title: "sendfile, splice, peeking, and what is unread" },
+  closed: { title: "connect() right after the listener was closed is refused" },
+  again: { title: "a port can be listened on again right after its listener was closed" },
+};
+
+for (const [name, { title, overTcp }] of Object.entries(CASES)) {
+  requires.test(
+    [cc],
+    title,
+    async () => {
+      await using stage = new Stage();
+      const program = compileFixture("tcp-edges");
+      const native = stage.plain([program, name]);
+      expect(await native.exit, native.output).toBe(0);
+      const wrapped = stage.wrap([program, name], { flags: ["--log"] });
+      expect(await wrapped.exit, wrapped.output).toBe(0);
+      const isOurs = (line: string): boolean => line.startsWith("wrap info: ");
+      const lines = wrapped.output.split("\n");
+      expect(lines.filter((line) => !isOurs(line)).join("\n")).toBe(native.output);
+      if (name !== "others") expect(lines.filter(isOurs).join("\n")).toContain("Handed off tcp:");
+      for (const line of stage.registry.fallbacks()) expect(line).toMatch(overTcp ?? /^nothing$/);
+    },
+    60_000,
+  );
+}
