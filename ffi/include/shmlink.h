@@ -105,6 +105,8 @@ struct shmlink_channel {
   uint32_t value;   /* and the value as it was read */
   bool broken, closed, finished, hung_up, peer_gone;
   struct shmlink_spin spin;
+  uint32_t useless_wakes, rest_ms; /* of a peer that rings for nothing */
+  uint64_t progress_when_woken;
 
   uint32_t tail, tail_published, peer_head, data_rung; /* producing */
   uint32_t reserved_length;
@@ -202,10 +204,24 @@ static inline void shmlink__ring(struct shmlink_channel *c) {
   if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) c->hung_up = true;
 }
 
+/* After a few wake-ups in a row that led to nothing the doorbell is left alone for a while, longer each time, so that a
+   peer that floods it costs some sixty turns a second and not a processor. */
+static inline void shmlink__note_wake(struct shmlink_channel *c) {
+  uint64_t progress = ((uint64_t)c->head << 32) + c->tail + c->peer_head;
+  c->useless_wakes = progress == c->progress_when_woken ? c->useless_wakes + 1 : 0;
+  c->progress_when_woken = progress;
+  c->rest_ms = c->useless_wakes <= 16 ? 0 : c->useless_wakes > 20 ? 16 : 1u << (c->useless_wakes - 17);
+}
+
+/* For an event loop, after shmlink_drain(): milliseconds for which not to watch the doorbell, except for its hang-up, because
+   the peer rings and rings for nothing; 0 for every honest one. */
+static inline int shmlink_rest_ms(const struct shmlink_channel *c) { return (int)c->rest_ms; }
+
 /* Takes the bytes that rang, for an event loop that watches the doorbell; a bounded number of reads. What does not wait
    (timeout 0) learns only here that the peer has gone. */
 static inline void shmlink_drain(struct shmlink_channel *c) {
   char sink[4096];
+  shmlink__note_wake(c);
   for (int reads = 0; reads < 4 && !c->closed && !c->hung_up; reads++) {
     ssize_t got = recv(c->doorbell, sink, sizeof sink, MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno == ECONNRESET)) c->hung_up = true;
@@ -221,6 +237,10 @@ static inline int shmlink__sleep(struct shmlink_channel *c, int timeout_ms) {
   if (ready <= 0) return SHMLINK_AGAIN;
   if (bell.revents & POLLNVAL) return shmlink__fail(c, SHMLINK_SYSTEM, "the doorbell is closed", EBADF);
   shmlink_drain(c);
+  if (c->rest_ms > 0 && !c->hung_up) {
+    bell.events = 0x2000; /* deaf to what rings */
+    poll(&bell, 1, timeout_ms >= 0 && (uint32_t)timeout_ms < c->rest_ms ? timeout_ms : (int)c->rest_ms);
+  }
   return 1;
 }
 

@@ -10,25 +10,34 @@
  */
 import { type BorrowedFd, duplicateFd, setNonBlocking } from "../../ffi/mod.ts";
 
-type Adopted = { ref(): void; unref(): void; close(): void };
+type Adopted = { ref(): void; unref(): void; pause(): void; resume(): void; close(): void };
 type Events = { ring(): void; hangUp(): void };
 
-type BunSocket = { ref(): void; unref(): void; terminate(): void };
+type BunSocket = { ref(): void; unref(): void; pause(): void; resume(): void; terminate(): void };
 type BunConnect = (options: { fd: number; socket: Record<string, () => void> }) => Promise<BunSocket>;
+
+export type AsyncDoorbellOptions = {
+  /** Called once, after who waits, when the other end hung up, from the first wait() on. */
+  readonly onHangUp?: () => void;
+  /** Called when bytes arrived. @returns for how long to take no more: 0 as long as the other end is honest */
+  readonly restMs?: () => number;
+};
+
+const SINK_BYTES = 4096; // more than fit into a socket as single bytes
 
 export class AsyncDoorbell implements Disposable {
   readonly #fd: BorrowedFd;
-  readonly #onHangUp: () => void;
+  readonly #options: AsyncDoorbellOptions;
   #adopted: Adopted | undefined;
+  #rest: NodeJS.Timeout | undefined;
   #waiters: (() => void)[] = [];
   #hungUp = false;
   #closed = false;
 
-  /** Nothing happens to `fd` before the first wait(); it stays the caller's.
-   *  @param onHangUp  called once, after who waits, when the other end hung up, from the first wait() on */
-  constructor(fd: BorrowedFd, onHangUp: () => void = () => undefined) {
+  /** Nothing happens to `fd` before the first wait(); it stays the caller's. */
+  constructor(fd: BorrowedFd, options: AsyncDoorbellOptions = {}) {
     this.#fd = fd;
-    this.#onHangUp = onHangUp;
+    this.#options = options;
   }
 
   get hungUp(): boolean {
@@ -45,7 +54,7 @@ export class AsyncDoorbell implements Disposable {
   wait(signal?: AbortSignal): Promise<void> {
     if (this.#hungUp || this.#closed || signal?.aborted) return Promise.resolve();
     this.#adopted ??= this.#adopt();
-    if (this.#waiters.length === 0) this.#adopted.ref();
+    if (this.#waiters.length === 0) this.#ref();
     return new Promise((resolve) => {
       const waiter = (): void => {
         signal?.removeEventListener("abort", abort);
@@ -62,7 +71,7 @@ export class AsyncDoorbell implements Disposable {
     const waiters = this.#waiters;
     if (waiters.length === 0) return;
     this.#waiters = [];
-    this.#adopted?.unref();
+    this.#unref();
     for (const resolve of waiters) resolve();
   }
 
@@ -71,6 +80,7 @@ export class AsyncDoorbell implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.notify();
+    timers().clearTimeout(this.#rest);
     this.#adopted?.close();
     this.#adopted = undefined;
   }
@@ -81,20 +91,44 @@ export class AsyncDoorbell implements Disposable {
 
   #giveUp(waiter: () => void): void {
     this.#waiters = this.#waiters.filter((each) => each !== waiter);
-    if (this.#waiters.length === 0) this.#adopted?.unref();
+    if (this.#waiters.length === 0) this.#unref();
     waiter();
+  }
+
+  #ref(): void {
+    this.#adopted?.ref();
+    this.#rest?.ref(); // what takes nothing keeps no loop alive
+  }
+
+  #unref(): void {
+    this.#adopted?.unref();
+    this.#rest?.unref();
+  }
+
+  #rang(): void {
+    const restMs = this.#options.restMs?.() ?? 0;
+    if (restMs > 0 && this.#rest === undefined) this.#takeRest(restMs);
+    this.notify();
+  }
+
+  #takeRest(restMs: number): void {
+    this.#adopted?.pause();
+    this.#rest = timers().setTimeout(() => {
+      this.#rest = undefined;
+      this.#adopted?.resume();
+    }, restMs);
   }
 
   #adopt(): Adopted {
     const own = duplicateFd(this.#fd);
     setNonBlocking(own, true);
     const events: Events = {
-      ring: () => this.notify(),
+      ring: () => this.#rang(),
       hangUp: () => {
         if (this.#hungUp || this.#closed) return; // told by several events, and by our own end
         this.#hungUp = true;
         this.notify();
-        this.#onHangUp();
+        this.#options.onHangUp?.();
       },
     };
     const { Bun } = globalThis as unknown as { Bun?: { connect: BunConnect } };
@@ -102,15 +136,32 @@ export class AsyncDoorbell implements Disposable {
   }
 }
 
+/** Deno's own timers are numbers, which cannot be taken from a loop that should end. */
+function timers(): typeof import("node:timers") {
+  return process.getBuiltinModule("node:timers");
+}
+
 /** node:net is loaded when somebody awaits, not when a command starts: it costs more than all of shmlink. */
 function adoptByNet(fd: number, { ring, hangUp }: Events): Adopted {
   const { Socket } = process.getBuiltinModule("node:net");
-  const socket = new Socket({ fd, readable: true, writable: true });
-  socket.on("data", ring);
+  // Into one buffer, because a stream would go on reading while it is paused.
+  const callback = (): boolean => {
+    ring();
+    return true;
+  };
+  const onread = { buffer: new Uint8Array(SINK_BYTES), callback };
+  const options = { fd, readable: true, writable: true, onread }; // of which @types/node 20 knows only for connect()
+  const socket = new Socket(options);
   socket.on("end", hangUp);
   socket.on("close", hangUp);
   socket.on("error", hangUp); // ECONNRESET: the peer went with our bytes unread
-  return { ref: () => socket.ref(), unref: () => socket.unref(), close: () => socket.destroy() };
+  return {
+    ref: () => socket.ref(),
+    unref: () => socket.unref(),
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
+    close: () => socket.destroy(),
+  };
 }
 
 /** Bun answers with a promise; what is wanted of the socket meanwhile is remembered. */
@@ -128,5 +179,11 @@ function adoptByBun(connect: BunConnect, fd: number, { ring, hangUp }: Events): 
     },
     hangUp,
   );
-  return { ref: () => ask("ref"), unref: () => ask("unref"), close: () => ask("terminate") };
+  return {
+    ref: () => ask("ref"),
+    unref: () => ask("unref"),
+    pause: () => socket?.pause(), // it has rung, so it is open
+    resume: () => socket?.resume(),
+    close: () => ask("terminate"),
+  };
 }

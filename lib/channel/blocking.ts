@@ -245,10 +245,20 @@ export class BlockingChannel extends ChannelEnd {
     if (this.ended) return false;
     if (timeLeft(deadline) !== 0 && this.#spin.run(this.#dataReady)) return true;
     if (!this.armReceive()) return true;
-    const rung = this.doorbell.wait(timeLeft(deadline));
+    const rung = this.#sleep(deadline);
     this.consumer.disarmData();
     this.tookDoorbell();
     return rung || this.consumer.next() !== EMPTY;
+  }
+
+  /** @returns false when the time was up */
+  #sleep(deadline: number): boolean {
+    const rung = this.doorbell.wait(timeLeft(deadline));
+    const restMs = rung ? this.noteWake() : 0;
+    if (restMs > 0 && !this.doorbell.hungUp) {
+      this.doorbell.awaitHangUp(deadline === NEVER ? restMs : Math.min(restMs, timeLeft(deadline)));
+    }
+    return rung;
   }
 
   /** @param deadline  by performance.now() @throws FailureError "timeout" */
@@ -256,7 +266,7 @@ export class BlockingChannel extends ChannelEnd {
     this.#wantedBytes = length;
     if (this.#spin.run(this.#spaceReady)) return;
     if (!this.armSend(length)) return;
-    const rung = this.doorbell.wait(timeLeft(deadline));
+    const rung = this.#sleep(deadline);
     this.producer.disarmSpace();
     this.tookDoorbell();
     if (!rung && !this.producer.hasRoom(length)) {

@@ -12,6 +12,7 @@ import { MAX_MESSAGE_BYTES, NO_CAPACITY, type RingMemory, type RingSide, ringMem
 import { RingProducer } from "../ring/producer.ts";
 import { describeViolation, type Violation } from "../ring/violation.ts";
 import { SocketDoorbell } from "./socket-doorbell.ts";
+import { WakeLimit } from "./wake-limit.ts";
 
 /** `strict` copies out before anything is looked at; `trusted` may hand out views into the ring. */
 export type Trust = "strict" | "trusted";
@@ -88,7 +89,9 @@ export class ChannelCore implements Disposable {
   readonly #own: Mapping;
   readonly #peer: Mapping;
   readonly #onClose: (() => void) | undefined;
+  readonly #wakes: WakeLimit = new WakeLimit();
   #violation: Violation | undefined;
+  #restMs = 0;
 
   /** Takes the mappings and the doorbell. */
   constructor(parts: ChannelParts, options: ChannelOptions = {}) {
@@ -134,7 +137,20 @@ export class ChannelCore implements Disposable {
   /** For a reactor: takes the bytes that rang. After a hang-up what was published can still be received. */
   drainDoorbell(): "open" | "hangup" {
     this.checkOpen();
+    this.noteWake();
     return this.doorbell.drain();
+  }
+
+  /** For a reactor, after drainDoorbell(): milliseconds for which to leave the doorbell alone, because the peer rings and rings
+   *  for nothing; 0 for every honest one. */
+  get doorbellRestMs(): number {
+    return this.#restMs;
+  }
+
+  /** To be called for each wake-up by the doorbell. @returns doorbellRestMs */
+  protected noteWake(): number {
+    this.#restMs = this.#wakes.woken(this.producer.progress + this.consumer.progress);
+    return this.#restMs;
   }
 
   /** Ends our direction, hangs up, unmaps. Views into the ring become empty. Safe to call twice. */

@@ -138,11 +138,12 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
       }
       if (this.ended) return undefined;
       if (this.armReceive()) await this.#ring(signal);
+      else if (++this.#received % MESSAGES_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
     }
   }
 
   async #ring(signal: AbortSignal | undefined): Promise<void> {
-    this.#bell ??= new AsyncDoorbell(this.doorbell.fd);
+    this.#bell ??= new AsyncDoorbell(this.doorbell.fd, { restMs: () => this.noteWake() });
     this.awaiting = true;
     await this.#bell.wait(signal);
     this.awaiting = this.#bell.waiting;

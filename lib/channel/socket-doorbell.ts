@@ -93,7 +93,12 @@ export class SocketDoorbell implements Doorbell, Disposable {
 
   /** Looks for a hang-up without waiting and without taking bytes. */
   checkHangUp(): boolean {
-    const [events = 0] = poll([{ fd: this.#fd, events: EPOLLRDHUP }], 0);
+    return this.awaitHangUp(0);
+  }
+
+  /** Sleeps until it hangs up, deaf to what rings. @param timeoutMs  for how long at most */
+  awaitHangUp(timeoutMs: number): boolean {
+    const [events = 0] = poll([{ fd: this.#fd, events: EPOLLRDHUP }], timeoutMs);
     if ((events & HANG_UP) !== 0) this.#hangUp();
     return this.#hungUp;
   }

@@ -28,7 +28,7 @@ export abstract class RenewedLink extends BrokerQuery {
     const [ours, theirs] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
     this.#closeDoorbell();
     this.#doorbellFd = ours;
-    this.#doorbell = new AsyncDoorbell(ours, () => void this.#onHangUp());
+    this.#doorbell = new AsyncDoorbell(ours, { onHangUp: () => void this.#onHangUp() });
     return theirs;
   }
 

@@ -98,6 +98,11 @@ export class ConsumerCore extends ConsumerPlace {
     return this.#violation;
   }
 
+  /** A number that changes whenever something is consumed. */
+  get progress(): number {
+    return this.head;
+  }
+
   /** Finds the next record, which stays until release(). @returns bytes of it that are left, or EMPTY, FINISHED, BROKEN */
   next(): number {
     if ((this.state & OPEN) !== 0) return this.length;

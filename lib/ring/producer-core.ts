@@ -97,6 +97,11 @@ export class ProducerCore extends ProducerPlace {
     return (this.limit - this.capacity) | 0;
   }
 
+  /** A number that changes whenever something is put, and whenever it is seen that there is more room. */
+  get progress(): number {
+    return this.tail + this.limit;
+  }
+
   /** Makes everything that was put visible and wakes the consumer if it asked for that. */
   publish(): void {
     const tail = this.tail;

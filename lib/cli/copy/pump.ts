@@ -10,7 +10,7 @@
 import { constants } from "../../../ffi/mod.ts";
 import type { Channel } from "../../channel/channel.ts";
 import { ClosedError, FailureError } from "../../errors.ts";
-import type { Reactor, Registration } from "../../transport/reactor.ts";
+import type { Reactor, Registration, TimerHandle } from "../../transport/reactor.ts";
 import type { Flow } from "./flow.ts";
 import type { Sink } from "./sink.ts";
 import { Source } from "./source.ts";
@@ -42,6 +42,7 @@ export class Pump implements Disposable {
   #drained = false;
   #waitsForRoom = false;
   #hungUp = false;
+  #resting: TimerHandle | undefined;
   /** There was more to do than one turn allows. */
   #pending = true;
 
@@ -78,8 +79,9 @@ export class Pump implements Disposable {
   #rung(): void {
     if (this.#options.channel.drainDoorbell() === "hangup") {
       this.#hungUp = true;
+      this.#resting?.cancel();
       this.#doorbell.remove(); // it would ring for ever
-    }
+    } else if (this.#options.channel.doorbellRestMs > 0) this.#rest(this.#options.channel.doorbellRestMs);
     this.#deliver();
     // It had said its end before, and now nobody is left to read ours.
     if (this.#hungUp && !this.#delivering) this.#endSending();
@@ -88,6 +90,16 @@ export class Pump implements Disposable {
       this.#fill();
     }
     this.#checkDrained();
+  }
+
+  /** Does not listen to a peer that rings for nothing, but for its hang-up. */
+  #rest(restMs: number): void {
+    if (this.#resting !== undefined) return;
+    this.#doorbell.modify(0);
+    this.#resting = this.#options.reactor.setTimer(restMs, () => {
+      this.#resting = undefined;
+      this.#doorbell.modify(constants.EPOLLIN);
+    });
   }
 
   /** stdout has room again. */
@@ -197,6 +209,7 @@ export class Pump implements Disposable {
 
   [Symbol.dispose](): void {
     this.#source.pause();
+    this.#resting?.cancel();
     this.#doorbell.remove();
   }
 }
