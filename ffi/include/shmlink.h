@@ -625,6 +625,8 @@ static inline int shmlink__open_record(struct shmlink_channel *c) {
   bool first = flags & SHMLINK_FIRST;
   if ((flags & ~(uint32_t)SHMLINK_WHOLE) != 0 || first == c->in_message)
     return shmlink__fail(c, SHMLINK_BROKEN, "flags", flags);
+  /* Parts that bring nothing forward could follow one another for ever. */
+  if (length == 0 && flags != SHMLINK_WHOLE) return shmlink__fail(c, SHMLINK_BROKEN, "length", length);
   c->record_data = c->peer + SHMLINK_DATA_OFFSET + offset + SHMLINK_RECORD_HEADER;
   c->record_length = length;
   c->record_bytes = bytes;

@@ -20,6 +20,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
   #sending: Promise<boolean> | undefined;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
+  /** Messages, and looks for one that came while we asked to be woken for it. */
   #received = 0;
 
   /** Sends one message, in the order of the calls. Resolves when it is in the ring; until then `bytes` must not change.

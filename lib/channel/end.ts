@@ -39,7 +39,7 @@ export class ChannelEnd extends SendingEnd {
   /** A message that is here already. @returns undefined when there is none; `ended` tells whether one can come
    *  @throws ProtocolError when the peer breaks the rules, which ends the channel; ClosedError after close() */
   tryReceive(): Message | undefined {
-    for (let length = this.nextRecord(); length >= 0; length = this.nextRecord()) {
+    for (let records = this.#mostRecords; records > 0 && this.nextRecord() >= 0; records--) {
       const { flags, type } = this.consumer;
       if (flags === (FIRST | LAST)) return { type, data: this.#takeRecord() };
       const message = this.#gather(flags, type);
@@ -51,9 +51,8 @@ export class ChannelEnd extends SendingEnd {
   /** The newest whole message that is here already; those before it are thrown away and counted. */
   tryReceiveNewest(): Message | undefined {
     let newest = this.tryReceive();
-    const most = this.consumer.capacity >> 3; // as many as fit: a sender that is faster than this must not keep us
     let skipped = 0;
-    for (; newest !== undefined && skipped < most; skipped++) {
+    for (; newest !== undefined && skipped < this.#mostRecords; skipped++) {
       const newer = this.tryReceive();
       if (newer === undefined) break;
       newest = newer;
@@ -154,7 +153,8 @@ export class ChannelEnd extends SendingEnd {
       this.consumer.refuseMessage(total);
       this.break(this.consumer.violation);
     }
-    assembly.add(this.#takeRecord());
+    assembly.add(this.consumer.view());
+    this.consumer.release();
     if ((flags & LAST) === 0) return undefined;
     this.#assembly = undefined;
     return assembly.finish();
@@ -162,8 +162,16 @@ export class ChannelEnd extends SendingEnd {
 
   /** Like nextRecord(), but empty messages are no bytes. */
   #nextBytes(): number {
-    let length = this.nextRecord();
-    for (; length === 0; length = this.nextRecord()) this.consumer.release();
-    return length;
+    for (let records = this.#mostRecords; records > 0; records--) {
+      const length = this.nextRecord();
+      if (length !== 0) return length;
+      this.consumer.release();
+    }
+    return EMPTY;
+  }
+
+  /** As many as fit into the ring, at least a look: a sender that goes on while we read must not keep us in one call for ever. */
+  get #mostRecords(): number {
+    return (this.consumer.capacity >> 3) | 1;
   }
 }

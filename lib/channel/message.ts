@@ -6,10 +6,10 @@ export type Message = {
   readonly data: Uint8Array<ArrayBuffer>;
 };
 
-/** Collects the records of one message. */
+/** Collects the records of one message in a buffer that grows: however short they are, they take no more than twice their bytes. */
 export class Assembly {
   readonly #type: number;
-  #parts: Uint8Array<ArrayBuffer>[] = [];
+  #data: Uint8Array<ArrayBuffer> = new Uint8Array(FIRST_BYTES);
   #bytes = 0;
 
   constructor(type: number) {
@@ -20,18 +20,23 @@ export class Assembly {
     return this.#bytes;
   }
 
-  add(part: Uint8Array<ArrayBuffer>): void {
-    this.#parts.push(part);
-    this.#bytes += part.length;
+  /** @param part  copied */
+  add(part: Uint8Array): void {
+    const bytes = this.#bytes + part.length;
+    if (bytes > this.#data.length) this.#grow(bytes);
+    this.#data.set(part, this.#bytes);
+    this.#bytes = bytes;
   }
 
   finish(): Message {
-    const data = new Uint8Array(this.#bytes);
-    let at = 0;
-    for (const part of this.#parts) {
-      data.set(part, at);
-      at += part.length;
-    }
-    return { type: this.#type, data };
+    return { type: this.#type, data: this.#data.slice(0, this.#bytes) };
+  }
+
+  #grow(bytes: number): void {
+    const grown = new Uint8Array(Math.max(bytes, 2 * this.#data.length));
+    grown.set(this.#data.subarray(0, this.#bytes));
+    this.#data = grown;
   }
 }
+
+const FIRST_BYTES = 4096;

@@ -234,6 +234,8 @@ export class ConsumerCore extends ConsumerPlace {
     const first = (flags & FIRST) !== 0;
     if ((flags & ~(FIRST | LAST)) !== 0 || first === ((this.state & IN_MESSAGE) !== 0))
       return this.#refuse("flags", flags);
+    // Parts that bring nothing forward could follow one another for ever.
+    if (length === 0 && flags !== (FIRST | LAST)) return this.#refuse("length", length);
     this.offset = DATA_OFFSET + offset + RECORD_HEADER_BYTES;
     this.length = length;
     this.type = type;

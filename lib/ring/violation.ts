@@ -10,7 +10,7 @@ export type Violation = {
 const WANTED: Record<Violation["kind"], string> = {
   tail: "a multiple of 8 that moves forward and stays within the capacity",
   head: "a multiple of 8 that moves forward and stays behind the tail",
-  length: "what fits into the bytes published and before the end of the ring",
+  length: "what fits into the bytes published and before the end of the ring, at least 1 in a part of a message",
   flags: "first, last or pad, in an order that makes messages",
   "message-size": "at most the longest message allowed",
 };

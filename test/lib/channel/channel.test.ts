@@ -14,6 +14,7 @@ import {
 import { type Channel, ChannelSetup } from "../../../lib/channel/channel.ts";
 import { createRing, directionStats, RingStats, sealRing } from "../../../lib/channel/memfd.ts";
 import { ClosedError, ProtocolError } from "../../../lib/errors.ts";
+import { RingConsumer } from "../../../lib/ring/consumer.ts";
 import {
   DATA_OFFSET,
   FIRST,
@@ -312,6 +313,64 @@ test("after a violation each call says what the peer did, the first one too", ()
   const into = new Uint8Array(64);
   expect(channel.receiveInto(into)).toBe(16);
   for (let time = 0; time < 3; time++) expect(() => channel.receiveInto(into)).toThrow(ProtocolError);
+});
+
+/** A peer that puts one more record into its ring for each that is released: there is always one. */
+function facingEndless(length: number, flags: number): Disposable & { channel: Channel; released(): number } {
+  const { channel, ring, mapping, doorbell } = facing(4096);
+  const size = (length + 15) & ~7;
+  for (let at = 0; at < 4096; at += size) ring.words.set([length, flags << 16], (DATA_OFFSET + at) / 4);
+  if (flags === 0) ring.words[DATA_OFFSET / 4 + 1] = FIRST << 16;
+  ring.words[TAIL] = 4096;
+  let released = 0;
+  const { release } = RingConsumer.prototype;
+  RingConsumer.prototype.release = function (this: RingConsumer): void {
+    release.call(this);
+    released++;
+    ring.words[DATA_OFFSET / 4 + 1] = flags << 16;
+    ring.words[TAIL] = (ring.words[TAIL] ?? 0) + size;
+  };
+  const dispose = (): void => {
+    RingConsumer.prototype.release = release;
+    for (const owned of [channel, mapping, doorbell]) owned.close();
+  };
+  return { channel, released: () => released, [Symbol.dispose]: dispose };
+}
+
+test("a call that does not wait returns, however fast the peer sends what is no message", () => {
+  for (const [length, flags, call] of [
+    [0, FIRST | LAST, (channel: Channel) => channel.tryReadBytes(100)],
+    [0, FIRST | LAST, (channel: Channel) => channel.readableSpan()],
+    [8, 0, (channel: Channel) => channel.tryReceive()],
+  ] as const) {
+    using endless = facingEndless(length, flags);
+    for (let time = 1; time <= 3; time++) {
+      expect(call(endless.channel)).toBeUndefined();
+      expect(endless.released()).toBe(time * (4096 / 8 + 1));
+    }
+  }
+});
+
+test("an await goes on with other things, however fast the peer sends what is no message", async () => {
+  using endless = facingEndless(0, FIRST | LAST);
+  let turns = 0;
+  const gaveUp = new AbortController();
+  const reading = endless.channel.readBytesAsync(100, { signal: gaveUp.signal });
+  const turn = (): void => {
+    if (++turns < 5) setImmediate(turn);
+    else gaveUp.abort(new Error("enough"));
+  };
+  setImmediate(turn);
+  await expect(reading).rejects.toThrow("enough");
+});
+
+test("a message in parts of one byte takes no more memory than its bytes", () => {
+  using endless = facingEndless(1, 0);
+  Bun.gc(true);
+  const before = process.memoryUsage().heapUsed;
+  while (endless.released() < 200_000) expect(endless.channel.tryReceive()).toBeUndefined();
+  Bun.gc(true);
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(200_000 * 32);
 });
 
 const MESSAGE = bytes("12345678");

@@ -110,6 +110,18 @@ describe("a record", () => {
     }
   });
 
+  test("of a message of several is refused when it has no bytes: such could follow one another for ever", () => {
+    for (const flags of [[FIRST], [FIRST, 0], [FIRST, LAST]]) {
+      const { consumer, producer } = ringPair(CAPACITY);
+      for (const [index, flag] of flags.entries()) {
+        producer.put(new Uint8Array(index + 1 === flags.length ? 0 : 8), 0, flag);
+      }
+      producer.publish();
+      expect(receiveAll(consumer)).toHaveLength(flags.length - 1);
+      expect(consumer.violation).toEqual({ kind: "length", value: 0, position: (flags.length - 1) * 16 });
+    }
+  });
+
   test("is read once: a length that changes after next() changes nothing", () => {
     const { consumer, producer, producerMemory } = ringPair(CAPACITY);
     producer.put(new Uint8Array(16).fill(7), 0);
