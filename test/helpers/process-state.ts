@@ -1,0 +1,60 @@
+/** What the kernel says of another process: whether it sleeps, until when, and what it has used. */
+import { readdirSync, readFileSync } from "node:fs";
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, "latin1");
+  } catch {
+    return ""; // a thread that has ended
+  }
+}
+
+/** Waits until the first thread of `pid` sleeps and the process has used no processor time for a while: one that spins never
+ *  gets there. */
+export async function quiet(pid: number): Promise<void> {
+  let before = "";
+  for (let same = 0; same < 5; ) {
+    const fields = read(`/proc/${pid}/stat`).split(") ")[1]?.split(" ") ?? [];
+    const now = `${fields[0]} ${fields[11]} ${fields[12]}`; // state, user and system time
+    same = now === before && now.startsWith("S") ? same + 1 : 0;
+    before = now;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Nanoseconds of processor time that all threads of `pid` have used. */
+export function processorTime(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return threads.reduce((sum, thread) => sum + Number(read(`/proc/${pid}/task/${thread}/schedstat`).split(" ")[0]), 0);
+}
+
+const NONE = "0x0";
+const INFINITE = "0xffffffff";
+type Sleep = readonly [name: string, timeoutArgument: number | undefined, none: string];
+const SLEEPS: Record<string, Readonly<Record<number, Sleep>>> = {
+  x64: {
+    7: ["poll", 2, INFINITE],
+    45: ["recvfrom", undefined, NONE],
+    232: ["epoll_wait", 3, INFINITE],
+    271: ["ppoll", 2, NONE],
+    281: ["epoll_pwait", 3, INFINITE],
+    441: ["epoll_pwait2", 3, NONE],
+  },
+  arm64: {
+    22: ["epoll_pwait", 3, INFINITE],
+    73: ["ppoll", 2, NONE],
+    207: ["recvfrom", undefined, NONE],
+    441: ["epoll_pwait2", 3, NONE],
+  },
+};
+
+/** The system call that the first thread of `pid` is in, by proc_pid_syscall(5), and whether nothing but an event will end it.
+ *  @returns undefined where the kernel does not tell */
+export function sleepOf(pid: number): { readonly name: string; readonly endless: boolean } | undefined {
+  const text = read(`/proc/${pid}/syscall`);
+  if (text === "") return undefined;
+  const [number = "", ...args] = text.trim().split(" ");
+  const [name, timeout, none] = SLEEPS[process.arch]?.[Number(number)] ?? [text, -1, NONE];
+  const value = timeout === undefined ? none : (args[timeout] ?? "");
+  return { name, endless: value === none || (none === INFINITE && value === "0xffffffffffffffff") };
+}
