@@ -126,7 +126,15 @@ const EMPTY_PATH = cString("");
 /** What statx(2) says of an open descriptor. */
 export function fstat(fd: BorrowedFd): FileStatus {
   const result = calls.statx(fd.number, EMPTY_PATH, AT_EMPTY_PATH, STATX_BASIC_STATS, STATUS.bytes);
-  check(result, "statx", `fd ${fd.number}`);
-  const { stx_mode, stx_uid, stx_gid, stx_ino, stx_size } = STATX.read(STATUS.data);
-  return { mode: stx_mode, uid: stx_uid, gid: stx_gid, ino: stx_ino, sizeBytes: stx_size };
+  if (result < 0) throw new SyscallError("statx", -result, `fd ${fd.number}`);
+  const { data } = STATUS;
+  // Field by field: every relayed descriptor is asked, and the whole struct would be a dozen values that nobody wants.
+  return {
+    mode: data.getUint16(STATX.offsets.stx_mode, true),
+    uid: data.getUint32(STATX.offsets.stx_uid, true),
+    gid: data.getUint32(STATX.offsets.stx_gid, true),
+    ino: data.getBigUint64(STATX.offsets.stx_ino, true),
+    sizeBytes:
+      data.getUint32(STATX.offsets.stx_size, true) + data.getUint32(STATX.offsets.stx_size + 4, true) * 2 ** 32,
+  };
 }

@@ -4,6 +4,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 import {
   type BorrowedFd,
   constants,
+  type FileStatus,
   fstat,
   getIntOption,
   getSeals,
@@ -54,12 +55,11 @@ const SEALS: readonly (readonly [number, string])[] = [
   [constants.F_SEAL_FUTURE_WRITE, "future-write"],
 ];
 
-/** @throws SyscallError for a descriptor that is not open */
-export function classifyFd(fd: BorrowedFd): Classified {
+/** @param status  what fstat(2) says of it  @throws SyscallError for a descriptor that is not open */
+export function classifyFd(fd: BorrowedFd, { mode, sizeBytes }: FileStatus = fstat(fd)): Classified {
   const flags = getStatusFlags(fd);
   if ((flags & O_PATH) !== 0) return { type: "other", access: "none", holdsOthers: true };
   const access = ACCESS[flags & 3] ?? "none";
-  const { mode, sizeBytes } = fstat(fd);
   switch (mode & S_IFMT) {
     case S_IFSOCK:
       return { type: socketType(fd), access };

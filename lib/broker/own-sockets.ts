@@ -1,6 +1,15 @@
 /** Which sockets are the broker's own: its listeners, its connections at either end, doorbells. They are never relayed:
  *  who had one would speak with somebody else's authority, and a connection that waits in itself would never end. */
-import { type BorrowedFd, fstat, getpeername, getsockname, readUnixAddress, SyscallError } from "../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  constants,
+  type FileStatus,
+  fstat,
+  getpeername,
+  getsockname,
+  readUnixAddress,
+  SyscallError,
+} from "../../ffi/mod.ts";
 
 export class OwnSockets {
   readonly #inodes: Set<bigint> = new Set();
@@ -32,9 +41,10 @@ export class OwnSockets {
     this.#inodes.delete(ino);
   }
 
-  /** @param fd  any descriptor */
-  has(fd: BorrowedFd): boolean {
-    if (this.#inodes.has(fstat(fd).ino)) return true;
+  /** @param fd  any descriptor  @param status  what fstat(2) says of it */
+  has(fd: BorrowedFd, { mode, ino }: Pick<FileStatus, "mode" | "ino"> = fstat(fd)): boolean {
+    if ((mode & constants.S_IFMT) !== constants.S_IFSOCK) return false; // a number of another file system means nothing
+    if (this.#inodes.has(ino)) return true;
     return this.#paths.has(pathOf(getsockname, fd)) || this.#paths.has(pathOf(getpeername, fd));
   }
 }

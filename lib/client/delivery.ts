@@ -14,12 +14,12 @@ export class Delivery implements Disposable {
   pid = 0;
   uid = 0;
   failure: FailureError | undefined;
-  readonly #forget: () => void;
+  readonly #forget: (settled: boolean) => void;
   #done = false;
   #forgotten = false;
 
-  /** @param forget  tells the broker that we do not wait for it any more */
-  constructor(forget: () => void) {
+  /** @param forget  tells the broker that we do not wait for it any more; when it is settled, that is not urgent */
+  constructor(forget: (settled: boolean) => void) {
     this.#forget = forget;
   }
 
@@ -48,7 +48,7 @@ export class Delivery implements Disposable {
   finish(): void {
     if (this.#forgotten) return;
     this.#forgotten = true;
-    this.#forget();
+    this.#forget(this.settled);
   }
 
   /** Gives up waiting, and closes what nobody has taken over. Safe to call twice. */

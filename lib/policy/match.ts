@@ -24,7 +24,7 @@ export const CRITERIA: readonly (readonly [CriterionName, Criterion])[] = [
   [
     "unit",
     ({ criteria: { unit } }, { cgroup }) =>
-      cgroup === "" ? matchesKnown(unit, "") : yesNo(matchesAny(unit, unitOf(cgroup))),
+      unit === undefined ? "yes" : cgroup === "" ? matchesKnown(unit, "") : yesNo(matchesAny(unit, unitOf(cgroup))),
   ],
   ["cgroup", ({ criteria: { cgroup } }, peer) => matchesKnown(cgroup, peer.cgroup)],
   ["engine", ({ criteria: { engine } }, { context }) => yesNo(matchesContext(engine, context?.engine))],

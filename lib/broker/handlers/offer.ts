@@ -1,5 +1,5 @@
 /** shmlink_offer_v1 and shmlink_delivery_v1: descriptors that are passed on. */
-import { isSameFile, type OwnedFd } from "../../../ffi/mod.ts";
+import { fstat, isSameFile, type OwnedFd } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
 import {
   type Requests,
@@ -107,9 +107,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     offer.published += 1;
     // What is handed out to everyone is replaced by what comes after it.
     if (offer.bundles[0]?.keep === true) dropBundles(core, offer, offer.bundles.splice(0));
-    const again = offer.bundles.filter((bundle) => bundle.restored === true && isSame(bundle.fds, fds));
-    for (const bundle of again) offer.bundles.splice(offer.bundles.indexOf(bundle), 1);
-    dropBundles(core, offer, again);
+    if (offer.bundles.length > 0) dropSame(core, offer, fds);
     offer.bundles.push({ number: offer.published, fds, about, keep });
   } catch (error) {
     dropFds(core, offer, fds);
@@ -124,6 +122,12 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
 }
 
 /** Who offers again what an earlier broker had from him means the same bundle, not another one. */
+function dropSame(core: BrokerCore, offer: OfferRecord, fds: readonly OwnedFd[]): void {
+  const again = offer.bundles.filter((bundle) => bundle.restored === true && isSame(bundle.fds, fds));
+  for (const bundle of again) offer.bundles.splice(offer.bundles.indexOf(bundle), 1);
+  dropBundles(core, offer, again);
+}
+
 function isSame(one: readonly OwnedFd[], other: readonly OwnedFd[]): boolean {
   return (
     one.length === other.length && one.every((fd, index) => isSameFile(fd, process.pid, other[index]?.number ?? -1))
@@ -132,11 +136,12 @@ function isSame(one: readonly OwnedFd[], other: readonly OwnedFd[]): boolean {
 
 /** @throws FailureError "denied" for what no policy can allow */
 function examine(core: BrokerCore, fd: OwnedFd, name: string): Classified {
-  const about = classifyFd(fd);
+  const status = fstat(fd);
+  const about = classifyFd(fd, status);
   const why =
     about.holdsOthers === true
       ? "it holds other descriptors, of which nothing is known"
-      : core.ownSockets.has(fd)
+      : core.ownSockets.has(fd, status)
         ? "it is a socket of the broker"
         : undefined;
   if (why !== undefined) throw new FailureError("denied", `Cannot offer a descriptor as "${name}": ${why}`);
@@ -150,8 +155,9 @@ export function take(session: Session, request: Extract<Manager, { kind: "take" 
   checkName(name);
   checkBits("flags", request.flags, SHMLINK_MANAGER_V1_TAKE_FLAGS);
   const offer = core.registry.offers.get(name);
-  authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.owner });
   const isEmpty = offer === undefined || offer.bundles.length === 0;
+  // Where there is something, the rules are asked with its types when it is handed over, and that is enough.
+  if (isEmpty) authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.owner });
   if (isEmpty && (request.flags & SHMLINK_MANAGER_V1_TAKE_FLAGS.wait) === 0) {
     const what = offer === undefined ? "nobody offers this name" : "there is nothing to take at the moment";
     throw new FailureError("unknown-name", `Cannot take "${name}": ${what}`);
