@@ -1,7 +1,7 @@
 /** sendmsg(2) and recvmsg(2) with descriptors (cmsg(3), unix(7) SCM_RIGHTS). */
 import { calls } from "../calls.ts";
 import { MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET } from "../constants.ts";
-import { check, EAGAIN, retry } from "../errno.ts";
+import { EAGAIN, EINTR, SyscallError } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever, type NativeMemory } from "../memory.ts";
 import { CMSGHDR, IOVEC, MSGHDR } from "../structs/socket.ts";
@@ -18,24 +18,28 @@ const vector: NativeMemory = allocateForever(IOVEC.size);
 const control: NativeMemory = allocateForever(CONTROL_BYTES);
 const payload: NativeMemory = allocateForever(PAYLOAD_BYTES);
 
+// What is the same in every call is written once; the rest word by word, since this is the way of every message.
+IOVEC.write(vector.data, { iov_base: payload.address });
+MSGHDR.write(message.data, { msg_iov: vector.address, msg_iovlen: 1, msg_control: control.address });
+const LENGTH_AT = IOVEC.offsets.iov_len;
+const CONTROL_LENGTH_AT = MSGHDR.offsets.msg_controllen;
+const FLAGS_AT = MSGHDR.offsets.msg_flags;
+
+/** Lengths are below 2^32, so the upper halves stay zero. */
 function prepare(payloadBytes: number, controlBytes: number): void {
-  IOVEC.write(vector.data, { iov_base: payload.address, iov_len: payloadBytes });
-  MSGHDR.write(message.data, {
-    msg_name: 0,
-    msg_namelen: 0,
-    msg_iov: vector.address,
-    msg_iovlen: 1,
-    msg_control: controlBytes === 0 ? 0 : control.address,
-    msg_controllen: controlBytes,
-    msg_flags: 0,
-  });
+  vector.data.setUint32(LENGTH_AT, payloadBytes, true);
+  message.data.setUint32(CONTROL_LENGTH_AT, controlBytes, true);
 }
 
 function writeControl(fds: readonly BorrowedFd[]): number {
   if (fds.length === 0) return 0;
   const length = CMSG_DATA + fds.length * 4;
   CMSGHDR.write(control.data, { cmsg_len: length, cmsg_level: SOL_SOCKET, cmsg_type: SCM_RIGHTS });
-  for (const [index, fd] of fds.entries()) control.data.setInt32(CMSG_DATA + index * 4, fd.number, true);
+  let at = CMSG_DATA;
+  for (const fd of fds) {
+    control.data.setInt32(at, fd.number, true);
+    at += 4;
+  }
   return Math.ceil(length / 8) * 8;
 }
 
@@ -49,8 +53,13 @@ export function sendmsg(fd: BorrowedFd, bytes: Uint8Array, fds: readonly Borrowe
   const part = bytes.length > PAYLOAD_BYTES ? bytes.subarray(0, PAYLOAD_BYTES) : bytes;
   payload.bytes.set(part);
   prepare(part.length, writeControl(fds));
-  const result = retry(() => calls.sendmsg(fd.number, message.address, MSG_DONTWAIT | MSG_NOSIGNAL));
-  return result === -EAGAIN ? null : check(result, "sendmsg", `fd ${fd.number}`);
+  const { number } = fd;
+  let result: number;
+  do result = calls.sendmsg(number, message.address, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (result === -EINTR);
+  if (result === -EAGAIN) return null;
+  if (result < 0) throw new SyscallError("sendmsg", -result, `fd ${number}`);
+  return result;
 }
 
 export type Received = {
@@ -62,17 +71,22 @@ export type Received = {
   readonly truncated: boolean;
 };
 
-/** Receives up to 64 KiB and the descriptors that came with them, without waiting. @returns null if nothing is there */
-export function recvmsg(fd: BorrowedFd): Received | null {
+/** Receives up to 64 KiB and the descriptors that came with them.
+ *  @param wait  sleeps until something comes, where the descriptor is blocking, SO_RCVTIMEO at most
+ *  @returns null if nothing is there */
+export function recvmsg(fd: BorrowedFd, wait = false): Received | null {
   prepare(PAYLOAD_BYTES, CONTROL_BYTES);
-  const result = retry(() => calls.recvmsg(fd.number, message.address, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+  const { number } = fd;
+  const flags = wait ? MSG_CMSG_CLOEXEC : MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
+  let result: number;
+  do result = calls.recvmsg(number, message.address, flags);
+  while (result === -EINTR);
   if (result === -EAGAIN) return null;
-  const length = check(result, "recvmsg", `fd ${fd.number}`);
-  const { msg_controllen, msg_flags } = MSGHDR.read(message.data);
+  if (result < 0) throw new SyscallError("recvmsg", -result, `fd ${number}`);
   return {
-    bytes: payload.bytes.slice(0, length),
-    fds: readControl(msg_controllen),
-    truncated: (msg_flags & MSG_CTRUNC) !== 0,
+    bytes: payload.bytes.slice(0, result),
+    fds: readControl(message.data.getUint32(CONTROL_LENGTH_AT, true)),
+    truncated: (message.data.getInt32(FLAGS_AT, true) & MSG_CTRUNC) !== 0,
   };
 }
 

@@ -48,6 +48,10 @@ export function epollWait(
   const result = calls.epollPwait(epoll.number, EVENTS.address, MAX_EVENTS, timeoutMs, 0, 8);
   if (result === -EINTR) return 0;
   const count = check(result, "epoll_pwait");
+  if (count === 1) {
+    visit(EVENTS.data.getUint32(DATA_OFFSET, true), EVENTS.data.getUint32(0, true));
+    return 1;
+  }
   const ready: number[] = [];
   for (let at = 0; at < count * EPOLL_EVENT.size; at += EPOLL_EVENT.size) {
     ready.push(EVENTS.data.getUint32(at + DATA_OFFSET, true), EVENTS.data.getUint32(at, true));
@@ -77,6 +81,26 @@ export function pollNow(fd: BorrowedFd, events: number): number {
   return POLL.data.getUint16(POLLFD.offsets.revents, true);
 }
 
+/** poll(2) for one descriptor; a signal does not end the wait. @returns what of `events` happened, 0 after `timeoutMs` */
+export function pollOne(fd: BorrowedFd, events: number, timeoutMs: number): number {
+  setPollFd(0, fd.number, events);
+  setTimeoutSpec(timeoutMs);
+  let result: number;
+  do result = calls.ppoll(POLL.address, 1, timeoutMs < 0 ? 0 : TIMEOUT.address, 0, 8);
+  while (result === -EINTR);
+  check(result, "ppoll");
+  return POLL.data.getUint16(POLLFD.offsets.revents, true);
+}
+
+const SECONDS_AT = TIMESPEC.offsets.tv_sec;
+const NANOSECONDS_AT = TIMESPEC.offsets.tv_nsec;
+
+function setTimeoutSpec(timeoutMs: number): void {
+  const seconds = Math.floor(timeoutMs / 1000);
+  TIMEOUT.data.setUint32(SECONDS_AT, Math.max(seconds, 0), true); // the upper halves stay zero
+  TIMEOUT.data.setUint32(NANOSECONDS_AT, Math.max(0, (timeoutMs - seconds * 1000) * 1e6), true);
+}
+
 /**
  * poll(2) for up to eight descriptors. A signal does not end the wait, unless `interruptible`.
  * @param fds  with EPOLLIN and so on, which have the values of POLLIN
@@ -89,8 +113,7 @@ export function poll(
   interruptible = false,
 ): number[] {
   for (const [index, { fd, events }] of fds.entries()) setPollFd(index, fd.number, events);
-  const seconds = Math.floor(timeoutMs / 1000);
-  TIMESPEC.write(TIMEOUT.data, { tv_sec: Math.max(seconds, 0), tv_nsec: (timeoutMs - seconds * 1000) * 1e6 });
+  setTimeoutSpec(timeoutMs);
   const call = (): number => calls.ppoll(POLL.address, fds.length, timeoutMs < 0 ? 0 : TIMEOUT.address, 0, 8);
   const result = interruptible ? call() : retry(call);
   if (result === -EINTR) return fds.map(() => 0);

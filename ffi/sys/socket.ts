@@ -8,6 +8,7 @@ import {
   SO_PEERCRED,
   SO_PEERGROUPS,
   SO_PEERPIDFD,
+  SO_RCVTIMEO,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOL_SOCKET,
@@ -125,6 +126,14 @@ export function getIntOption(fd: BorrowedFd, level: number, name: number): numbe
   const result = calls.getsockopt(fd.number, level, name, OPTION.address, LENGTH.address);
   if (result < 0) throw new SyscallError("getsockopt", -result, `level ${level} name ${name}`);
   return OPTION.data.getInt32(0, true);
+}
+
+/** SO_RCVTIMEO: how long a blocking receive waits, 0 for ever. */
+export function setReceiveTimeout(fd: BorrowedFd, timeoutMs: number): void {
+  const seconds = Math.floor(timeoutMs / 1000);
+  OPTION.data.setBigInt64(0, BigInt(seconds), true); // struct timeval
+  OPTION.data.setBigInt64(8, BigInt(Math.ceil((timeoutMs - seconds * 1000) * 1000)), true);
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, OPTION.bytes.subarray(0, 16));
 }
 
 /** SO_COOKIE: names the socket itself, whichever process holds it, for as long as the machine runs. */

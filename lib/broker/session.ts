@@ -205,12 +205,12 @@ export class Session {
     const limit = Math.min(allowed, slice);
     try {
       const budgetBytes = this.#hungUp ? WHOLE : ONE_RECEIVE;
-      const state = this.#connection.pump((message) => this.#handle(message), limit, budgetBytes);
+      const state = this.#connection.pump(this.#handle, limit, budgetBytes);
       rate.spend(this.owner, limit - this.#connection.messagesLeft, nowMs);
       this.#floods = state === "more" && (this.#floods || limit === SLICE);
       if (state === "ended") return this.end();
       this.#checkWaitingFds();
-      this.#account();
+      if (!this.#dirty) this.#account(); // else settle() does, when what is queued now is sent and costs nothing
       if (state === "more" || this.#hungUp) this.#readLater(0);
     } catch (error) {
       this.#fail(error);
@@ -220,7 +220,7 @@ export class Session {
   /** Descriptors whose message has not come are held here for as long as the session lives; one of our own connections
    *  among them, its own perhaps, would then live for ever. */
   #checkWaitingFds(): void {
-    if (this.#ended || this.#connection.waitingFds.length === 0) return;
+    if (this.#ended || this.#connection.waitingFdCount === 0) return;
     if (this.#connection.waitingFds.some((fd) => this.core.ownSockets.has(fd)))
       throw new ProtocolError("A socket of the broker was sent ahead of a message");
   }
@@ -240,18 +240,21 @@ export class Session {
   /** Charges what has grown since the last time and gives back what has shrunk. @throws FailureError "quota" */
   #account(): void {
     if (this.#ended) return;
-    const held = { objects: this.#connection.objectCount, queuedBytes: this.#connection.queuedBytes };
-    for (const resource of ["objects", "queuedBytes"] as const) {
-      const more = held[resource] - this.#charged[resource];
-      if (more > 0) chargeQuota(this.core, this.owner, { [resource]: more });
-      else if (more < 0) this.core.quota.release(this.owner, { [resource]: -more });
-      this.#charged[resource] = held[resource];
-    }
+    this.#accountFor("objects", this.#connection.objectCount);
+    this.#accountFor("queuedBytes", this.#connection.queuedBytes);
   }
 
-  #handle(message: AnyRequest<OwnedFd>): void {
-    if (!this.#ended) handleRequest(this, message);
+  #accountFor(resource: "objects" | "queuedBytes", held: number): void {
+    const more = held - this.#charged[resource];
+    if (more === 0) return;
+    if (more > 0) chargeQuota(this.core, this.owner, { [resource]: more });
+    else this.core.quota.release(this.owner, { [resource]: -more });
+    this.#charged[resource] = held;
   }
+
+  readonly #handle = (message: AnyRequest<OwnedFd>): void => {
+    if (!this.#ended) handleRequest(this, message);
+  };
 
   /** Lets go of what `object` stands for. */
   release(object: ObjectId): void {

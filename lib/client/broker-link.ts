@@ -246,7 +246,7 @@ export class BrokerLink extends RenewedLink {
     checkName(name);
     const { generation } = this;
     const id = this.connection.newObject("shmlink_delivery_v1");
-    const delivery = new Delivery(() => this.forget(id, "shmlink_delivery_v1", generation));
+    const delivery = new Delivery((settled) => this.forget(id, "shmlink_delivery_v1", generation, !settled));
     this.sinks.set(id, (message) => delivery.handle(message));
     this.request({ kind: "take", id, name, flags: wait ? SHMLINK_MANAGER_V1_TAKE_FLAGS.wait : 0 });
     return delivery;

@@ -2,13 +2,23 @@
  * A connection to the broker for who asks and registers, without channels: `ls`, `inspect`, `wrap`. Blocking calls
  * wait in poll(2); a reactor can instead watch `fd` and call dispatch(). broker-link.ts adds channels.
  */
-import { type BorrowedFd, constants, duplicateFd, type OwnedFd, open, poll, SyscallError } from "../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  constants,
+  duplicateFd,
+  type OwnedFd,
+  open,
+  pollOne,
+  SyscallError,
+  setNonBlocking,
+  setReceiveTimeout,
+} from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { ClientConnection } from "../protocol/client-connection.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
-import { type ConnectOptions, connectWith, type Reached, reach } from "./connect.ts";
+import { type ConnectOptions, connectWith, isHandedDown, type Reached, reach } from "./connect.ts";
 import { type Entry, entryOf } from "./entry.ts";
 import { type GrantSpec, rightsOf } from "./grant.ts";
 import { Listener, type ListenerOptions } from "./listener.ts";
@@ -46,6 +56,10 @@ export class BrokerQuery implements Disposable {
   #ended = false;
   #closed = false;
   #generation = 0;
+  /** Whether the socket was handed down, and somebody else may have it as well. */
+  #isShared = true;
+  /** SO_RCVTIMEO of the socket, once it is blocking. */
+  #receiveTimeoutMs: number | undefined;
   /** The broker's version and the largest ring it grants, from its welcome. */
   welcome: { readonly version: string; readonly uid: number; readonly maxCapacity: number } | undefined;
 
@@ -105,6 +119,7 @@ export class BrokerQuery implements Disposable {
     this.welcome = undefined;
     this.#newestManager = undefined;
     this.#managerVersion = 1;
+    this.#receiveTimeoutMs = undefined;
     this.#ended = false;
     this.#generation += 1;
   }
@@ -127,6 +142,7 @@ export class BrokerQuery implements Disposable {
   /** Sends hello; the answer sets `welcome`. What every broker understands is said before it has told its version, so that
    *  nobody waits for that. */
   protected greet(options: ConnectOptions): void {
+    this.#isShared = isHandedDown(options.env);
     const registry = this.connection.newObject("wl_registry");
     this.connection.request(DISPLAY, "wl_display", { kind: "get_registry", registry });
     this.#registry = registry;
@@ -240,14 +256,15 @@ export class BrokerQuery implements Disposable {
     this.connection.request(this.#newestManager, "shmlink_manager_v1", request as never);
   }
 
-  /** Destroys an object; events that are still on their way are dropped. @param generation  when it was made */
-  forget(id: ObjectId, name: Destroyable, generation: number): void {
+  /** Destroys an object; events that are still on their way are dropped.
+   *  @param generation  when it was made  @param now  false where the broker may hear of it with the next request */
+  forget(id: ObjectId, name: Destroyable, generation: number, now = true): void {
     if (generation !== this.#generation) return;
     this.sinks.delete(id);
     if (this.#ended) return;
     try {
       this.connection.request(id, name, { kind: "destroy" });
-      this.connection.flush();
+      if (now) this.connection.flush();
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error; // the broker is gone, and with it the object
     }
@@ -258,27 +275,42 @@ export class BrokerQuery implements Disposable {
     return this.#step(Number.POSITIVE_INFINITY);
   }
 
-  #step(budgetBytes: number): "open" | "ended" {
+  #step(budgetBytes: number, wait = false): "open" | "ended" {
     if (this.#ended) return "ended";
     this.connection.flush();
-    const state = this.connection.pump((message) => this.sinks.get(message.object)?.(message), budgetBytes);
+    const state = this.connection.pump(this.#route, budgetBytes, wait);
     this.connection.flush();
     if (state === "ended") this.#ended = true;
     return state;
   }
 
+  readonly #route = (message: AnyEvent<OwnedFd>): void => this.sinks.get(message.object)?.(message);
+
   /** Blocks until `until` is true, the broker ends, or the time is over. @param timeoutMs  -1 for no limit */
   wait(until: () => boolean, timeoutMs: number): WaitOutcome {
     const deadline = Date.now() + timeoutMs;
-    // First poll(2), then one recvmsg(2): an answer is never there yet, and none of the calls finds nothing.
-    for (let state = this.#step(0); ; state = this.#step(1)) {
+    let state = this.#step(0);
+    // Most answers come at once and alone: the first sleep is recvmsg(2) itself, which is woken faster than poll(2).
+    if (!until() && state === "open" && this.#sleepInReceive(timeoutMs)) state = this.#step(1, true);
+    for (; ; state = this.#step(1)) {
       if (until()) return "done";
       if (state === "ended") return "ended";
       const left = timeoutMs < 0 ? -1 : Math.max(deadline - Date.now(), 0);
       const events = this.connection.queuedBytes > 0 ? constants.EPOLLIN | constants.EPOLLOUT : constants.EPOLLIN;
-      const [happened] = poll([{ fd: this.#fd, events }], left);
+      const happened = pollOne(this.#fd, events, left);
       if (happened === 0 && left === 0) return "timeout";
     }
+  }
+
+  /** Prepares for a receive that waits. Everything else is called with MSG_DONTWAIT, so it makes no difference to them.
+   *  @returns false where poll(2) has to do: there is output to be sent, or the socket may not be ours alone */
+  #sleepInReceive(timeoutMs: number): boolean {
+    if (this.#isShared || timeoutMs === 0 || this.connection.queuedBytes > 0) return false;
+    if (this.#receiveTimeoutMs === timeoutMs) return true;
+    if (this.#receiveTimeoutMs === undefined) setNonBlocking(this.#fd, false);
+    setReceiveTimeout(this.#fd, Math.max(timeoutMs, 0));
+    this.#receiveTimeoutMs = timeoutMs;
+    return true;
   }
 
   protected answer(until: () => boolean, what: string): void {

@@ -8,13 +8,20 @@ import type { Transport } from "../transport/transport.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { isClientId } from "../wire/object-map.ts";
 import type { Arg, RawMessage } from "../wire/types.ts";
-import { Core, type Entry, newEntry } from "./core.ts";
+import { Core, type Entry, newEntry, type Receiver } from "./core.ts";
 import type { MessageDescription } from "./description.ts";
 import { type AnyEvent, closeFds, opcodeOf, toArgs, toTyped } from "./messages.ts";
 import { type Events, INTERFACES, type InterfaceName, type Requests } from "./shmlink-v1.gen.ts";
 
 export class ClientConnection implements Disposable {
   readonly #core: Core;
+  #onEvent: (message: AnyEvent<OwnedFd>) => void = () => undefined;
+  readonly #receiver: Receiver = {
+    deliver: (message, entry, description) => this.#deliver(message, entry, description, this.#onEvent),
+    dropped: (_message, _entry, created) => {
+      for (const id of created) this.#refuse(id);
+    },
+  };
 
   /** Takes the transport and closes it in the end. */
   constructor(transport: Transport) {
@@ -97,21 +104,16 @@ export class ClientConnection implements Disposable {
    * `onEvent` owns the descriptors of its event. When it throws, those that are still open are closed.
    * @param budgetBytes  after which it returns although there is more to be received; 0 for what has been received already.
    *   Without it nothing is left: whoever is woken by a doorbell is not woken again
+   * @param wait  sleeps until something comes, see Transport.receive()
    * @throws ProtocolError with the broker's message for wl_display.error, or for an event that does not parse
    */
   pump(
     onEvent: (message: AnyEvent<OwnedFd>) => void,
     budgetBytes: number = Number.POSITIVE_INFINITY,
+    wait = false,
   ): "open" | "ended" {
-    const state = this.#core.read(
-      {
-        deliver: (message, entry, description) => this.#deliver(message, entry, description, onEvent),
-        dropped: (_message, _entry, created) => {
-          for (const id of created) this.#refuse(id);
-        },
-      },
-      budgetBytes,
-    );
+    this.#onEvent = onEvent;
+    const state = this.#core.read(this.#receiver, budgetBytes, Number.POSITIVE_INFINITY, wait);
     return state === "ended" ? "ended" : "open"; // without a limit of messages there is never more
   }
 

@@ -58,6 +58,10 @@ export class Core {
     return this.#reader.waitingFds;
   }
 
+  get waitingFdCount(): number {
+    return this.#reader.waitingFdCount;
+  }
+
   /** Of the last read(): how many messages it could still have handed on. */
   get messagesLeft(): number {
     return this.#messagesLeft;
@@ -71,6 +75,7 @@ export class Core {
    * Reads what is there and hands it on, message by message; stops early when the receiver closes the connection.
    * @param budgetBytes  after which it returns although there is more to be received
    * @param maxMessages  after which it returns "more" although there are some that have been received already
+   * @param wait  sleeps until something comes, see Transport.receive()
    * @throws ProtocolError for the peer's fault; after that nothing is read any more. What else the receiver throws
    *   passes through, and the next call goes on with the next message
    */
@@ -78,10 +83,11 @@ export class Core {
     receiver: Receiver,
     budgetBytes: number,
     maxMessages: number = Number.POSITIVE_INFINITY,
+    wait = false,
   ): "open" | "more" | "ended" {
     try {
       this.#messagesLeft = maxMessages;
-      return this.#read(receiver, budgetBytes);
+      return this.#read(receiver, budgetBytes, wait);
     } catch (error) {
       if (error instanceof ProtocolError) {
         this.#failed = true;
@@ -91,10 +97,10 @@ export class Core {
     }
   }
 
-  #read(receiver: Receiver, budgetBytes: number): "open" | "more" | "ended" {
+  #read(receiver: Receiver, budgetBytes: number, wait: boolean): "open" | "more" | "ended" {
     if (!this.#decode(receiver)) return "more"; // what was left the last time
     for (let left = budgetBytes; left > 0 && !this.#closed && !this.#failed; ) {
-      const incoming = this.transport.receive();
+      const incoming = this.transport.receive(wait && left === budgetBytes);
       if (incoming === null) return "open";
       if (incoming === "end") return "ended";
       left -= incoming.bytes.length;
@@ -161,7 +167,9 @@ export class Core {
   /** Puts the objects that a message creates into the map, and checks those it names. */
   #adopt(message: RawMessage<OwnedFd>, parent: Entry, description: MessageDescription): ObjectId[] {
     const created: ObjectId[] = [];
-    for (const [index, arg] of message.args.entries()) {
+    let index = -1;
+    for (const arg of message.args) {
+      index += 1;
       const spec = description.args[index];
       if (arg.kind === "object" && this.#options.incoming === "requests") this.#checkObject(arg.value, spec);
       if (arg.kind !== "new_id" && arg.kind !== "untyped_new_id") continue;

@@ -21,13 +21,16 @@ export type TypedMessage = { readonly kind: string };
 /** The fields of a message by their names in the XML, and its kind. */
 export function toTyped<Fd>(description: MessageDescription, args: readonly Arg<Fd>[]): TypedMessage {
   const fields: Record<string, unknown> = {};
-  for (const [index, { name }] of description.args.entries()) {
+  fields["kind"] = description.name;
+  let index = 0;
+  for (const { name } of description.args) {
     const arg = args[index];
+    index += 1;
     if (arg === undefined) continue;
     if (arg.kind === "untyped_new_id") Object.assign(fields, { interface: arg.interface, version: arg.version });
     fields[name] = arg.value;
   }
-  return { kind: description.name, ...fields };
+  return fields as TypedMessage; // its kind was put in first
 }
 
 /** A message's arguments in the order of the wire. */
@@ -37,8 +40,9 @@ export function toArgs<Fd>(description: MessageDescription, message: TypedMessag
 }
 
 function toArg<Fd>({ kind, name }: ArgDescription, fields: Readonly<Record<string, unknown>>): Arg<Fd> {
-  const untyped = kind === "untyped_new_id" ? { interface: fields["interface"], version: fields["version"] } : {};
-  return { kind, value: fields[name], ...untyped } as Arg<Fd>; // the compiler checked the fields where they were written
+  const value = fields[name];
+  if (kind !== "untyped_new_id") return { kind, value } as Arg<Fd>; // the compiler checked the fields where they were written
+  return { kind, value, interface: fields["interface"], version: fields["version"] } as Arg<Fd>; // likewise
 }
 
 /** The opcode of `kind`, which is its place in the table. @throws TypeError for a kind that is not in it */

@@ -4,7 +4,7 @@ import type { Transport } from "../transport/transport.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { DISPLAY_ID, isClientId } from "../wire/object-map.ts";
 import type { RawMessage } from "../wire/types.ts";
-import { Core, type Entry, newEntry } from "./core.ts";
+import { Core, type Entry, newEntry, type Receiver } from "./core.ts";
 import type { MessageDescription } from "./description.ts";
 import { type AnyRequest, closeFds, opcodeOf, toArgs, toTyped } from "./messages.ts";
 import { type Events, INTERFACES, type InterfaceName } from "./shmlink-v1.gen.ts";
@@ -20,6 +20,11 @@ const MAX_ERROR_LENGTH = 1024;
 
 export class ServerConnection implements Disposable {
   readonly #core: Core;
+  #onRequest: (message: AnyRequest<OwnedFd>) => void = () => undefined;
+  readonly #receiver: Receiver = {
+    deliver: (message, entry, description) => this.#deliver(message, entry, description, this.#onRequest),
+    dropped: (message, entry) => this.#dropped(message, entry),
+  };
 
   /** Takes the transport and closes it in the end. */
   constructor(transport: Transport) {
@@ -36,7 +41,12 @@ export class ServerConnection implements Disposable {
     return this.#core.transport.queuedFds;
   }
 
-  /** Descriptors that have come, and their messages have not; they stay the connection's. */
+  /** Descriptors that have come, and their messages have not. */
+  get waitingFdCount(): number {
+    return this.#core.waitingFdCount;
+  }
+
+  /** They stay the connection's. */
   get waitingFds(): readonly OwnedFd[] {
     return this.#core.waitingFds;
   }
@@ -67,14 +77,8 @@ export class ServerConnection implements Disposable {
     maxMessages: number = Number.POSITIVE_INFINITY,
     budgetBytes: number = BUDGET_BYTES,
   ): "open" | "more" | "ended" {
-    return this.#core.read(
-      {
-        deliver: (message, entry, description) => this.#deliver(message, entry, description, onRequest),
-        dropped: (message, entry) => this.#dropped(message, entry),
-      },
-      budgetBytes,
-      maxMessages,
-    );
+    this.#onRequest = onRequest;
+    return this.#core.read(this.#receiver, budgetBytes, maxMessages);
   }
 
   /** How many requests of its maxMessages the last pump() did not use. */

@@ -8,6 +8,8 @@ type Attachment = { readonly position: number; readonly fds: readonly OwnedFd[] 
 /** What one sendmsg(2) may take: its descriptors go with its first byte. */
 export type Chunk = { readonly bytes: Uint8Array<ArrayBuffer>; readonly fds: readonly OwnedFd[] };
 
+const NONE: readonly OwnedFd[] = [];
+
 export class OutputQueue {
   readonly #limitBytes: number;
   readonly #bytes: ByteQueue = new ByteQueue();
@@ -41,8 +43,9 @@ export class OutputQueue {
   /** The next bytes, with the descriptors that belong to them. A descriptor may come early, never late, so as many bytes go
    *  at once as their descriptors leave room for. */
   next(maxBytes: number): Chunk {
-    const fds: OwnedFd[] = [];
     this.#attached = 0;
+    if (this.#attachments.length === 0) return { bytes: this.#bytes.peek(maxBytes), fds: NONE };
+    const fds: OwnedFd[] = [];
     let end = this.#position + maxBytes;
     for (const { position, fds: more } of this.#attachments) {
       if (position >= end) break;
@@ -61,6 +64,7 @@ export class OutputQueue {
     if (count === 0) return [];
     this.#bytes.drop(count);
     this.#position += count;
+    if (this.#attached === 0) return NONE;
     const fds = this.#attachments.splice(0, this.#attached).flatMap((attachment) => attachment.fds);
     this.#attached = 0;
     this.#fdCount -= fds.length;

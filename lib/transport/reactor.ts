@@ -132,13 +132,15 @@ export class Reactor implements Disposable {
   /** One turn: waits until something is ready or due, at most `timeoutMs` (-1: no limit), and calls for it.
    *  A signal may end it early. */
   runOnce(timeoutMs: number): void {
-    epollWait(this.#epoll, this.#timeoutMs(timeoutMs), (token, events) => this.#entries.get(token)?.callback(events));
-    this.#runFiles();
-    this.#runTimers();
+    epollWait(this.#epoll, this.#timeoutMs(timeoutMs), this.#visit);
+    if (this.#files.size > 0) this.#runFiles();
+    if (this.#timers.size > 0) this.#runTimers();
   }
 
+  readonly #visit = (token: number, events: number): void => this.#entries.get(token)?.callback(events);
+
   #timeoutMs(wantedMs: number): number {
-    for (const { events } of this.#files) if ((events & ALWAYS) !== 0) return 0;
+    if (this.#files.size > 0) for (const { events } of this.#files) if ((events & ALWAYS) !== 0) return 0;
     const dueMs = this.#timers.nextDueMs;
     if (dueMs === undefined) return wantedMs < 0 ? -1 : Math.min(Math.ceil(wantedMs), MAX_TIMEOUT_MS);
     // Rounded up: epoll counts whole milliseconds, and a wake-up before the time would be one too many.

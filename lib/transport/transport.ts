@@ -24,9 +24,10 @@ export interface Transport extends Disposable {
    *  flight (ETOOMANYREFS), during which the socket is writable all the time: try again later, not on EPOLLOUT. */
   readonly starved: boolean;
 
-  /** @returns what has arrived, "end" when the peer has closed or reset, null when there is nothing yet
+  /** @param wait  sleeps until something comes, where the owner has made the descriptor blocking
+   *  @returns what has arrived, "end" when the peer has closed or reset, null when there is nothing yet
    *  @throws ProtocolError when the kernel dropped descriptors; those that came are closed */
-  receive(): Incoming | "end" | null;
+  receive(wait?: boolean): Incoming | "end" | null;
 
   /** Appends to the output; takes `fds` in any case. Dropped quietly once the peer is gone: receive() will say "end".
    *  @throws OverflowError when more than the limit would wait: the peer does not read */

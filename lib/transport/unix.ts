@@ -40,8 +40,8 @@ export class UnixTransport implements Transport {
     return this.#starved;
   }
 
-  receive(): Incoming | "end" | null {
-    const received = this.#receive();
+  receive(wait = false): Incoming | "end" | null {
+    const received = this.#receive(wait);
     if (received === null || received === "end") return received;
     const { bytes, fds, truncated } = received;
     if (truncated) {
@@ -53,9 +53,9 @@ export class UnixTransport implements Transport {
     return bytes.length === 0 ? "end" : { bytes, fds };
   }
 
-  #receive(): ReturnType<typeof recvmsg> | "end" {
+  #receive(wait: boolean): ReturnType<typeof recvmsg> | "end" {
     try {
-      return recvmsg(this.#fd);
+      return recvmsg(this.#fd, wait);
     } catch (error) {
       if (isPeerGone(error)) return "end";
       throw error;

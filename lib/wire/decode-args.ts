@@ -12,16 +12,15 @@ type Fault = { readonly kind: "fault"; readonly reason: FaultReason; readonly de
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * @param body  the message without its header, a whole number of words
+ * @param cursor  at the message without its header, a whole number of words
  * @param fds  waiting descriptors, of which the first unused one is fds[fdStart]
  */
 export function decodeArgs<Fd>(
-  body: Uint8Array,
+  cursor: Cursor,
   signature: Signature,
   fds: readonly Fd[],
   fdStart: number,
 ): DecodedArgs<Fd> {
-  const cursor = new Cursor(body);
   const args: Arg<Fd>[] = [];
   let fdIndex = fdStart;
   for (const spec of signature) {
@@ -40,19 +39,23 @@ export function decodeArgs<Fd>(
   return { kind: "args", args, fdCount: fdIndex - fdStart };
 }
 
-/** Reads words and counted bytes; what is not there is undefined. */
-class Cursor {
-  readonly #body: Uint8Array;
-  readonly #view: DataView;
+/** Reads words and counted bytes of one message after the other; what is not there is undefined. */
+export class Cursor {
+  #bytes = new Uint8Array(0);
+  #view = new DataView(this.#bytes.buffer);
   #at = 0;
+  #end = 0;
 
-  constructor(body: Uint8Array) {
-    this.#body = body;
-    this.#view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  /** @param view  of the same buffer as `bytes`, from its beginning  @param start  where the message is in it */
+  reset(bytes: Uint8Array<ArrayBuffer>, view: DataView<ArrayBuffer>, start: number, end: number): void {
+    this.#bytes = bytes;
+    this.#view = view;
+    this.#at = start;
+    this.#end = end;
   }
 
   get left(): number {
-    return this.#body.length - this.#at;
+    return this.#end - this.#at;
   }
 
   uint(): number | undefined {
@@ -66,7 +69,7 @@ class Cursor {
     // Before paddedBytes, which is 32-bit arithmetic and would wrap.
     if (length > this.left || paddedBytes(length) > this.left) return undefined;
     this.#at += paddedBytes(length);
-    return this.#body.subarray(this.#at - paddedBytes(length), this.#at - paddedBytes(length) + length);
+    return this.#bytes.subarray(this.#at - paddedBytes(length), this.#at - paddedBytes(length) + length);
   }
 }
 

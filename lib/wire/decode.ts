@@ -5,7 +5,7 @@
  * Descriptors wait in the order of their arrival and belong to the reader until a message takes them or drainFds() does.
  */
 import type { ObjectId } from "../util/brand.ts";
-import { decodeArgs } from "./decode-args.ts";
+import { Cursor, decodeArgs } from "./decode-args.ts";
 import {
   type FaultReason,
   HEADER_BYTES,
@@ -26,6 +26,8 @@ type Header = { readonly object: number; readonly opcode: number; readonly sizeB
 
 export class WireReader<Fd> {
   #buffer = new Uint8Array(RESTING_BYTES);
+  #view = new DataView(this.#buffer.buffer);
+  readonly #cursor = new Cursor();
   #start = 0;
   #end = 0;
   #fds: Fd[] = [];
@@ -43,6 +45,11 @@ export class WireReader<Fd> {
     this.#buffer.set(bytes, this.#end);
     this.#end += bytes.length;
     for (const fd of fds) this.#fds.push(fd);
+  }
+
+  /** How many descriptors no message has taken yet. */
+  get waitingFdCount(): number {
+    return this.#fds.length - this.#fdStart;
   }
 
   /** The next message, a fault, or undefined when more bytes are needed. */
@@ -74,8 +81,8 @@ export class WireReader<Fd> {
 
   #decode(header: Header, signature: Signature): RawMessage<Fd> | WireFault {
     const { object, opcode, sizeBytes } = header;
-    const body = this.#buffer.subarray(this.#start + HEADER_BYTES, this.#start + sizeBytes);
-    const result = decodeArgs(body, signature, this.#fds, this.#fdStart);
+    this.#cursor.reset(this.#buffer, this.#view, this.#start + HEADER_BYTES, this.#start + sizeBytes);
+    const result = decodeArgs(this.#cursor, signature, this.#fds, this.#fdStart);
     if (result.kind === "fault") return this.#fail(header, result.reason, result.detail);
     this.#start += sizeBytes;
     this.#dropFds(result.fdCount);
@@ -85,9 +92,8 @@ export class WireReader<Fd> {
 
   #header(): Header | undefined {
     if (this.waitingBytes < HEADER_BYTES) return undefined;
-    const view = new DataView(this.#buffer.buffer, this.#start, HEADER_BYTES);
-    const word = view.getUint32(4, true);
-    return { object: view.getUint32(0, true), opcode: word & 0xffff, sizeBytes: word >>> 16 };
+    const word = this.#view.getUint32(this.#start + 4, true);
+    return { object: this.#view.getUint32(this.#start, true), opcode: word & 0xffff, sizeBytes: word >>> 16 };
   }
 
   #wait(): WireFault | undefined {
@@ -105,6 +111,7 @@ export class WireReader<Fd> {
 
   /** Taken descriptors go in bulk, so that a long queue costs no more than a short one. */
   #dropFds(count: number): void {
+    if (count === 0) return;
     this.#fdStart += count;
     if (this.#fdStart === this.#fds.length) this.#fds.length = this.#fdStart = 0;
     else if (this.#fdStart > 64 && this.#fdStart * 2 > this.#fds.length) {
@@ -114,8 +121,13 @@ export class WireReader<Fd> {
   }
 
   #rest(): void {
-    this.#buffer = new Uint8Array(RESTING_BYTES);
+    this.#replace(new Uint8Array(RESTING_BYTES));
     this.#start = this.#end = 0;
+  }
+
+  #replace(buffer: Uint8Array<ArrayBuffer>): void {
+    this.#buffer = buffer;
+    this.#view = new DataView(buffer.buffer);
   }
 
   /** Each byte is moved at most a constant number of times: to the front when that frees half, else into twice the room. */
@@ -124,7 +136,7 @@ export class WireReader<Fd> {
     if (this.#end + bytes <= this.#buffer.length) return;
     const needed = this.waitingBytes + bytes;
     const source = this.#buffer;
-    if (needed * 2 > source.length) this.#buffer = new Uint8Array(needed * 2);
+    if (needed * 2 > source.length) this.#replace(new Uint8Array(needed * 2));
     this.#buffer.set(source.subarray(this.#start, this.#end), 0);
     this.#end = this.waitingBytes;
     this.#start = 0;
