@@ -21,7 +21,13 @@ const ASK: Instruction = { op: "return", value: SECCOMP_RET_USER_NOTIF };
 const ENOSYS: Instruction = { op: "return", value: SECCOMP_RET_ERRNO | errno.ENOSYS };
 
 /** Options at SOL_SOCKET that a Unix socket answers differently from a TCP one. */
-const SOCKET_OPTIONS = [constants.SO_REUSEPORT, constants.SO_PROTOCOL, constants.SO_DOMAIN, constants.SO_ZEROCOPY];
+const SOCKET_OPTIONS = [
+  constants.SO_REUSEPORT,
+  constants.SO_PROTOCOL,
+  constants.SO_DOMAIN,
+  constants.SO_ZEROCOPY,
+  constants.SO_TXREHASH,
+];
 
 export type FilterOptions = {
   /** "allow": rings that only move data are fast; connections that a ring makes or accepts are not handed off. */

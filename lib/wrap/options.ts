@@ -5,6 +5,7 @@
 import {
   type BorrowedFd,
   constants,
+  getIntOption,
   getsockopt,
   hasOptionValue,
   type OwnedFd,
@@ -30,15 +31,16 @@ const COMMON: readonly Option[] = [
   constants.SO_RCVLOWAT,
   constants.SO_RCVTIMEO,
   constants.SO_SNDTIMEO,
+  constants.SO_RCVBUF, // of no effect on a Unix socket, but it reads back
 ].map((name): Option => [SOL_SOCKET, name]);
 
 /** Options that only TCP has: remembered, so that they read back (linux/tcp.h, linux/in.h, linux/in6.h). */
 const TCP_ONLY: readonly Option[] = [
-  ...[1, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 18, 25].map((name): Option => [IPPROTO_TCP, name]),
+  ...[1, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 18, 23, 25, 30].map((name): Option => [IPPROTO_TCP, name]),
   ...[1, 2, 10, 11, 15, 24].map((name): Option => [IPPROTO_IP, name]),
   ...[16, 23, 25, 26, 67].map((name): Option => [IPPROTO_IPV6, name]),
   [SOL_SOCKET, constants.SO_REUSEPORT],
-  [SOL_SOCKET, constants.SO_ZEROCOPY],
+  [SOL_SOCKET, constants.SO_TXREHASH],
   [SOL_SOCKET, constants.SO_PROTOCOL], // multipath TCP
 ];
 
@@ -109,7 +111,19 @@ function changed(fd: BorrowedFd, defaults: readonly Default[]): Default[] {
 /** Makes a fresh Unix socket ready to stand for a TCP one. */
 export function dressUnixSocket(fd: BorrowedFd, options: readonly Default[]): void {
   raiseSendBuffer(fd);
-  for (const { option, value } of options) trySet(fd, option, value);
+  for (const { option, value } of options) trySet(fd, option, asItIsSet(option, value));
+}
+
+/** The kernel doubles the size of a buffer, which is what reads back. */
+export function asItIsSet([level, name]: Option, value: Uint8Array): Uint8Array | number {
+  const isBuffer = level === SOL_SOCKET && name === constants.SO_RCVBUF;
+  return isBuffer ? new DataView(value.buffer, value.byteOffset).getInt32(0, true) / 2 : value;
+}
+
+/** Whether the program wants to be told when the kernel has done with what it sent (MSG_ZEROCOPY), which no Unix socket
+ *  tells: it would wait for ever. */
+export function wantsCompletions(fd: BorrowedFd): boolean {
+  return getIntOption(fd, SOL_SOCKET, constants.SO_ZEROCOPY) !== 0;
 }
 
 /** Until it turns out that CAP_NET_ADMIN is missing: a refusal for each connection would cost more than the option. */

@@ -3,12 +3,14 @@
  * whichever process holds it, under whichever number. Most of what a socket of ours is can be read off its name
  * (names.ts); this is the rest. Pure.
  */
+import type { Endpoint } from "./host.ts";
 
 export type Cookie = bigint;
 
 /** Bounds what programs can make us remember; the oldest goes first, and then reads back its default. */
 const MAX_SOCKETS_WITH_OPTIONS = 65_536;
 const MAX_UNACKNOWLEDGED = 1024;
+const MAX_BOUND = 4096;
 
 /** An option's level and name. */
 export function optionKey(level: number, name: number): number {
@@ -29,6 +31,7 @@ export class SocketTable<Listener> {
   readonly #listeners: Map<Cookie, Listener> = new Map();
   readonly #options: Map<Cookie, OptionValues> = new Map();
   readonly #interned: Map<string, OptionValues> = new Map();
+  readonly #bound: Map<Cookie, Endpoint> = new Map();
   readonly #touched: Set<Cookie> = new Set();
   readonly #unacknowledged: Set<Cookie> = new Set();
 
@@ -75,6 +78,16 @@ export class SocketTable<Listener> {
 
   options(cookie: Cookie): OptionValues {
     return this.#options.get(cookie) ?? new Map<number, Uint8Array>();
+  }
+
+  /** Where a program had bound a socket before it connected. */
+  setBound(cookie: Cookie, local: Endpoint): void {
+    this.#bound.set(cookie, local);
+    if (this.#bound.size > MAX_BOUND) deleteOldest(this.#bound);
+  }
+
+  bound(cookie: Cookie): Endpoint | undefined {
+    return this.#bound.get(cookie);
   }
 
   /** An option that only TCP has was set on a TCP socket: what the others have need not be asked for. */

@@ -16,6 +16,7 @@ import {
   type OwnedFd,
   readInetAddress,
   SyscallError,
+  send,
   setsockopt,
   socket,
   unixAddress,
@@ -25,15 +26,15 @@ import type { Call, Context } from "../context.ts";
 import { type Endpoint, formatHost, isUnspecified, loopbackFor, unmapHost } from "../host.ts";
 import type { Decision, Outcome } from "../journal.ts";
 import { connectionName } from "../names.ts";
-import { dressUnixSocket } from "../options.ts";
+import { dressUnixSocket, wantsCompletions } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
 import { expand, findRule } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
 import { cookieOf, inspectSocket, isFresh, socketAddress, type TcpSocket, tcpSocket } from "../socket.ts";
 import type { Cookie } from "../socket-table.ts";
-import { swapAndClose } from "../swap.ts";
+import { swapAndClose, swapSocket } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
-import { disconnect } from "./disconnect.ts";
+import { disconnect, whatWasChosen } from "./disconnect.ts";
 
 const { AF_UNIX, AF_UNSPEC, F_SETFL, O_NONBLOCK, SO_SNDTIMEO, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET } = constants;
 const { EADDRINUSE, EAGAIN, EISCONN } = errno;
@@ -41,23 +42,27 @@ const { EADDRINUSE, EAGAIN, EISCONN } = errno;
 const ONE_MICROSECOND = new Uint8Array(BigInt64Array.of(0n, 1n).buffer);
 const MAX_ADDRESS_BYTES = 128; // struct sockaddr_storage
 
-export function handleConnect(context: Context, call: Call): Answer {
+/** What sendto(2) with MSG_FASTOPEN sends once it is connected. */
+export type FirstData = { readonly address: number; readonly length: number };
+
+/** @param call  with the arguments of connect(2) @param first  to be sent at once; its length is the answer then */
+export function handleConnect(context: Context, call: Call, first?: FirstData): Answer {
   const bytes = readSocketAddress(call);
   let fd = bytes && call.tracee.descriptor(call.args[0]); // and confirms what was read
   if (bytes === undefined || fd === undefined) return CONTINUE; // EBADF and so on from the kernel
   try {
-    if (addressFamily(bytes) === AF_UNSPEC) return disconnect(context, call, fd);
+    if (addressFamily(bytes) === AF_UNSPEC) return first === undefined ? disconnect(context, call, fd) : CONTINUE;
     const destination = readInetAddress(bytes);
     if (destination === undefined) return CONTINUE;
     const socket = tcpSocket(fd);
-    if (socket === undefined) return connectAgain(context, call, fd);
+    if (socket === undefined) return connectAgain(context, call, fd, first);
     // EISCONN, EALREADY, or the news of a connect over TCP; without a port it has done nothing yet.
-    if (socket.bound.port !== 0 && !isFresh(fd)) return answerOwed(context, call, fd) ?? CONTINUE;
+    if (socket.bound.port !== 0 && !isFresh(fd)) return answerOwed(context, call, fd, first) ?? CONTINUE;
     const host = unmapHost(destination.host);
     const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
     const plan = makePlan(context, call, socket, target);
     if (!("path" in plan)) return plan;
-    const attempt = new Attempt(context, call, fd, plan);
+    const attempt = new Attempt(context, call, fd, plan, first);
     fd = undefined; // an attempt may go on after this call
     return attempt.begin();
   } finally {
@@ -72,14 +77,19 @@ function readSocketAddress({ tracee, args }: Call): Uint8Array | undefined {
 }
 
 /** On a socket that was swapped in: the same call once more after a signal came between swap and answer, or a second one. */
-function connectAgain(context: Context, call: Call, fd: OwnedFd): Answer {
-  return inspectSocket(fd) === undefined ? CONTINUE : (answerOwed(context, call, fd) ?? failure(EISCONN));
+function connectAgain(context: Context, call: Call, fd: OwnedFd, first: FirstData | undefined): Answer {
+  return inspectSocket(fd) === undefined ? CONTINUE : (answerOwed(context, call, fd, first) ?? failure(EISCONN));
 }
 
-function answerOwed({ table, answer }: Context, call: Call, fd: OwnedFd): Answer | undefined {
+function answerOwed(
+  { table, answer }: Context,
+  call: Call,
+  fd: OwnedFd,
+  first: FirstData | undefined,
+): Answer | undefined {
   const cookie = cookieOf(fd);
   if (!table.owesAcknowledgement(cookie)) return undefined;
-  if (answer(call, value(0))) table.acknowledge(cookie); // else another signal came: it is owed still
+  if (answer(call, value(first?.length ?? 0))) table.acknowledge(cookie); // else another signal came: it is owed still
   return DONE;
 }
 
@@ -135,6 +145,8 @@ const FIRST_RETRY_MS = 1;
 const LONGEST_RETRY_MS = 50;
 const PATIENCE_MS = 2000;
 const PATIENCE_NON_BLOCKING_MS = 200;
+/** Of Fast Open's data; less than the smallest of send buffers takes. */
+const MAX_FIRST_BYTES = 65_536;
 const PATIENCE_WITH_AN_END_MS = 100;
 const NAMES_TO_TRY = 64;
 
@@ -150,6 +162,8 @@ class Attempt {
   readonly #plan: Plan;
   readonly #tcp: OwnedFd;
   readonly #unix: OwnedFd;
+  readonly #first: FirstData | undefined;
+  #firstBytes: Uint8Array | undefined;
   #path: string;
   /** The program's socket, where an option that only TCP has was set on it. */
   #touched: Cookie | undefined;
@@ -158,10 +172,11 @@ class Attempt {
   #leftMs: number = PATIENCE_MS;
 
   /** @param tcp  the program's socket; taken */
-  constructor(context: Context, call: Call, tcp: OwnedFd, plan: Plan) {
+  constructor(context: Context, call: Call, tcp: OwnedFd, plan: Plan, first: FirstData | undefined) {
     this.#context = context;
     this.#call = call;
     this.#plan = plan;
+    this.#first = first;
     this.#path = plan.path;
     this.#tcp = tcp;
     this.#unix = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
@@ -180,7 +195,7 @@ class Attempt {
     try {
       answer = step();
     } catch (error) {
-      if (error instanceof CallGone && !this.#tcp.closed) this.#goOnByTcp();
+      if (error instanceof CallGone && !this.#tcp.closed && this.#first === undefined) this.#goOnByTcp();
       if (!(error instanceof Fallback || error instanceof SyscallError || error instanceof RangeError)) {
         this.#close();
         throw error;
@@ -224,10 +239,21 @@ class Attempt {
   }
 
   #prepare(): void {
+    const { table } = this.#context;
+    if (table.isAnyTouched && table.wasTouched(cookieOf(this.#tcp)) && wantsCompletions(this.#tcp)) {
+      throw new Fallback("the program wants completions of MSG_ZEROCOPY");
+    }
     this.#isNonBlocking = (getStatusFlags(this.#tcp) & O_NONBLOCK) !== 0;
     if (this.#isNonBlocking) this.#leftMs = PATIENCE_NON_BLOCKING_MS;
+    this.#firstBytes = this.#first && this.#readFirst(this.#first);
     dressUnixSocket(this.#unix, this.#context.template(this.#plan.socket.domain).commonOptions(this.#tcp));
     this.#bindName();
+  }
+
+  #readFirst({ address, length }: FirstData): Uint8Array {
+    const bytes = length > MAX_FIRST_BYTES ? undefined : this.#call.tracee.peek(address, length);
+    if (bytes === undefined) throw new Fallback("too much is sent by TCP Fast Open, or what cannot be read");
+    return bytes;
   }
 
   /** The name is the 4-tuple; one that is taken is a connection that exists. */
@@ -308,16 +334,31 @@ class Attempt {
     if (!this.#isNonBlocking) fcntl(this.#unix, F_SETFL, 0);
     let isAnswered = false;
     try {
-      if (!swapAndClose(this.#context, this.#call, this.#tcp, this.#unix)) throw new CallGone();
+      if (!this.#exchange()) throw new CallGone();
       if (this.#touched !== undefined) table.forgetTouch(this.#touched);
       // Answered here, since only whether the answer arrived tells if the program will ask again.
-      isAnswered = this.#context.answer(this.#call, value(0));
+      isAnswered = this.#context.answer(this.#call, value(this.#sendFirst()));
     } finally {
       if (!isAnswered) table.expectAcknowledgement(cookieOf(this.#unix));
     }
     const { target, rule } = this.#plan;
     note(this.#context, this.#call, target, { outcome: "unix", reason: undefined, path: this.#path, rule });
     return DONE;
+  }
+
+  /** It fits in the empty buffer of a new connection. @returns what the call is to return */
+  #sendFirst(): number {
+    const bytes = this.#firstBytes;
+    if (bytes === undefined || bytes.length === 0) return 0;
+    return send(this.#unix, bytes, constants.MSG_DONTWAIT | constants.MSG_NOSIGNAL) ?? 0;
+  }
+
+  #exchange(): boolean {
+    const { bound, domain } = this.#plan.socket;
+    if (bound.port === 0) return swapAndClose(this.#context, this.#call, this.#tcp, this.#unix);
+    if (!swapSocket(this.#context, this.#call, this.#tcp, this.#unix)) return false;
+    this.#context.table.setBound(cookieOf(this.#unix), whatWasChosen(this.#tcp, domain));
+    return true;
   }
 
   /** What only TCP has, if anything of that was set. */

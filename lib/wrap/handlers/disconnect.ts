@@ -1,17 +1,23 @@
 /** connect(2) to AF_UNSPEC: what was handed off becomes an unconnected TCP socket again, under the same number. */
 import {
+  bind,
   constants,
+  errno,
   getStatusFlags,
+  listen,
   type OwnedFd,
   SyscallError,
   setNonBlocking,
   setsockopt,
+  shutdown,
   socket,
 } from "../../../ffi/mod.ts";
 import { type Answer, CONTINUE, DONE, value } from "../answer.ts";
 import type { Call, Context } from "../context.ts";
+import { type Endpoint, isUnspecified } from "../host.ts";
 import type { Domain } from "../names.ts";
-import { cookieOf, familyOf, inspectSocket } from "../socket.ts";
+import { asItIsSet } from "../options.ts";
+import { cookieOf, familyOf, inspectSocket, localEndpoint, socketAddress } from "../socket.ts";
 import { keyOption } from "../socket-table.ts";
 import { swapSocket } from "../swap.ts";
 
@@ -22,6 +28,48 @@ export function disconnect(context: Context, call: Call, fd: OwnedFd): Answer {
   return swapSocket(context, call, fd, tcp) ? value(0) : DONE;
 }
 
+/**
+ * What the kernel leaves of a local address when the socket is disconnected: the parts that the program chose. Only the
+ * kernel knows which those are, so it is made to do it, by way of a moment as a listener.
+ * @param tcp  bound, in nobody's use any more
+ */
+export function whatWasChosen(tcp: OwnedFd, domain: Domain): Endpoint {
+  const bound = localEndpoint(tcp);
+  try {
+    listen(tcp, 1);
+    shutdown(tcp, constants.SHUT_RD);
+    const { host } = localEndpoint(tcp);
+    return { host, port: hasPort(tcp, domain, host) ? bound.port : 0 };
+  } catch (error) {
+    if (error instanceof SyscallError) return bound; // somebody listens on it
+    throw error;
+  }
+}
+
+/** getsockname(2) shows a port that was given up, but bind(2) knows. */
+function hasPort(tcp: OwnedFd, domain: Domain, host: Endpoint["host"]): boolean {
+  try {
+    bind(tcp, socketAddress(domain, { host, port: 0 }));
+    return false;
+  } catch (error) {
+    if (error instanceof SyscallError) return error.errno === errno.EINVAL;
+    throw error;
+  }
+}
+
+/** Where it had been bound, as far as that is free. */
+function bindAsBefore(fresh: OwnedFd, domain: Domain, chosen: Endpoint | undefined): void {
+  if (chosen === undefined || (chosen.port === 0 && isUnspecified(chosen.host))) return;
+  const { IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT } = constants;
+  try {
+    if (chosen.port === 0) setsockopt(fresh, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    bind(fresh, socketAddress(domain, chosen));
+    if (chosen.port === 0) setsockopt(fresh, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error; // somebody has taken the port
+  }
+}
+
 /** With the options that the program had set. */
 function freshSocket({ table, template }: Context, old: OwnedFd, domain: Domain): OwnedFd {
   const fresh = socket(familyOf(domain), constants.SOCK_STREAM);
@@ -29,11 +77,12 @@ function freshSocket({ table, template }: Context, old: OwnedFd, domain: Domain)
   const remembered = [...table.options(cookieOf(old))].map(([key, value]) => ({ option: keyOption(key), value }));
   for (const { option, value } of [...template(domain).commonOptions(old), ...remembered]) {
     try {
-      setsockopt(fresh, option[0], option[1], value);
+      setsockopt(fresh, option[0], option[1], asItIsSet(option, value));
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error; // one that a fresh socket does not take
     }
   }
   table.touch(cookieOf(fresh));
+  bindAsBefore(fresh, domain, table.bound(cookieOf(old)));
   return fresh;
 }

@@ -22,6 +22,7 @@ import { type Endpoint, formatHost, mapHost } from "../host.ts";
 import type { Outcome } from "../journal.ts";
 import type { WrappedListener } from "../listener.ts";
 import type { Domain, Shape } from "../names.ts";
+import { wantsCompletions } from "../options.ts";
 import { LONGEST_BACKLOG, type Place } from "../place.ts";
 import { expand, findRule } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
@@ -52,8 +53,14 @@ function listenOnTcp(context: Context, call: Call, fd: OwnedFd, domain: Domain):
   const plan: Plan = { call, domain, tcp, rule, old: fd };
   if (rule?.action.kind === "reject") return refuse(context, plan, rule.action.errno);
   if (rule?.action.kind === "ignore") return note(context, plan, "tcp", "the rule says so", CONTINUE);
+  if (wantsCompletions(tcp)) return stayOnTcp(context, plan, NO_COMPLETIONS);
   return shareGroup(context, plan) ?? listenAs(context, plan);
 }
+
+const NO_COMPLETIONS: Obstacle = {
+  reason: "the program wants completions of MSG_ZEROCOPY",
+  errno: errno.EOPNOTSUPP,
+};
 
 /** A TCP socket that is about to listen. */
 type Plan = {

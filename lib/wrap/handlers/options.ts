@@ -21,7 +21,7 @@ import { cookieOf, inspectSocket, listenerPathOf } from "../socket.ts";
 import { type Cookie, optionKey } from "../socket-table.ts";
 import { connectedTcpInfo, LOOPBACK_MSS, TCP_INFO, TCP_MAXSEG } from "../tcp-info.ts";
 
-const { AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SOL_SOCKET } = constants;
+const { AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SO_ZEROCOPY, SOL_SOCKET } = constants;
 
 const MAX_VALUE_BYTES = 512;
 
@@ -69,6 +69,9 @@ function set(
   name: number,
   bytes: Uint8Array,
 ): void {
+  if (level === SOL_SOCKET && name === SO_ZEROCOPY && bytes.some((byte) => byte !== 0)) {
+    throw new SyscallError("setsockopt", errno.EOPNOTSUPP); // nobody would tell of completions
+  }
   if (listener !== undefined) return setsockopt(listener.tcp, level, name, bytes);
   const stored = rehearseOption(domain, [level, name], bytes);
   if (stored !== undefined) table.setOption(cookie, optionKey(level, name), stored);
