@@ -54,6 +54,11 @@ export class OwnedFd implements Disposable, BorrowedFd {
   }
 }
 
+/** dup3(2): what `number` meant is closed, and it means what `fd` does, also for programs that are started. */
+export function replaceFd(fd: BorrowedFd, number: number): void {
+  check(calls.dup3(fd.number, number, 0), "dup3", String(number));
+}
+
 /** Duplicates a lent descriptor into one that the caller owns, close-on-exec. @throws SyscallError EBADF, EMFILE */
 export function duplicateFd(fd: BorrowedFd): OwnedFd {
   return new OwnedFd(check(calls.fcntl(fd.number, F_DUPFD_CLOEXEC, 3), "fcntl F_DUPFD_CLOEXEC", String(fd.number)));

@@ -3,7 +3,7 @@ export type { BackendName } from "./backend.ts";
 export * as constants from "./constants.ts";
 export * as errno from "./errno.ts";
 export { errnoName, SyscallError } from "./errno.ts";
-export { type BorrowedFd, borrowFd, duplicateFd, OwnedFd } from "./fd.ts";
+export { type BorrowedFd, borrowFd, duplicateFd, OwnedFd, replaceFd } from "./fd.ts";
 export { loaded } from "./load.ts";
 export { Mapping, mapShared } from "./mapping.ts";
 export { PageTable } from "./page-table.ts";

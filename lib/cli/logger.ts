@@ -17,6 +17,8 @@ export type LoggerOptions = {
   readonly level: Level;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly isTerminal: boolean;
+  /** Called before each line that is written. */
+  readonly beforeLine?: () => void;
 };
 
 export function createLogger(options: LoggerOptions): Logger {
@@ -37,11 +39,12 @@ function renderFields(fields: Fields | undefined): string {
 }
 
 /** For files, pipes and the journal. */
-function createLineWriter({ env }: LoggerOptions): (level: Level, text: string) => void {
+function createLineWriter({ env, beforeLine }: LoggerOptions): (level: Level, text: string) => void {
   const journal = env["JOURNAL_STREAM"] !== undefined;
   return (level, text) => {
     const line = text.replace(/[\r\n]+/g, " ");
     const time = journal ? "" : `${new Date().toISOString()} `;
+    beforeLine?.();
     const prefix = journal ? `<${JOURNAL_LEVEL[level]}>` : `${level} `;
     printError(journal ? `${prefix}${line}\n` : `${time}${prefix}${line}\n`);
   };

@@ -1,13 +1,22 @@
 /**
  * The log of a broker that we start, beside its socket: one older file is kept, and what a broker said before it ended is
- * its last complaint. How much a broker writes is bounded by broker/log-limit.ts.
+ * its last complaint. How fast a broker writes is bounded by broker/log-limit.ts, how much of it is kept here.
  */
 import { closeSync, fstatSync, openSync, readSync, renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { constants, type OwnedFd, open, SyscallError } from "../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  borrowFd,
+  constants,
+  ftruncate,
+  type OwnedFd,
+  open,
+  replaceFd,
+  SyscallError,
+} from "../../ffi/mod.ts";
 
 const PREFIX = "shmlink: ";
-/** A log above this is put aside when the next broker starts. */
+/** A log above this is put aside, by the broker that writes it or when the next one starts. */
 const ROTATE_BYTES = 1 << 20;
 /** Where a complaint is looked for: one is a line. */
 const TAIL_BYTES = 1 << 16;
@@ -31,12 +40,46 @@ export function openLog(socketPath: string): OwnedFd {
   }
 }
 
-function putAside(path: string): void {
+function putAside(path: string): boolean {
   try {
     renameSync(path, `${path}.1`);
+    return true;
   } catch {
-    // a directory of that name, a file system that is read-only: it goes on where it is
+    return false; // a directory of that name, a file system that is read-only: it goes on where it is
   }
+}
+
+/**
+ * For a broker: how it keeps its own log small, when `standardError` is that.
+ * @returns to be called before each line: puts a log that is full aside and goes on in a new one, or empties it where there
+ *   is no way to have another. Undefined for any other file, which is the business of who chose it
+ */
+export function ownLogKeeper(socketPath: string, standardError: BorrowedFd = borrowFd(2)): (() => void) | undefined {
+  const path = logPath(socketPath);
+  if (!isAt(standardError, path)) return undefined;
+  return () => {
+    if (fstatSync(standardError.number).size > ROTATE_BYTES) beginAnew(path, standardError);
+  };
+}
+
+function beginAnew(path: string, standardError: BorrowedFd): void {
+  const { O_APPEND, O_CREAT, O_WRONLY } = constants;
+  try {
+    // Somebody else may have moved it: then there is nothing to put aside, and a file of that name is not overwritten.
+    if (isAt(standardError, path) && !putAside(path)) return ftruncate(standardError, 0);
+    using log = open(path, O_WRONLY | O_CREAT | O_APPEND, 0o600);
+    replaceFd(log, standardError.number);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    ftruncate(standardError, 0); // what was put aside, and nothing better can be had
+  }
+}
+
+function isAt(fd: BorrowedFd, path: string): boolean {
+  const there = statSync(path, { throwIfNoEntry: false });
+  if (there === undefined || !there.isFile()) return false;
+  const { dev, ino } = fstatSync(fd.number);
+  return there.dev === dev && there.ino === ino;
 }
 
 /** @param start  as logEnd() said  @returns undefined when nothing was said since, or it cannot be read */

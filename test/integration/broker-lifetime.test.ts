@@ -1,7 +1,7 @@
 /** How a broker begins and ends: on demand, by LISTEN_FDS, when idle, by signal; and that it sleeps in between. */
 import { describe, expect, test } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { constants, getFileLimit, kill, setFileLimit } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
@@ -33,6 +33,16 @@ test("a broker that is there and does not answer is said to be so", async () => 
     kill(broker.pid, constants.SIGCONT);
   }
 }, 60_000);
+
+test("a broker puts its full log aside and goes on in a new one", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  appendFileSync(join(broker.directory, "broker.log"), "x".repeat((1 << 20) + 1));
+  kill(broker.pid, constants.SIGHUP);
+  await waitUntil(() => existsSync(join(broker.directory, "broker.log.1")), "the full log to be put aside");
+  await waitUntil(() => broker.log.includes("Configuration read again"), "a line in the new log");
+  expect(broker.log.length).toBeLessThan(10_000);
+});
 
 test("many that connect at once get one broker", async () => {
   await using broker = new TestBroker();

@@ -3,6 +3,7 @@ import { getFileLimit, getsockname, type OwnedFd, readUnixAddress, setFileLimit 
 import { runBroker } from "../../broker/broker.ts";
 import { LimitedLog } from "../../broker/log-limit.ts";
 import { isKept } from "../../broker/survival/keeper.ts";
+import { ownLogKeeper } from "../../client/broker-log.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { ShmlinkConfig } from "../../config/schema.ts";
 import { takeInherited } from "../../transport/activation.ts";
@@ -42,7 +43,10 @@ SIGHUP reads the configuration again; nobody is disconnected, and a broken file 
     const { config, sources } = loadConfig(where);
     const effective = withIdleMs(config, idleMs);
     const isTerminal = process.stderr.isTTY === true;
-    const unlimited = createLogger({ level: verbose ? "debug" : effective.broker.logLevel, env, isTerminal });
+    const level = verbose ? "debug" : effective.broker.logLevel;
+    const keepSmall = ownLogKeeper(socketPathOf(socket));
+    const beforeLine = keepSmall === undefined ? {} : { beforeLine: keepSmall };
+    const unlimited = createLogger({ level, env, isTerminal, ...beforeLine });
     // Whoever asks for all of it, looks at it, or has the journal, which keeps to limits itself, gets all of it.
     const isBounded = verbose || isTerminal || env["JOURNAL_STREAM"] !== undefined;
     const limited = isBounded ? undefined : new LimitedLog(unlimited);
@@ -87,10 +91,14 @@ function takeSockets(path: string | undefined): Sockets {
     for (const fd of [...listeners, ...stored.values()]) fd.close();
     throw new UsageError(`Cannot use --socket "${path}": sockets were passed on by LISTEN_FDS; leave one of them out`);
   }
-  const uid = process.geteuid?.() ?? 0;
-  const own = brokerSocketPath(path === undefined ? process.env : { SHMLINK_SOCKET: path }, uid);
-  prepareSocketDirectory(own, uid);
+  const own = socketPathOf(path);
+  prepareSocketDirectory(own, process.geteuid?.() ?? 0);
   return { listeners: [listenOn(own)], paths: [own], inherited: false, stored };
+}
+
+/** Where the socket is that we make, or were given by who started us. */
+function socketPathOf(path: string | undefined): string {
+  return brokerSocketPath(path === undefined ? process.env : { SHMLINK_SOCKET: path }, process.geteuid?.() ?? 0);
 }
 
 function pathOf(listener: OwnedFd): string {
