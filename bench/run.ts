@@ -50,9 +50,11 @@ function row(cells: readonly string[]): string {
   return cells.map((cell, index) => (index === 0 ? cell.padEnd(33) : cell.padStart(24))).join("");
 }
 
-function resultRow({ id, unit, value, baseline, baselineName, ratio }: Result | WrapResult | BrokerResult): string {
+function resultRow(result: Result | WrapResult | BrokerResult): string {
+  const { id, unit, value, baseline, baselineName, ratio } = result;
+  const asked = "asked" in result ? `   ${result.asked}` : "";
   const show = (number: number): string => `${Math.round(number).toLocaleString("en")} ${unit}`;
-  return row([id, show(value), show(baseline), baselineName, ratio.toFixed(3)]);
+  return row([id, show(value), show(baseline), baselineName, ratio.toFixed(3)]) + asked;
 }
 
 function profileRows({ name, placement, coldUs, deathUs, wakeupsSaved, sizes }: Series): string {

@@ -1,11 +1,14 @@
 /**
- * Programs under wrap against the same programs over a native Unix socket and over TCP, one load after the other in
- * each round, medians of all rounds; what a trapped call costs, against a supervisor in C; and how long a start takes.
+ * Programs under wrap against the same programs over a native Unix socket and over TCP: the loads take turns of a
+ * fraction of a second, since a machine is seldom as fast as it was a second ago, and the median of each counts. Then
+ * what a trapped call costs, against a supervisor in C; and how long a start takes.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessByStdio, execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { createInterface, type Interface } from "node:readline";
+import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { BUILD, buildBaselines } from "./baseline.ts";
 
@@ -17,11 +20,16 @@ export type WrapResult = {
   readonly baselineName: string;
   /** value / baseline */
   readonly ratio: number;
+  /** Of the ratio, or of the value where that is said. */
+  readonly asked?: string;
 };
 
 const LAUNCHER: string = fileURLToPath(new URL("../bin/shmlink", import.meta.url));
 const ROUNDS = 5;
-const LOAD_MS = 700;
+const TURNS = 40;
+const TURN_MS = 60;
+/** A supervisor that has just begun, and its runtime, are busy with themselves for a while. */
+const WARM_UP_TURNS = 4;
 const CONNECTIONS = 16;
 const TRAPS = 20_000;
 const STARTS = 9;
@@ -47,6 +55,14 @@ class Bench {
     const [program = "", ...args] = wrapped ? [LAUNCHER, "wrap", "--", ...argv] : argv;
     const path = `${process.env["PATH"]}:/usr/sbin`;
     this.#children.push(spawn(program, args, { env: { ...this.#env, PATH: path }, stdio: "ignore", cwd: this.folder }));
+  }
+
+  /** One that is told what to do by lines. */
+  converse(argv: readonly string[], wrapped: boolean): ChildProcessByStdio<Writable, Readable, null> {
+    const [program = "", ...args] = wrapped ? [LAUNCHER, "wrap", "--", ...argv] : argv;
+    const child = spawn(program, args, { env: this.#env, stdio: ["pipe", "pipe", "inherit"] });
+    this.#children.push(child);
+    return child;
   }
 
   run(argv: readonly string[], wrapped: boolean): string {
@@ -114,49 +130,85 @@ async function startNginx(bench: Bench): Promise<Served> {
   return served;
 }
 
-type Load = { readonly protocol: "http" | "redis"; readonly way: "keep" | "anew" };
+type Kind = { readonly protocol: "http" | "redis"; readonly way: "keep" | "anew" };
 
-/** @returns requests a second */
-function load(bench: Bench, address: number | string, { protocol, way }: Load, wrapped: boolean): number {
-  const words = [String(address), protocol, way, String(CONNECTIONS), String(LOAD_MS)];
-  return 1e9 / Number(bench.run([`${BUILD}load`, ...words], wrapped));
-}
+/** A program that asks a server while it is its turn. */
+class Load implements Disposable {
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #lines: Interface;
+  readonly rates: number[] = [];
 
-type Rates = { readonly wrapped: number; readonly unix: number; readonly tcp: number };
-
-function compare(bench: Bench, served: Served, what: Load): Rates {
-  const rounds: Rates[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    rounds.push({
-      wrapped: load(bench, served.wrapped, what, true),
-      unix: load(bench, served.unix, what, false),
-      tcp: load(bench, served.tcp, what, false),
-    });
+  constructor(bench: Bench, address: number | string, { protocol, way }: Kind, wrapped: boolean) {
+    this.#child = bench.converse([`${BUILD}load`, String(address), protocol, way, String(CONNECTIONS)], wrapped);
+    this.#lines = createInterface({ input: this.#child.stdout });
   }
-  const of = (key: keyof Rates): number => median(rounds.map((rates) => rates[key]));
-  return { wrapped: of("wrapped"), unix: of("unix"), tcp: of("tcp") };
+
+  async turn(): Promise<void> {
+    const answer = new Promise<string>((resolve, reject) => {
+      this.#lines.once("line", resolve).once("close", () => reject(new Error("Cannot measure: the load has ended")));
+    });
+    this.#child.stdin.write(`${TURN_MS}\n`);
+    const line = await answer;
+    this.#lines.removeAllListeners();
+    this.rates.push(1e9 / Number(line));
+  }
+
+  get rate(): number {
+    return median(this.rates.slice(WARM_UP_TURNS));
+  }
+
+  [Symbol.dispose](): void {
+    this.#lines.removeAllListeners();
+    this.#lines.close();
+    this.#child.stdin.end();
+  }
 }
 
-function rate(id: string, value: number, baseline: number, baselineName: string): WrapResult {
-  return { id, unit: "requests/s", value, baseline, baselineName, ratio: value / baseline };
+/** Requests a second. `plain`: a TCP client that is not wrapped, at the wrapped server. */
+type Rates = { readonly wrapped: number; readonly unix: number; readonly tcp: number; readonly plain: number };
+
+async function compare(bench: Bench, served: Served, what: Kind): Promise<Rates> {
+  using stack = new DisposableStack();
+  const load = (address: number | string, wrapped: boolean): Load => stack.use(new Load(bench, address, what, wrapped));
+  const loads = {
+    wrapped: load(served.wrapped, true),
+    unix: load(served.unix, false),
+    tcp: load(served.tcp, false),
+    plain: load(served.wrapped, false),
+  };
+  for (let turn = 0; turn < WARM_UP_TURNS + TURNS; turn++) for (const each of Object.values(loads)) await each.turn();
+  return { wrapped: loads.wrapped.rate, unix: loads.unix.rate, tcp: loads.tcp.rate, plain: loads.plain.rate };
+}
+
+function rate(id: string, value: number, [baseline, baselineName]: [number, string], asked?: string): WrapResult {
+  const result = { id, unit: "requests/s", value, baseline, baselineName, ratio: value / baseline } as const;
+  return asked === undefined ? result : { ...result, asked };
+}
+
+const AS_UNIX = ">= 0.97";
+
+/** Where TCP is as fast as a Unix socket, nothing is asked against it. */
+function keptAlive(name: string, { wrapped, unix, tcp }: Rates): WrapResult[] {
+  const againstTcp = unix >= 1.1 * tcp ? ">= 1.1" : "none: the Unix socket is not 1.1 x TCP here";
+  return [
+    rate(`${name}.vs-unix`, wrapped, [unix, "native Unix socket"], AS_UNIX),
+    rate(`${name}.vs-tcp`, wrapped, [tcp, "TCP loopback"], againstTcp),
+  ];
 }
 
 async function benchRedis(bench: Bench): Promise<WrapResult[]> {
-  const { wrapped, unix, tcp } = compare(bench, await startRedis(bench), { protocol: "redis", way: "keep" });
-  return [
-    rate("wrap.redis.vs-unix", wrapped, unix, "native Unix socket"),
-    rate("wrap.redis.vs-tcp", wrapped, tcp, "TCP loopback"),
-  ];
+  return keptAlive("wrap.redis", await compare(bench, await startRedis(bench), { protocol: "redis", way: "keep" }));
 }
 
 async function benchNginx(bench: Bench): Promise<WrapResult[]> {
   const served = await startNginx(bench);
-  const kept = compare(bench, served, { protocol: "http", way: "keep" });
-  const anew = compare(bench, served, { protocol: "http", way: "anew" });
+  const kept = await compare(bench, served, { protocol: "http", way: "keep" });
+  const anew = await compare(bench, served, { protocol: "http", way: "anew" });
   return [
-    rate("wrap.nginx.keepalive.vs-unix", kept.wrapped, kept.unix, "native Unix socket"),
-    rate("wrap.nginx.keepalive.vs-tcp", kept.wrapped, kept.tcp, "TCP loopback"),
-    rate("wrap.nginx.connections.vs-tcp", anew.wrapped, anew.tcp, "TCP loopback"),
+    ...keptAlive("wrap.nginx.keepalive", kept),
+    rate("wrap.nginx.connections.vs-tcp", anew.wrapped, [anew.tcp, "TCP loopback"], ">= 0.9"),
+    rate("wrap.nginx.plain.keepalive.vs-tcp", kept.plain, [kept.tcp, "TCP loopback"]),
+    rate("wrap.nginx.plain.connections.vs-tcp", anew.plain, [anew.tcp, "TCP loopback"]),
   ];
 }
 
@@ -176,7 +228,8 @@ async function benchTrap(bench: Bench): Promise<WrapResult[]> {
     theirs.push(Number(bench.run([`${BUILD}trap`, "supervise", String(TRAPS)], false)));
   }
   const [value, baseline] = [median(ours), median(theirs)];
-  return [{ id: "wrap.trap.ns", unit: "ns", value, baseline, baselineName: "C supervisor", ratio: value / baseline }];
+  const ratio = value / baseline;
+  return [{ id: "wrap.trap.ns", unit: "ns", value, baseline, baselineName: "C supervisor", ratio, asked: "<= 1.5" }];
 }
 
 async function benchStart(bench: Bench): Promise<WrapResult[]> {
@@ -194,7 +247,8 @@ async function benchStart(bench: Bench): Promise<WrapResult[]> {
   const baseline = median(bare);
   // What wrap adds.
   const value = median(ours) - baseline;
-  return [{ id: "wrap.start.ms", unit: "ms", value, baseline, baselineName: "bare", ratio: value / baseline }];
+  const ratio = value / baseline;
+  return [{ id: "wrap.start.ms", unit: "ms", value, baseline, baselineName: "bare", ratio, asked: "value <= 40" }];
 }
 
 const QUESTIONS: Readonly<Record<string, (bench: Bench) => Promise<WrapResult[]>>> = {

@@ -1,5 +1,6 @@
-/* Asks a server as fast as it answers and prints the nanoseconds of one request.
- *   load ADDRESS http|redis keep|anew CONNECTIONS MILLISECONDS
+/* Asks a server as fast as it answers, for as many milliseconds as each line of its input says, and prints the
+ * nanoseconds of one request. In between it is quiet: several take turns, with their connections as they were.
+ *   load ADDRESS http|redis keep|anew CONNECTIONS
  * ADDRESS is a TCP port on 127.0.0.1 or the path of a Unix socket. "anew" makes a connection for each request. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -48,15 +49,15 @@ static void ask(int fd) {
   if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0) fail("send");
 }
 
-static void start(int epoll) {
+static int begin(int epoll) {
   int fd = dial();
   struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
   epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
-  ask(fd);
+  return fd;
 }
 
 /* An answer is short, comes in one piece and ends as it is known to. */
-static void take(int epoll, int fd) {
+static void take(int fd) {
   char buffer[4096];
   ssize_t n = recv(fd, buffer, sizeof buffer - 1, 0);
   if (n <= 0) fail("recv");
@@ -66,26 +67,41 @@ static void take(int epoll, int fd) {
     exit(1);
   }
   done++;
-  if (!is_anew) return ask(fd);
-  close(fd);
-  start(epoll);
+}
+
+/* @returns the nanoseconds of one request */
+static double run(int epoll, int *kept, int connections, double ms) {
+  int waiting = connections;
+  double first = now_ms(), until = first + ms;
+  done = 0;
+  for (int i = 0; i < connections; i++) ask(is_anew ? begin(epoll) : kept[i]);
+  while (waiting > 0) {
+    struct epoll_event events[64];
+    int n = epoll_wait(epoll, events, 64, 1000), is_over = now_ms() >= until;
+    for (int i = 0; i < n; i++) {
+      int fd = events[i].data.fd;
+      take(fd);
+      if (is_anew) close(fd);
+      if (is_over) waiting--;
+      else ask(is_anew ? begin(epoll) : fd);
+    }
+  }
+  return (now_ms() - first) * 1e6 / done;
 }
 
 int main(int argc, char **argv) {
-  if (argc < 6) return 2;
+  if (argc < 5) return 2;
   address = argv[1];
   is_anew = strcmp(argv[3], "anew") == 0;
   int is_http = strcmp(argv[2], "http") == 0;
   request = !is_http ? "PING\r\n" : is_anew ? "GET / HTTP/1.0\r\n\r\n" : "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
   end = is_http ? "hello\n" : "+PONG\r\n";
-  int epoll = epoll_create1(0), connections = atoi(argv[4]);
-  for (int i = 0; i < connections; i++) start(epoll);
-  double begin = now_ms(), until = begin + atof(argv[5]);
-  while (now_ms() < until) {
-    struct epoll_event events[64];
-    int n = epoll_wait(epoll, events, 64, 1000);
-    for (int i = 0; i < n; i++) take(epoll, events[i].data.fd);
+  int epoll = epoll_create1(0), connections = atoi(argv[4]), kept[1024];
+  for (int i = 0; i < connections && !is_anew; i++) kept[i] = begin(epoll);
+  char line[64];
+  while (fgets(line, sizeof line, stdin) != NULL) {
+    printf("%f\n", run(epoll, kept, connections, atof(line)));
+    fflush(stdout);
   }
-  printf("%f\n", (now_ms() - begin) * 1e6 / done);
   return 0;
 }
