@@ -23,6 +23,7 @@ export const SYMBOLS = {
   read:              { c: "ssize_t read(int fd, void *buf, size_t n)", args: ["i32", "view", "i64"], result: "i32", nr: { x64: 0, arm64: 63 }, man: "read(2)" },
   write:             { c: "ssize_t write(int fd, const void *buf, size_t n)", args: ["i32", "view", "i64"], result: "i32", nr: { x64: 1, arm64: 64 }, man: "write(2)" },
   pread64:           { c: "ssize_t pread64(int fd, void *buf, size_t n, off_t offset)", args: ["i32", "view", "i64", "i64"], result: "i32", nr: { x64: 17, arm64: 67 }, man: "pread(2)" },
+  pwrite64:          { c: "ssize_t pwrite64(int fd, const void *buf, size_t n, off_t offset)", args: ["i32", "view", "i64", "i64"], result: "i32", nr: { x64: 18, arm64: 68 }, man: "pwrite(2)" },
   close:             { c: "int close(int fd)", args: ["i32"], result: "i32", nr: { x64: 3, arm64: 57 }, man: "close(2)" },
   openat:            { c: "int openat(int dirfd, const char *path, int flags, mode_t mode)", args: ["i32", "view", "i32", "u32"], result: "i32", nr: { x64: 257, arm64: 56 }, man: "openat(2)" },
   fcntl:             { c: "int fcntl(int fd, int cmd, long arg)", args: ["i32", "i32", "i64"], result: "i32", nr: { x64: 72, arm64: 25 }, man: "fcntl(2)" },

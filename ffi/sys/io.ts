@@ -55,6 +55,15 @@ export function readAt(fd: BorrowedFd, into: Uint8Array, offset: number): number
   );
 }
 
+/** pwrite(2): writes at `offset` and leaves the position alone. @returns bytes written, perhaps only a part */
+export function writeAt(fd: BorrowedFd, bytes: Uint8Array, offset: number): number {
+  return check(
+    retry(() => calls.pwrite64(fd.number, bytes, bytes.length, offset)),
+    "pwrite64",
+    `fd ${fd.number}`,
+  );
+}
+
 /** openat(2) relative to the working directory, close-on-exec. @throws SyscallError with the path */
 export function open(path: string, flags: number, mode = 0): OwnedFd {
   const result = retry(() => calls.openat(AT_FDCWD, cString(path), flags | O_CLOEXEC, mode));

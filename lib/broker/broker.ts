@@ -20,6 +20,7 @@ import { Session } from "./session.ts";
 import { Keeper } from "./survival/keeper.ts";
 import { Life } from "./survival/life.ts";
 import { Survival } from "./survival/survival.ts";
+import { YoungRings } from "./young-rings.ts";
 
 export type BrokerOptions = {
   /** Listening Unix stream sockets; taken. */
@@ -57,6 +58,7 @@ export class Broker implements Disposable {
       rate: new RateLimiter(options.config.limits.maxMessagesPerSecond),
       ownSockets: new OwnSockets(),
       survival: this.#makeSurvival(),
+      youngRings: new YoungRings((delayMs, callback) => void this.#reactor.setTimer(delayMs, callback)),
       logger: options.logger,
       version: VERSION,
       uid: process.geteuid?.() ?? 0,

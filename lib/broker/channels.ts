@@ -1,41 +1,18 @@
 /** Channels being set up and their records: rings are made here, sealed when mapped, and forgotten when both sides have them. */
-import { constants, type OwnedFd, SyscallError, socketpair } from "../../ffi/mod.ts";
-import { createRing, RingStats, sealRing } from "../channel/memfd.ts";
+import { constants, SyscallError, socketpair } from "../../ffi/mod.ts";
+import { sealRing } from "../channel/memfd.ts";
 import { FailureError } from "../errors.ts";
 import { NO_CAPACITY, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
+import { copyOf, discardSide, type MapEvent, makeSide, type SidePlan, sharedBytes } from "./channel-sides.ts";
 import { type BrokerCore, chargeQuota, failureNumber } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
-import { endedChannelEntry } from "./listing.ts";
-import type { ChannelRecord, ChannelSide, Owner, ServiceRecord } from "./records.ts";
+import { endedChannel } from "./listing.ts";
+import type { ChannelRecord, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
-function sharedBytes(side: ChannelSide): { channels: number; sharedBytes: number } {
-  return { channels: 1, sharedBytes: ringFileBytes(side.capacity) };
-}
-
-function makeSide(
-  channelId: number,
-  side: 0 | 1,
-  session: Session,
-  object: ObjectId,
-  capacity: number,
-): { record: ChannelSide; ring: OwnedFd } {
-  const owner: Owner = session.owner;
-  const ring = createRing({ channelId, side, capacity, name: `shmlink:${channelId}:${side}` });
-  return {
-    record: { owner, capacity, memfd: ring, stats: undefined, session, object, sealed: false, copy: undefined },
-    ring,
-  };
-}
-
-function discardSide(side: ChannelSide): void {
-  for (const fd of [side.memfd, side.copy]) fd?.close();
-  side.memfd = undefined;
-  side.copy = undefined;
-  side.stats?.close();
-  side.stats = undefined;
-}
+/** Of shmlink_channel_v1, from which on it has the event open. */
+const VERSION_OF_OPEN = 2;
 
 /** Who asks for a channel, and the bytes of its ring. */
 type Dialler = {
@@ -45,20 +22,17 @@ type Dialler = {
   readonly directions: number;
 };
 
-/** Makes both rings and the doorbell and sends each side its own; a side that only receives has a file without a ring.
- *  All or nothing. @throws FailureError "denied", "quota" or "exhausted" */
+/** Makes what both sides need and tells them: rings and a doorbell, unless a side has a spare ring already. A side that only
+ *  receives has a file without a ring. All or nothing.
+ *  @throws FailureError "denied", "quota", "exhausted"; "refused" for a spare ring that is not what it was */
 export function openChannel(core: BrokerCore, dialler: Dialler, service: ServiceRecord, rule: string): void {
   const [toService, toDialler] = agree(service.name, wishOf(dialler), wishOf(service));
-  const capacities = [toService ? dialler.capacity : NO_CAPACITY, toDialler ? service.capacity : NO_CAPACITY] as const;
-  using charges = new DisposableStack();
-  for (const [index, { session }] of [dialler, service].entries()) {
-    const charge = { channels: 1, sharedBytes: ringFileBytes(capacities[index === 0 ? 0 : 1]) };
-    chargeQuota(core, session.owner, charge);
-    charges.defer(() => core.quota.release(session.owner, charge));
-  }
+  using undo = new DisposableStack();
+  const near = plan(core, undo, dialler.session, dialler.object, toService ? dialler.capacity : NO_CAPACITY);
+  const far = plan(core, undo, service.session, service.object, toDialler ? service.capacity : NO_CAPACITY);
   try {
-    setUp(core, dialler, service, { rule, capacities });
-    charges.move(); // the record's now; dropSide() gives them back
+    setUp(core, [near, far], service, rule);
+    undo.move(); // the record's now; dropSide() gives it back
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
     throw new FailureError("exhausted", `Cannot make a channel to "${service.name}": ${error.message}`, {
@@ -71,98 +45,104 @@ function wishOf({ session, directions }: Dialler | ServiceRecord): Wish {
   return { directions, grants: session.owner.grants };
 }
 
-type Terms = { readonly rule: string; readonly capacities: readonly [number, number] };
+/** Charges for a side, and takes the spare ring that it has, whose bytes are charged already.
+ *  @param object  of the side's client, on which it is to hear of the channel */
+function plan(core: BrokerCore, undo: DisposableStack, session: Session, object: ObjectId, capacity: number): SidePlan {
+  const spare = session.versionOf(object) >= VERSION_OF_OPEN ? session.spares.take(capacity) : undefined;
+  if (spare !== undefined) undo.defer(() => session.spares.discard(spare));
+  const charge = spare === undefined ? { channels: 1, sharedBytes: ringFileBytes(capacity) } : { channels: 1 };
+  chargeQuota(core, session.owner, charge);
+  undo.defer(() => core.quota.release(session.owner, charge));
+  return { session, object, capacity, spare };
+}
 
-function setUp(core: BrokerCore, dialler: Dialler, service: ServiceRecord, { rule, capacities }: Terms): void {
+function setUp(
+  core: BrokerCore,
+  [nearPlan, farPlan]: readonly [SidePlan, SidePlan],
+  service: ServiceRecord,
+  rule: string,
+): void {
   const id = core.registry.nextId();
   const built = new DisposableStack();
   try {
-    const near = makeSide(id, 0, dialler.session, dialler.object, capacities[0]);
+    const bells = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+    for (const bell of bells) built.use(bell);
+    const near = makeSide(id, 0, nearPlan, bells[0]);
     built.defer(() => discardSide(near.record));
-    const far = makeSide(id, 1, service.session, service.object, capacities[1]);
+    built.defer(() => near.map?.memfd.close());
+    const far = makeSide(id, 1, farPlan, bells[1]);
     built.defer(() => discardSide(far.record));
-    const [nearBell, farBell] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-    built.use(nearBell);
-    built.use(farBell);
-    const nearCopy = built.use(near.ring.dup());
-    const farCopy = built.use(far.ring.dup());
     built.move(); // nothing below fails
-    far.record.object = service.session.createObject("shmlink_channel_v1");
-    const record: ChannelRecord = {
-      kind: "channel",
-      id,
-      name: service.name,
-      serviceId: service.id,
-      rule,
-      sides: [near.record, far.record],
-    };
+    far.record.object = service.session.createObject("shmlink_channel_v1", service.object);
+    const sides = [near.record, far.record] as const;
+    const record: ChannelRecord = { kind: "channel", id, name: service.name, serviceId: service.id, rule, sides };
     core.registry.channels.set(id, record);
     service.accepted += 1;
-    announce(record, service, [nearCopy, nearBell], [farCopy, farBell]);
+    announce(core, record, service, [near.map, far.map]);
   } finally {
     built.dispose();
   }
 }
 
+/** The service first: its answer is what is waited for. */
 function announce(
+  core: BrokerCore,
   channel: ChannelRecord,
   service: ServiceRecord,
-  near: readonly [OwnedFd, OwnedFd],
-  far: readonly [OwnedFd, OwnedFd],
+  maps: readonly [MapEvent, MapEvent],
 ): void {
   const [dialler, server] = channel.sides;
   const { pid, uid } = dialler.owner;
   dialler.session?.handles.set(dialler.object, { kind: "side", channel, side: 0 });
   server.session?.handles.set(server.object, { kind: "side", channel, side: 1 });
   server.session?.send(service.object, "shmlink_service_v1", { kind: "incoming", channel: server.object, pid, uid });
-  for (const [index, [memfd, doorbell]] of [near, far].entries()) {
-    const side = channel.sides[index === 0 ? 0 : 1];
-    const event = { kind: "map", channelId: channel.id, side: index, memfd, doorbell } as const;
-    if (side.session === undefined) for (const fd of [memfd, doorbell]) fd.close();
-    else side.session.send(side.object, "shmlink_channel_v1", event);
+  for (const index of [1, 0] as const) {
+    const { session, object } = channel.sides[index];
+    const map = maps[index];
+    if (map === undefined) continue;
+    if (session === undefined) for (const fd of [map.memfd, map.doorbell]) fd.close();
+    else session.send(object, "shmlink_channel_v1", map);
   }
+  for (const index of [0, 1] as const) if (channel.sides[index].sealed) give(core, channel, index);
 }
 
 /** The side has mapped its ring: seal it and hand it to the other side. */
 export function handOver(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const side = channel.sides[index];
-  const other = channel.sides[index === 0 ? 1 : 0];
-  const ring = side.memfd;
-  if (ring === undefined) return; // the other side is gone, and was told about
-  sealRing(ring, side.capacity);
-  side.stats = watch(ring, side.capacity);
+  if (side.memfd === undefined) return; // the other side is gone, and was told about
+  sealRing(side.memfd, side.capacity);
   side.sealed = true;
+  give(core, channel, index);
+}
+
+/** Hands a ring that is sealed to the other side. */
+function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
+  const side = channel.sides[index];
+  const other = channel.sides[index === 0 ? 1 : 0];
+  const memfd = side.memfd;
+  if (memfd === undefined) return;
+  const watched = copyOf(memfd);
+  if (watched !== undefined) side.stats = core.youngRings.watch(watched, side.capacity);
   side.memfd = undefined;
-  if (other.session === undefined) return ring.close();
-  if (core.survival.isEnabled) side.copy = copyOf(ring);
+  if (other.session === undefined) return memfd.close();
+  if (core.survival.isEnabled) side.copy = copyOf(memfd);
   const { pid, uid } = side.owner;
-  other.session.send(other.object, "shmlink_channel_v1", { kind: "peer", memfd: ring, pid, uid });
-  if (other.sealed && core.survival.isEnabled) core.survival.keepChannel(channel);
-}
-
-/** Out of descriptors, the channel is all the same what it should be; it is not listed by a broker after this one. */
-function copyOf(ring: OwnedFd): OwnedFd | undefined {
-  try {
-    return ring.dup();
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined;
-    throw error;
+  const { waiting } = other;
+  other.waiting = undefined;
+  if (waiting === undefined) other.session.send(other.object, "shmlink_channel_v1", { kind: "peer", memfd, pid, uid });
+  else {
+    const { doorbell, spare } = waiting;
+    const place = { channelId: channel.id, side: 1 - index, serial: spare.serial };
+    other.session.send(other.object, "shmlink_channel_v1", { kind: "open", ...place, memfd, doorbell, pid, uid });
   }
-}
-
-/** Its counters for listings; undefined, which is shown as nothing, where the kernel maps no more (vm.max_map_count). */
-function watch(ring: OwnedFd, capacity: number): RingStats | undefined {
-  try {
-    return new RingStats(ring, capacity);
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined;
-    throw error;
-  }
+  if (other.memfd === undefined && core.survival.isEnabled) core.survival.keepChannel(channel);
 }
 
 /** One side lets go. The record ends with it; the other side hears of it only while its set-up still waits. */
 export function dropSide(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const other = channel.sides[index === 0 ? 1 : 0];
+  for (const { session, waiting } of channel.sides)
+    if (waiting !== undefined) session?.spares.tellDropped(waiting.spare);
   channel.sides[index].session = undefined;
   const { session } = other;
   if (session !== undefined && channel.sides[index].memfd !== undefined) {
@@ -173,7 +153,8 @@ export function dropSide(core: BrokerCore, channel: ChannelRecord, index: 0 | 1)
   if (session !== undefined) session.handles.delete(other.object);
   other.session = undefined;
   if (!core.registry.channels.delete(channel.id)) return;
-  if (channel.sides.every(({ sealed }) => sealed)) core.registry.remember(endedChannelEntry(channel));
+  if (channel.sides.every(({ sealed }) => sealed))
+    core.registry.remember(channel.id, channel.name, endedChannel(channel));
   core.survival.forgetChannel(channel);
   channel.unwatch?.();
   for (const side of channel.sides) {

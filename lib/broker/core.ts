@@ -14,6 +14,7 @@ import type { ContextRecord, Owner } from "./records.ts";
 import type { Registry } from "./registry.ts";
 import type { Session } from "./session.ts";
 import type { Survival } from "./survival/survival.ts";
+import type { YoungRings } from "./young-rings.ts";
 
 export type BrokerCore = {
   /** Replaced when it is read again; asked for each time. */
@@ -23,6 +24,7 @@ export type BrokerCore = {
   readonly rate: RateLimiter;
   readonly ownSockets: OwnSockets;
   readonly survival: Survival;
+  readonly youngRings: YoungRings;
   readonly logger: Logger;
   readonly version: string;
   /** The user the broker runs as. */

@@ -58,19 +58,26 @@ export function recordEntry(record: AnyRecord): ListingEntry {
   }
 }
 
-/** What a channel was when it ended, with its last counters. */
-export function endedChannelEntry(record: ChannelRecord): ListingEntry {
-  const details = { ...channelDetails(record), state: "ended" };
-  return makeEntry("channel", record.id, record.name, record.sides[0].owner, details);
+/** What a channel was when it ended, with its counters of now. */
+export function endedChannel(record: ChannelRecord): () => ListingEntry {
+  const stats = [statsOf(record.sides[0]), statsOf(record.sides[1])] as const;
+  return () => {
+    const details = { ...channelDetails(record, stats), state: "ended" };
+    return makeEntry("channel", record.id, record.name, record.sides[0].owner, details);
+  };
 }
 
 function serviceDetails(record: ServiceRecord): object {
   return { capacity: record.capacity, accepted: record.accepted, program: record.session.name };
 }
 
-function channelDetails(record: ChannelRecord): object {
+type BothStatistics = readonly [SideStatistics, SideStatistics];
+
+function channelDetails(
+  record: ChannelRecord,
+  stats: BothStatistics = [statsOf(record.sides[0]), statsOf(record.sides[1])],
+): object {
   const [dialler, service] = record.sides;
-  const stats = [statsOf(dialler), statsOf(service)] as const;
   return {
     service: record.serviceId,
     state: dialler.sealed && service.sealed ? "open" : "opening",

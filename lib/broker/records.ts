@@ -1,12 +1,13 @@
 /** What the broker knows of the things that peers made. Plain records; registry.ts keeps them. */
 import type { Mapping, OwnedFd } from "../../ffi/mod.ts";
-import type { RingStats } from "../channel/memfd.ts";
+import type { SideStatistics } from "../channel/memfd.ts";
 import type { FailureError } from "../errors.ts";
 import type { ContextIdentity } from "../policy/types.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { Classified } from "./classify.ts";
 import type { GrantSet } from "./grants.ts";
 import type { Session } from "./session.ts";
+import type { Spare } from "./spares.ts";
 
 export type ServiceRecord = {
   readonly kind: "service";
@@ -29,10 +30,12 @@ export type ChannelSide = {
   /** Our reference to the ring, until the other side has it. */
   memfd: OwnedFd | undefined;
   /** Once it is sealed. */
-  stats: RingStats | undefined;
+  stats: { read(): SideStatistics; close(): void } | undefined;
   session: Session | undefined;
   object: ObjectId;
   sealed: boolean;
+  /** The ring that its client had made before, and its end of the doorbell, both until it is told of the channel. */
+  waiting: { readonly spare: Spare; readonly doorbell: OwnedFd } | undefined;
   /** Another reference to the ring, on its way into the manager's store. */
   copy: OwnedFd | undefined;
 };

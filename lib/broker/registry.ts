@@ -27,17 +27,17 @@ export class Registry {
   readonly #byPort: Map<number, Set<ListenerRecord>> = new Map();
 
   /** Channels that ended a while ago, newest last: who asks for one by name often asks when it is over. */
-  readonly #ended: ListingEntry[] = [];
+  readonly #ended: { readonly id: number; readonly name: string; readonly entry: () => ListingEntry }[] = [];
 
-  /** Keeps what a channel was, for a bounded number of channels. */
-  remember(entry: ListingEntry): void {
-    this.#ended.push(entry);
+  /** Keeps what a channel was, for a bounded number of channels. @param entry  asked for only when somebody wants to see it */
+  remember(id: number, name: string, entry: () => ListingEntry): void {
+    this.#ended.push({ id, name, entry });
     if (this.#ended.length > MAX_ENDED) this.#ended.shift();
   }
 
   /** The channel that ended last of those that `selector` may mean. */
   recall(selector: string): ListingEntry | undefined {
-    return this.#ended.findLast(({ name, entryId }) => name === selector || String(entryId) === selector);
+    return this.#ended.findLast(({ name, id }) => name === selector || String(id) === selector)?.entry();
   }
 
   nextId(): number {

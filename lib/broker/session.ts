@@ -14,6 +14,7 @@ import { type Handle, letGo } from "./handles.ts";
 import { isDoorbell, PeerDoorbell } from "./peer-doorbell.ts";
 import type { Owner } from "./records.ts";
 import { handleRequest } from "./requests.ts";
+import { Spares } from "./spares.ts";
 
 /** A listing pauses above this much unsent output, so that a slow reader costs no memory. */
 const LISTING_HIGH_BYTES = 1 << 16;
@@ -41,6 +42,8 @@ export class Session {
   /** What the peer calls itself; empty before hello. */
   name = "";
   greeted = false;
+  /** Rings that the client has made for channels to come. */
+  readonly spares: Spares;
   readonly #connection: ServerConnection;
   readonly #reactor: Reactor;
   readonly #registration: Registration;
@@ -75,6 +78,12 @@ export class Session {
       this.#ready(events),
     );
     this.#ownSockets.push(core.ownSockets.add(wiring.fd));
+    this.spares = new Spares({
+      core,
+      owner,
+      setTimer: (delayMs, callback) => void wiring.reactor.setTimer(delayMs, callback),
+      tellDropped: (manager, serial) => this.send(manager, "shmlink_manager_v1", { kind: "spare_dropped", serial }),
+    });
   }
 
   get ended(): boolean {
@@ -95,8 +104,13 @@ export class Session {
     }
   }
 
-  createObject(name: InterfaceName): ObjectId {
-    return this.#connection.createServerObject(name);
+  createObject(name: InterfaceName, parent: ObjectId): ObjectId {
+    return this.#connection.createServerObject(name, parent);
+  }
+
+  /** The version of the protocol that the client asked for, for this object. */
+  versionOf(object: ObjectId): number {
+    return this.#connection.versionOf(object);
   }
 
   destroyObject(object: ObjectId): void {
@@ -295,6 +309,7 @@ export class Session {
     this.#registration.remove();
     for (const object of [...this.handles.keys()]) this.release(object);
     this.#listings.length = 0;
+    this.spares.close();
     this.core.quota.release(this.owner, this.#charged);
     for (const ino of this.#ownSockets) this.core.ownSockets.remove(ino);
     this.#dropDoorbell();

@@ -22,6 +22,9 @@ export { Channel, type ReceiveOptions } from "./duplex.ts";
 export type { ChannelOptions, Direction, EndOptions, SendOptions, Trust, WhenBehind, WhenFull } from "./end.ts";
 export type { Message } from "./message.ts";
 
+/** Our ring, which we had mapped before we knew of the channel. Its doorbell has to be a non-blocking socket. */
+export type MappedRing = RingHeader & { readonly mapping: Mapping };
+
 export class ChannelSetup implements Disposable {
   readonly channelId: number;
   readonly side: RingSide;
@@ -30,24 +33,27 @@ export class ChannelSetup implements Disposable {
   readonly #doorbell: OwnedFd;
 
   /**
-   * Maps our ring writable. Takes both descriptors, also when it throws; the ring's is closed once it is mapped.
+   * Maps our ring writable, unless it is already. Takes both, also when it throws; a descriptor is closed once it is mapped.
    * @throws ProtocolError when the file is no ring, SyscallError EPERM when it was sealed already
    */
-  constructor(own: OwnedFd, doorbell: OwnedFd) {
+  constructor(own: OwnedFd | MappedRing, doorbell: OwnedFd) {
     try {
-      checkSocket(doorbell);
-      setNonBlocking(doorbell, true);
-      const header = readRingHeader(own);
-      this.channelId = header.channelId;
-      this.side = header.side;
-      this.capacity = header.capacity;
+      if (!("mapping" in own)) {
+        checkSocket(doorbell);
+        setNonBlocking(doorbell, true);
+      }
+      const { channelId, side, capacity } = "mapping" in own ? own : readRingHeader(own);
+      this.channelId = channelId;
+      this.side = side;
+      this.capacity = capacity;
       this.#doorbell = doorbell;
-      this.#own = mapShared(own, ringFileBytes(header.capacity), "read-write");
+      this.#own = "mapping" in own ? own.mapping : mapShared(own, ringFileBytes(capacity), "read-write");
     } catch (error) {
       doorbell.close();
+      if ("mapping" in own) own.mapping.close();
       throw error;
     } finally {
-      own.close();
+      if (!("mapping" in own)) own.close();
     }
   }
 

@@ -1,13 +1,14 @@
 /** A connection to the broker for who offers and dials services. Channels that are whole do not need it any more. */
-import { type BorrowedFd, duplicateFd } from "../../ffi/mod.ts";
+import { type BorrowedFd, duplicateFd, type OwnedFd } from "../../ffi/mod.ts";
 import type { Channel, Direction, EndOptions } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
+import type { AnyEvent } from "../protocol/messages.ts";
 import {
   SHMLINK_MANAGER_V1_DIRECTIONS,
   SHMLINK_MANAGER_V1_TAKE_FLAGS,
   SHMLINK_OFFER_V1_PUBLISH_FLAGS,
 } from "../protocol/shmlink-v1.gen.ts";
-import { isCapacity, MAX_CAPACITY, MIN_CAPACITY } from "../ring/layout.ts";
+import { isCapacity, MAX_CAPACITY, MIN_CAPACITY, NO_CAPACITY } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../util/service-name.ts";
 import { DISPLAY_ID } from "../wire/object-map.ts";
@@ -21,6 +22,7 @@ import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
 import { PendingChannel } from "./pending-channel.ts";
 import { RenewedLink } from "./renewed-link.ts";
 import { Service } from "./service.ts";
+import { SpareRings } from "./spare-rings.ts";
 import { UntilOffered } from "./until-offered.ts";
 
 export type ListenOptions = EndOptions & {
@@ -55,6 +57,9 @@ export type { Entry } from "./entry.ts";
 
 export class BrokerLink extends RenewedLink {
   readonly #services: Set<Service> = new Set();
+  readonly spares: SpareRings = new SpareRings();
+  /** Of a ring whose size we leave to the broker, once we have seen one. */
+  #usualCapacity: number | undefined;
 
   /** Connects, starts a broker if there is none, and says hello. Blocks until the broker has answered.
    *  @throws FailureError "no-broker": none answers and none could be started */
@@ -106,7 +111,7 @@ export class BrokerLink extends RenewedLink {
 
   /** Without a wish the request is one that every broker knows. */
   #requestDirected(request: Directed, direction: Direction | undefined): void {
-    if (direction === undefined || direction === "both") return this.request(request);
+    if (direction === undefined || direction === "both") return this.requestNewest(request);
     const { send, receive } = SHMLINK_MANAGER_V1_DIRECTIONS;
     const directions = direction === "send" ? send : receive;
     this.requestNew({ ...request, kind: `${request.kind}_directed`, directions }, `${request.kind} in one direction`);
@@ -304,7 +309,12 @@ export class BrokerLink extends RenewedLink {
     checkName(name);
     this.#checkCapacity(options.capacity);
     const id = this.connection.newObject("shmlink_channel_v1");
-    const pending = this.track(id, name, options);
+    const pending = this.track(id, name, options, (capacity) => {
+      if (options.capacity === undefined) this.#usualCapacity = capacity;
+    });
+    const isOneWay = options.direction === "receive";
+    const capacity = isOneWay ? NO_CAPACITY : (options.capacity ?? this.#usualCapacity);
+    if (capacity !== undefined) this.provideSpares(capacity, 1);
     this.#requestDirected({ kind: "dial", id, name, capacity: options.capacity ?? 0 }, options.direction);
     return pending;
   }
@@ -317,10 +327,30 @@ export class BrokerLink extends RenewedLink {
   }
 
   /** Follows the set-up of a channel whose object is `id`. */
-  track(id: ObjectId, name: string, options: EndOptions): PendingChannel {
-    const pending = new PendingChannel(this, id, name, options);
+  track(id: ObjectId, name: string, options: EndOptions, learn: (capacity: number) => void): PendingChannel {
+    const pending = new PendingChannel(this, id, name, options, learn);
     this.sinks.set(id, (message) => pending.handle(message));
     return pending;
+  }
+
+  /** Sees to it that the broker has so many rings of this size for us, as far as it takes them. */
+  provideSpares(capacity: number, count: number): void {
+    if (!this.isBrokerNew || this.ended) return;
+    this.spares.provide(capacity, count, (serial, memfd) => this.requestNewest({ kind: "spare", serial, memfd }));
+  }
+
+  protected override managerSaid({ event }: AnyEvent<OwnedFd>): void {
+    if (event.kind === "spare_dropped") this.spares.drop(event.serial);
+  }
+
+  protected override adopt(fd: OwnedFd): void {
+    super.adopt(fd);
+    this.spares.clear();
+  }
+
+  override close(): void {
+    super.close();
+    this.spares.clear();
   }
 
   /** Queues "mapped" for a channel. */

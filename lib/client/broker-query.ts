@@ -247,14 +247,35 @@ export class BrokerQuery implements Disposable {
 
   /** Queues a request of the manager that came with version 2. @throws FailureError "unsupported" by an older broker */
   requestNew(request: Parameters<ClientConnection["request"]>[2], what: string): void {
-    if (this.#managerVersion < 2)
+    if (!this.isBrokerNew)
       throw new FailureError(
         "unsupported",
         `Cannot ${what}: the broker that runs is older; end it, and the next is newer`,
       );
-    this.#newestManager ??= this.#bindManager(2);
-    this.connection.request(this.#newestManager, "shmlink_manager_v1", request as never);
+    this.connection.request(this.#newManager, "shmlink_manager_v1", request as never);
   }
+
+  /** Whether the broker knows version 2. */
+  protected get isBrokerNew(): boolean {
+    return this.#managerVersion >= 2;
+  }
+
+  /** Queues a request whose object is to be of the broker's newest version. */
+  protected requestNewest(request: Parameters<ClientConnection["request"]>[2]): void {
+    const manager = this.isBrokerNew ? this.#newManager : this.#manager;
+    this.connection.request(manager, "shmlink_manager_v1", request as never);
+  }
+
+  get #newManager(): ObjectId {
+    if (this.#newestManager !== undefined) return this.#newestManager;
+    const id = this.#bindManager(2);
+    this.sinks.set(id, (message) => this.managerSaid(message));
+    this.#newestManager = id;
+    return id;
+  }
+
+  /** An event of the manager in its newest version. */
+  protected managerSaid(_message: AnyEvent<OwnedFd>): void {}
 
   /** Destroys an object; events that are still on their way are dropped.
    *  @param generation  when it was made  @param now  false where the broker may hear of it with the next request */

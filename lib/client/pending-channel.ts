@@ -3,9 +3,12 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import { type Channel, ChannelSetup, type EndOptions } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
+import type { Events } from "../protocol/shmlink-v1.gen.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { BrokerLink } from "./broker-link.ts";
 import { failureOf } from "./failure.ts";
+
+type OpenEvent = Extract<Events<OwnedFd>["shmlink_channel_v1"], { kind: "open" }>;
 
 export class PendingChannel {
   /** Undefined while the set-up goes on. */
@@ -15,9 +18,12 @@ export class PendingChannel {
   readonly #name: string;
   readonly #options: EndOptions;
   readonly #generation: number;
+  readonly #learn: (capacity: number) => void;
   #setup: ChannelSetup | undefined;
 
-  constructor(link: BrokerLink, id: ObjectId, name: string, options: EndOptions) {
+  /** @param learn  hears how many bytes our ring has */
+  constructor(link: BrokerLink, id: ObjectId, name: string, options: EndOptions, learn: (capacity: number) => void) {
+    this.#learn = learn;
     this.#link = link;
     this.#id = id;
     this.#name = name;
@@ -30,6 +36,7 @@ export class PendingChannel {
     const { event } = message;
     try {
       if (event.kind === "map") this.#map(event.memfd, event.doorbell);
+      else if (event.kind === "open") this.#open(event);
       else if (event.kind === "peer") this.#complete(event.memfd, event.pid, event.uid);
       else this.#fail(failureOf(event.code, event.message));
     } catch (error) {
@@ -39,7 +46,24 @@ export class PendingChannel {
 
   #map(memfd: OwnedFd, doorbell: OwnedFd): void {
     this.#setup = new ChannelSetup(memfd, doorbell);
+    this.#learn(this.#setup.capacity);
     this.#link.confirmMapped(this.#id);
+  }
+
+  #open({ channelId, side, serial, memfd, doorbell, pid, uid }: OpenEvent): void {
+    const ring = this.#link.spares.claim(serial);
+    if (ring === undefined) {
+      for (const fd of [memfd, doorbell]) fd.close();
+      throw new FailureError("invalid", `Cannot open the channel to "${this.#name}": spare ring ${serial} is not ours`);
+    }
+    try {
+      this.#setup = new ChannelSetup({ ...ring, channelId, side: side === 1 ? 1 : 0 }, doorbell);
+    } catch (error) {
+      memfd.close();
+      throw error;
+    }
+    this.#learn(ring.capacity);
+    this.#complete(memfd, pid, uid);
   }
 
   #complete(memfd: OwnedFd, peerPid: number, peerUid: number): void {

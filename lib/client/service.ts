@@ -8,6 +8,9 @@ import type { BrokerLink } from "./broker-link.ts";
 import { failureOf } from "./failure.ts";
 import type { PendingChannel } from "./pending-channel.ts";
 
+/** Rings that are kept ready for those who dial next. */
+const SPARES = 2;
+
 type ServiceOptions = EndOptions & { readonly capacity?: number; readonly direction?: Direction };
 
 export class Service implements Disposable {
@@ -22,6 +25,8 @@ export class Service implements Disposable {
   #object: ObjectId | undefined;
   #generation = -1;
   #pending: PendingChannel[] = [];
+  /** Of our last ring, until there is one like it for the next channel. */
+  #spareCapacity: number | undefined;
   #closed = false;
 
   constructor(link: BrokerLink, name: string, options: ServiceOptions) {
@@ -51,7 +56,20 @@ export class Service implements Disposable {
     const { event } = message;
     if (event.kind === "registered") this.id = event.serviceId;
     else if (event.kind === "failed") this.failure = failureOf(event.code, event.message);
-    else this.#pending.push(this.#link.track(event.channel, this.name, this.#options));
+    else {
+      const learn = (capacity: number): void => {
+        this.#spareCapacity = capacity;
+      };
+      this.#pending.push(this.#link.track(event.channel, this.name, this.#options, learn));
+    }
+  }
+
+  /** Who was dialled will be dialled again: has rings ready then. Not before what was dialled is served, and not again
+   *  because nobody came and the broker let go of them. */
+  #prepare(): void {
+    if (this.#spareCapacity === undefined || this.#closed) return;
+    this.#link.provideSpares(this.#spareCapacity, SPARES);
+    this.#spareCapacity = undefined;
   }
 
   /** A channel that is whole, if there is one now. Diallers that gave up are passed over. */
@@ -77,6 +95,7 @@ export class Service implements Disposable {
   accept(timeoutMs = -1): Channel | undefined {
     const left = countdown(timeoutMs);
     for (;;) {
+      if (!this.#isWaitedFor) this.#prepare();
       const outcome = this.#link.wait(() => this.#isWaitedFor, left());
       const channel = this.tryAccept();
       if (channel !== undefined) return channel;
@@ -89,6 +108,7 @@ export class Service implements Disposable {
   async acceptAsync(timeoutMs = -1): Promise<Channel | undefined> {
     const left = countdown(timeoutMs);
     for (;;) {
+      if (!this.#isWaitedFor) this.#prepare();
       const outcome = await this.#link.waitAsync(() => this.#isWaitedFor, left());
       const channel = this.tryAccept(); // another acceptAsync() may have been faster
       if (channel !== undefined) return channel;

@@ -128,9 +128,17 @@ export class ServerConnection implements Disposable {
     if (description?.destructor === true) this.destroyObject(object);
   }
 
-  /** Makes an object that an event then introduces to the client. */
-  createServerObject(interfaceName: InterfaceName): ObjectId {
-    return this.#core.objects.allocate(newEntry(interfaceName, INTERFACES[interfaceName].version));
+  /** Makes an object that an event then introduces to the client.
+   *  @param parent  the object whose event that is: the new one has its version at most */
+  createServerObject(interfaceName: InterfaceName, parent?: ObjectId): ObjectId {
+    const newest = INTERFACES[interfaceName].version;
+    const version = parent === undefined ? newest : Math.min(newest, this.versionOf(parent));
+    return this.#core.objects.allocate(newEntry(interfaceName, version));
+  }
+
+  /** The version that the client asked for; 0 for an object that is gone. */
+  versionOf(object: ObjectId): number {
+    return this.#core.objects.get(object)?.version ?? 0;
   }
 
   /**

@@ -41,7 +41,7 @@ export type Requests<Fd> = {
    *
    * Bound from the registry. The first request must be hello; any other one before it is the error no_hello.
    *
-   * Version 2 knows channels with one direction.
+   * Version 2 knows channels with one direction, and rings that clients make themselves.
    */
   readonly shmlink_manager_v1:
     /**
@@ -75,7 +75,7 @@ export type Requests<Fd> = {
     /**
      * asks for a channel to a service
      *
-     * The broker answers with channel.map or channel.failed.
+     * The broker answers with channel.map, channel.open or channel.failed.
      */
     | {
         readonly kind: "dial";
@@ -224,6 +224,23 @@ export type Requests<Fd> = {
         readonly capacity: number;
         /** of the dialler; enum directions */
         readonly directions: number;
+      }
+    /**
+     * hands over a ring for a channel to come
+     *
+     * A memfd of 8192 bytes and a capacity, or of 8192 bytes for a side that only receives, without seals (but
+     * F_SEAL_EXEC); the client has mapped it writable. The next channel of this connection whose side needs a ring of
+     * that capacity gets it: the broker writes its header, seals it, and introduces the sides with channel.open, where
+     * it would otherwise send channel.map and wait. Only objects of version 2 get such channels.
+     *
+     * It counts against the client's shared bytes and descriptors. The broker keeps at most 8 of them, and each for at
+     * least 10 seconds; what it does not keep it names in spare_dropped.
+     */
+    | {
+        readonly kind: "spare";
+        /** by which the client knows it; anything */
+        readonly serial: number;
+        readonly memfd: Fd;
       };
   /** a name under which this client accepts channels */
   readonly shmlink_service_v1:
@@ -236,6 +253,9 @@ export type Requests<Fd> = {
    * its own one together with a doorbell (map). The side maps it writable and says so (mapped). The broker then seals
    * it with F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and only now sends it to the other side
    * (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
+   *
+   * A side that had a spare ring of the right size gets one event instead, open, when the other side's ring is there; it
+   * answers nothing.
    *
    * A channel may have one direction. The side that only receives then gets a memfd without a ring: its header gives a
    * capacity of 0, and all that the side can write is its control page.
@@ -392,7 +412,7 @@ export type Events<Fd> = {
    *
    * Bound from the registry. The first request must be hello; any other one before it is the error no_hello.
    *
-   * Version 2 knows channels with one direction.
+   * Version 2 knows channels with one direction, and rings that clients make themselves.
    */
   readonly shmlink_manager_v1:
     /** answers hello */
@@ -417,6 +437,11 @@ export type Events<Fd> = {
         readonly rights: number;
         /** pattern, as it was granted */
         readonly name: string;
+      }
+    /** a spare ring will not be used */
+    | {
+        readonly kind: "spare_dropped";
+        readonly serial: number;
       };
   /** a name under which this client accepts channels */
   readonly shmlink_service_v1:
@@ -434,7 +459,7 @@ export type Events<Fd> = {
     /**
      * somebody dialled
      *
-     * The event channel.map follows. To refuse, destroy the channel.
+     * The event channel.map follows, or channel.open. To refuse, destroy the channel.
      */
     | {
         readonly kind: "incoming";
@@ -450,6 +475,9 @@ export type Events<Fd> = {
    * its own one together with a doorbell (map). The side maps it writable and says so (mapped). The broker then seals
    * it with F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and only now sends it to the other side
    * (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
+   *
+   * A side that had a spare ring of the right size gets one event instead, open, when the other side's ring is there; it
+   * answers nothing.
    *
    * A channel may have one direction. The side that only receives then gets a memfd without a ring: its header gives a
    * capacity of 0, and all that the side can write is its control page.
@@ -478,6 +506,25 @@ export type Events<Fd> = {
         /** enum shmlink_manager_v1.failure */
         readonly code: number;
         readonly message: string;
+      }
+    /**
+     * the channel is whole
+     *
+     * Our ring is the spare one with this serial, sealed by now, with this channel and side in its header.
+     */
+    | {
+        readonly kind: "open";
+        /** as in listings and in the rings' headers */
+        readonly channelId: number;
+        /** 0 for the dialler, 1 for the service */
+        readonly side: number;
+        readonly serial: number;
+        /** the other side's ring, sealed */
+        readonly memfd: Fd;
+        /** our end of a stream socket pair, non-blocking */
+        readonly doorbell: Fd;
+        readonly pid: number;
+        readonly uid: number;
       };
   /** a wrapped TCP listener in the registry */
   readonly shmlink_listener_v1:
@@ -770,15 +817,17 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
       { name: "create_context", destructor: false, since: 1, args: [{ name: "id", kind: "new_id", interface: "shmlink_context_v1" }, { name: "listenFd", kind: "fd" }, { name: "closeFd", kind: "fd" }, { name: "engine", kind: "string" }, { name: "app", kind: "string" }, { name: "instance", kind: "string" }] },
       { name: "listen_directed", destructor: false, since: 2, args: [{ name: "id", kind: "new_id", interface: "shmlink_service_v1" }, { name: "name", kind: "string" }, { name: "capacity", kind: "uint" }, { name: "directions", kind: "uint" }] },
       { name: "dial_directed", destructor: false, since: 2, args: [{ name: "id", kind: "new_id", interface: "shmlink_channel_v1" }, { name: "name", kind: "string" }, { name: "capacity", kind: "uint" }, { name: "directions", kind: "uint" }] },
+      { name: "spare", destructor: false, since: 2, args: [{ name: "serial", kind: "uint" }, { name: "memfd", kind: "fd" }] },
     ],
     events: [
       { name: "welcome", destructor: false, since: 1, args: [{ name: "version", kind: "string" }, { name: "uid", kind: "uint" }, { name: "maxCapacity", kind: "uint" }] },
       { name: "revoked", destructor: false, since: 1, args: [{ name: "rights", kind: "uint" }, { name: "name", kind: "string" }] },
+      { name: "spare_dropped", destructor: false, since: 2, args: [{ name: "serial", kind: "uint" }] },
     ],
   },
   shmlink_service_v1: {
     name: "shmlink_service_v1",
-    version: 1,
+    version: 2,
     requests: [
       { name: "destroy", destructor: true, since: 1, args: [] },
     ],
@@ -790,7 +839,7 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
   },
   shmlink_channel_v1: {
     name: "shmlink_channel_v1",
-    version: 1,
+    version: 2,
     requests: [
       { name: "destroy", destructor: true, since: 1, args: [] },
       { name: "mapped", destructor: false, since: 1, args: [] },
@@ -799,6 +848,7 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
       { name: "map", destructor: false, since: 1, args: [{ name: "channelId", kind: "uint" }, { name: "side", kind: "uint" }, { name: "memfd", kind: "fd" }, { name: "doorbell", kind: "fd" }] },
       { name: "peer", destructor: false, since: 1, args: [{ name: "memfd", kind: "fd" }, { name: "pid", kind: "uint" }, { name: "uid", kind: "uint" }] },
       { name: "failed", destructor: false, since: 1, args: [{ name: "code", kind: "uint" }, { name: "message", kind: "string" }] },
+      { name: "open", destructor: false, since: 2, args: [{ name: "channelId", kind: "uint" }, { name: "side", kind: "uint" }, { name: "serial", kind: "uint" }, { name: "memfd", kind: "fd" }, { name: "doorbell", kind: "fd" }, { name: "pid", kind: "uint" }, { name: "uid", kind: "uint" }] },
     ],
   },
   shmlink_listener_v1: {

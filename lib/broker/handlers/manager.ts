@@ -52,6 +52,8 @@ export function handleManager(session: Session, object: ObjectId, request: Reque
       return orFailed(session, request.id, "shmlink_offer_v1", () => openOffer(session, request));
     case "take":
       return orFailed(session, request.id, "shmlink_delivery_v1", () => take(session, request));
+    case "spare":
+      return session.spares.add(object, request.serial, request.memfd);
     case "mint":
       return mint(session, request.id);
     case "create_context":

@@ -137,7 +137,14 @@ export class Survival implements Disposable {
       if (fd === undefined) throw new TypeError("a ring is missing");
       sealRing(fd, capacity);
       const stats = built.use(new RingStats(fd, capacity));
-      const rest = { memfd: undefined, copy: undefined, session: undefined, object: NOBODY, sealed: true };
+      const rest = {
+        memfd: undefined,
+        copy: undefined,
+        session: undefined,
+        object: NOBODY,
+        sealed: true,
+        waiting: undefined,
+      };
       return { owner: loadOwner(owner), capacity, stats, ...rest };
     });
     const [near, far] = made;

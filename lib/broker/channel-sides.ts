@@ -1,0 +1,74 @@
+/** One side of a channel: its ring, made here or by its client before, and what the broker keeps of it. */
+import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
+import { createRing } from "../channel/memfd.ts";
+import { type RingSide, ringFileBytes } from "../ring/layout.ts";
+import type { ObjectId } from "../util/brand.ts";
+import type { ChannelSide } from "./records.ts";
+import type { Session } from "./session.ts";
+import { adoptRing, type Spare } from "./spares.ts";
+
+export type SidePlan = {
+  readonly session: Session;
+  readonly object: ObjectId;
+  readonly capacity: number;
+  readonly spare: Spare | undefined;
+};
+
+/** For a side that has to map its ring first; undefined for one that has. */
+export type MapEvent =
+  | {
+      readonly kind: "map";
+      readonly channelId: number;
+      readonly side: RingSide;
+      readonly memfd: OwnedFd;
+      readonly doorbell: OwnedFd;
+    }
+  | undefined;
+
+/** @param doorbell  its end; taken when this does not throw  @throws SyscallError, FailureError "refused" */
+export function makeSide(
+  channelId: number,
+  side: RingSide,
+  { session, object, capacity, spare }: SidePlan,
+  doorbell: OwnedFd,
+): { readonly record: ChannelSide; readonly map: MapEvent } {
+  const common = { owner: session.owner, capacity, stats: undefined, session, object, copy: undefined };
+  if (spare !== undefined) {
+    adoptRing(spare, { channelId, side, capacity });
+    const waiting = { spare, doorbell };
+    return { record: { ...common, memfd: spare.fd, sealed: true, waiting }, map: undefined };
+  }
+  const memfd = createRing({ channelId, side, capacity, name: `shmlink:${channelId}:${side}` });
+  try {
+    const map = { kind: "map", channelId, side, memfd: memfd.dup(), doorbell } as const;
+    return { record: { ...common, memfd, sealed: false, waiting: undefined }, map };
+  } catch (error) {
+    memfd.close();
+    throw error;
+  }
+}
+
+/** Closes what the broker still has of it. Safe to call twice. */
+export function discardSide(side: ChannelSide): void {
+  for (const fd of [side.memfd, side.copy, side.waiting?.doorbell]) fd?.close();
+  side.memfd = undefined;
+  side.copy = undefined;
+  side.waiting = undefined;
+  side.stats?.close();
+  side.stats = undefined;
+}
+
+export function sharedBytes({ capacity }: ChannelSide): { channels: number; sharedBytes: number } {
+  return { channels: 1, sharedBytes: ringFileBytes(capacity) };
+}
+
+/** Out of descriptors, the channel is all the same what it should be: its counters are not shown, or it is not listed by a
+ *  broker after this one. */
+export function copyOf(ring: OwnedFd): OwnedFd | undefined {
+  try {
+    return ring.dup();
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,167 @@
+import { expect, test } from "bun:test";
+import {
+  addSeals,
+  constants,
+  ftruncate,
+  getSeals,
+  mapShared,
+  memfdCreate,
+  type OwnedFd,
+  open,
+  pipe,
+} from "../../../ffi/mod.ts";
+import { Quota } from "../../../lib/broker/quota.ts";
+import { adoptRing, Spares } from "../../../lib/broker/spares.ts";
+import { readRingHeader } from "../../../lib/channel/memfd.ts";
+import { checkRingSeals } from "../../../lib/channel/seals.ts";
+import { builtInConfig } from "../../../lib/config/schema.ts";
+import { DATA_OFFSET } from "../../../lib/ring/layout.ts";
+import type { ObjectId } from "../../../lib/util/brand.ts";
+import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
+
+expectNoFdLeaks();
+
+const MANAGER = 3 as ObjectId;
+const OWNER = { pid: 1, uid: 1000, gid: 1000, groups: [], exe: "", cgroup: "", context: undefined };
+
+function file(size: number): OwnedFd {
+  const fd = memfdCreate("spare");
+  ftruncate(fd, size);
+  return fd;
+}
+
+/** Spares with a clock of their own, and what the client was told. */
+class Bench implements Disposable {
+  nowMs = 0;
+  readonly dropped: number[] = [];
+  readonly timers: { readonly dueMs: number; readonly callback: () => void }[] = [];
+  readonly quota: Quota = new Quota(builtInConfig.limits);
+  readonly spares: Spares = new Spares({
+    core: { config: builtInConfig, quota: this.quota },
+    owner: OWNER,
+    now: () => this.nowMs,
+    setTimer: (delayMs, callback) => void this.timers.push({ dueMs: this.nowMs + delayMs, callback }),
+    tellDropped: (_manager, serial) => void this.dropped.push(serial),
+  });
+
+  pass(ms: number): void {
+    this.nowMs += ms;
+    for (const timer of this.timers.splice(0)) {
+      if (timer.dueMs <= this.nowMs) timer.callback();
+      else this.timers.push(timer);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.spares.close();
+    expect(this.quota.isEmpty).toBe(true);
+  }
+}
+
+test("a spare ring goes to the first who needs its size, oldest first, and is charged until then", () => {
+  using bench = new Bench();
+  for (const [serial, capacity] of [
+    [1, 4096],
+    [2, 8192],
+    [3, 4096],
+    [4, 0],
+  ] as const)
+    bench.spares.add(MANAGER, serial, file(DATA_OFFSET + capacity));
+  expect(bench.spares.take(65536)).toBeUndefined();
+  for (const [capacity, serial] of [
+    [4096, 1],
+    [0, 4],
+    [4096, 3],
+  ] as const) {
+    const spare = bench.spares.take(capacity);
+    expect(spare?.serial).toBe(serial);
+    if (spare !== undefined) bench.spares.discard(spare);
+  }
+  expect(bench.spares.take(4096)).toBeUndefined();
+  expect(bench.dropped).toEqual([1, 4, 3]);
+});
+
+const USELESS: Readonly<Record<string, () => OwnedFd>> = {
+  "a pipe": () => {
+    const { reader, writer } = pipe();
+    writer.close();
+    return reader;
+  },
+  "a device": () => open("/dev/null", constants.O_RDWR),
+  "a memfd that is sealed already": () => {
+    const fd = file(DATA_OFFSET + 4096);
+    addSeals(fd, constants.F_SEAL_WRITE);
+    return fd;
+  },
+  "a memfd that cannot be sealed further": () => {
+    const fd = file(DATA_OFFSET + 4096);
+    addSeals(fd, constants.F_SEAL_SEAL);
+    return fd;
+  },
+  "a file of an odd size": () => file(DATA_OFFSET + 5000),
+  "an empty file": () => file(0),
+  "a ring above the limit": () => file(DATA_OFFSET + builtInConfig.limits.maxCapacityBytes * 2),
+};
+
+for (const [name, make] of Object.entries(USELESS)) {
+  test(`${name} is no spare ring: it is dropped, and nothing is charged`, () => {
+    using bench = new Bench();
+    bench.spares.add(MANAGER, 9, make());
+    expect(bench.dropped).toEqual([9]);
+    expect(bench.quota.isEmpty).toBe(true);
+  });
+}
+
+test("eight are kept, and what the quota does not allow is not", () => {
+  using bench = new Bench();
+  for (let serial = 1; serial <= 9; serial++) bench.spares.add(MANAGER, serial, file(DATA_OFFSET + 4096));
+  expect(bench.dropped).toEqual([9]);
+  const { maxCapacityBytes, ...limits } = builtInConfig.limits;
+  using poor = new Bench();
+  poor.quota.limits = { ...limits, maxSharedBytesPerUser: 20_000 };
+  poor.spares.add(MANAGER, 1, file(DATA_OFFSET + 4096));
+  poor.spares.add(MANAGER, 2, file(DATA_OFFSET + 4096));
+  expect(poor.dropped).toEqual([2]);
+});
+
+test("what nobody needs is let go of after a while, and one timer sees to it", () => {
+  using bench = new Bench();
+  bench.spares.add(MANAGER, 1, file(DATA_OFFSET + 4096));
+  bench.pass(6_000);
+  bench.spares.add(MANAGER, 2, file(DATA_OFFSET + 4096));
+  expect(bench.timers.length).toBe(1);
+  bench.pass(4_000);
+  expect(bench.dropped).toEqual([1]);
+  expect(bench.timers.length).toBe(1);
+  bench.pass(6_000);
+  expect(bench.dropped).toEqual([1, 2]);
+  expect(bench.timers.length).toBe(0);
+  expect(bench.quota.isEmpty).toBe(true);
+});
+
+test("adoptRing() makes it the ring of a channel: header, seals, and nobody new can write", () => {
+  using fd = file(DATA_OFFSET + 4096);
+  using own = mapShared(fd, DATA_OFFSET + 4096, "read-write");
+  const spare = { serial: 1, capacity: 4096, fd, manager: MANAGER };
+  adoptRing(spare, { channelId: 7, side: 1, capacity: 4096 });
+  expect(readRingHeader(fd)).toEqual({ channelId: 7, side: 1, capacity: 4096 });
+  checkRingSeals(fd);
+  expect(() => mapShared(fd, DATA_OFFSET, "read-write")).toThrow("EPERM");
+  expect(own.buffer.byteLength).toBe(DATA_OFFSET + 4096);
+});
+
+test("adoptRing() refuses what changed after it was handed over", () => {
+  const changes: readonly ((fd: OwnedFd) => void)[] = [
+    (fd) => ftruncate(fd, DATA_OFFSET),
+    (fd) => ftruncate(fd, DATA_OFFSET + 8192),
+    (fd) => addSeals(fd, constants.F_SEAL_SEAL),
+    (fd) => addSeals(fd, constants.F_SEAL_WRITE),
+  ];
+  for (const change of changes) {
+    using fd = file(DATA_OFFSET + 4096);
+    change(fd);
+    const spare = { serial: 1, capacity: 4096, fd, manager: MANAGER };
+    expect(() => adoptRing(spare, { channelId: 7, side: 1, capacity: 4096 })).toThrow("it is not what it was");
+    expect(getSeals(fd)).toBeGreaterThanOrEqual(0);
+  }
+});
