@@ -59,6 +59,12 @@ const STEPS: readonly Step[] = [
     command: BUN.command("ffi/machine/compile.ts", "--check"),
   },
   {
+    name: "trap-path",
+    why: "the committed machine code is what the C gives",
+    unless: compiler && `"${compiler}" is not installed (Debian: gcc)`,
+    command: BUN.command("ffi/machine/compile-trap-path.ts", "--check"),
+  },
+  {
     name: "docs",
     why: "every link in the documentation of the library leads somewhere",
     command: tool("typedoc/bin/typedoc", "--emit", "none", "--treatWarningsAsErrors", "--options", ".ci/typedoc.json"),

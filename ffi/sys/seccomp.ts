@@ -16,28 +16,13 @@ import {
 import { check, EINTR, ENOENT } from "../errno.ts";
 import type { BorrowedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
-import { SECCOMP_NOTIF, SECCOMP_NOTIF_ADDFD, SECCOMP_NOTIF_RESP } from "../structs/seccomp.ts";
+import { NOTIF, type Notification, readNotification } from "../notification.ts";
+import { SECCOMP_NOTIF_ADDFD, SECCOMP_NOTIF_RESP } from "../structs/seccomp.ts";
 
-const NOTIF = allocateForever(SECCOMP_NOTIF.size);
 const RESPONSE = allocateForever(SECCOMP_NOTIF_RESP.size);
 const ADDFD = allocateForever(SECCOMP_NOTIF_ADDFD.size);
 const ID = allocateForever(8);
 const ACTION = allocateForever(4);
-
-/** A trapped call. `pid` is the *thread*, in our pid namespace. Arguments are signed and exact to 2^53. */
-export type Notification = {
-  readonly id: bigint;
-  readonly pid: number;
-  readonly nr: number;
-  readonly arch: number;
-  readonly args: readonly [number, number, number, number, number, number];
-};
-
-/** Signed, so that -1 stays -1; without a BigInt, which would be garbage for each of six. */
-function arg(index: number): number {
-  const at = SECCOMP_NOTIF.offsets.args + index * 8;
-  return NOTIF.data.getInt32(at + 4, true) * 2 ** 32 + NOTIF.data.getUint32(at, true);
-}
 
 /** Takes the next trapped call; blocks until there is one, so poll first. @returns undefined when it vanished meanwhile */
 export function receiveNotification(listener: BorrowedFd): Notification | undefined {
@@ -45,14 +30,10 @@ export function receiveNotification(listener: BorrowedFd): Notification | undefi
   const result = calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_RECV, NOTIF.address);
   if (result === -ENOENT || result === -EINTR) return undefined;
   check(result, "ioctl SECCOMP_IOCTL_NOTIF_RECV");
-  return {
-    id: NOTIF.data.getBigUint64(0, true),
-    pid: NOTIF.data.getUint32(SECCOMP_NOTIF.offsets.pid, true),
-    nr: NOTIF.data.getInt32(SECCOMP_NOTIF.offsets.nr, true),
-    arch: NOTIF.data.getUint32(SECCOMP_NOTIF.offsets.arch, true),
-    args: [arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)],
-  };
+  return readNotification();
 }
+
+export type { Notification };
 
 const { val: VAL, error: ERROR, flags: FLAGS } = SECCOMP_NOTIF_RESP.offsets;
 

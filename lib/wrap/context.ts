@@ -15,6 +15,7 @@ import type { Template } from "./options.ts";
 import type { Registry } from "./registry.ts";
 import type { Resolver } from "./resolver.ts";
 import type { Rule } from "./rules/types.ts";
+import type { Shortcut } from "./shortcut.ts";
 import type { SocketTable } from "./socket-table.ts";
 import type { Tracee } from "./tracee.ts";
 
@@ -32,6 +33,7 @@ export type Context = {
   readonly journal: Journal;
   readonly holdings: HoldingsFinder;
   readonly lettingGo: LettingGo;
+  readonly shortcut: Shortcut;
   /** A pristine TCP socket of that domain. */
   template(domain: Domain): Template;
   /** Answers a call by itself. @returns false when nobody waits for it any more */

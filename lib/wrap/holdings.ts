@@ -27,7 +27,7 @@ const TRUST_PER_LOOK = 25;
 const MAX_THREADS = 64;
 
 /** What a whole look at a descriptor table found: the numbers of its epoll sets. */
-type Survey = { readonly untilMs: number; readonly epolls: readonly number[] };
+export type Survey = { readonly untilMs: number; readonly epolls: readonly number[] };
 
 /** Finds holdings in /proc, and remembers for a moment what it need not look at again. */
 export class HoldingsFinder {
@@ -36,8 +36,17 @@ export class HoldingsFinder {
   /** Whether this kernel has kcmp(2): findRegistrations() looks at every descriptor otherwise. */
   readonly canCompare: boolean = canCompare();
 
+  /** Told of each expectEpollSet(). */
+  onExpect: () => void = () => undefined;
+
+  /** What a survey found that is trusted still. */
+  known(thread: number): Survey | undefined {
+    return this.#surveys.get(thread);
+  }
+
   /** Some thread is about to make an epoll set: no survey that was made before it is there counts. */
   expectEpollSet(): void {
+    this.onExpect();
     this.#surveys.clear();
     this.#unsettledUntilMs = performance.now() + TRUST_MS;
   }

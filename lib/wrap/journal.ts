@@ -50,16 +50,24 @@ export class Journal {
     this.#write({ event: "trap", call, thread, us: Math.round(us * 10) / 10, answer: answer() });
   }
 
-  decide(decision: Decision): void {
+  /** Whether each call is written down: none may be answered unseen then. */
+  get isTracing(): boolean {
+    return this.#trace !== undefined;
+  }
+
+  /** @returns what counts it; undefined where there are too many */
+  decide(decision: Decision): DecisionCount | undefined {
     const { call, address, port, outcome, rule, reason, path } = decision;
     const key = `${call} ${address} ${port} ${outcome}\0${rule}\0${reason}\0${path}`;
-    const known = this.#decisions.get(key);
+    let known = this.#decisions.get(key);
     if (known !== undefined) known.count += 1;
     else if (this.#decisions.size < MAX_DECISIONS) {
       const { thread: _, ...rest } = decision;
-      this.#decisions.set(key, { ...rest, count: 1 });
+      known = { ...rest, count: 1 };
+      this.#decisions.set(key, known);
     }
     if (this.#trace !== undefined) this.#write({ event: "decision", ...decision });
+    return known;
   }
 
   summary(): Summary {

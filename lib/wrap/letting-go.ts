@@ -3,7 +3,15 @@
  * for us, and comparing each descriptor takes long; but an epoll set forgets a file with its last descriptor, in
  * whatever process, and kcmp(2) tells what an epoll set of ours still has.
  */
-import { epollAdd, epollCreate, isRegisteredFile, isStillHeld, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  epollAdd,
+  epollCreate,
+  isRegisteredFile,
+  isStillHeld,
+  type OwnedFd,
+  SyscallError,
+} from "../../ffi/mod.ts";
 
 /** A file that others hold still. */
 export type Left = {
@@ -14,12 +22,21 @@ export type Left = {
 export class LettingGo implements Disposable {
   #epoll: OwnedFd = epollCreate();
 
+  /** Which files are registered in before they are closed. */
+  get epoll(): BorrowedFd {
+    return this.#epoll;
+  }
+
   /** Closes `fd`. @returns undefined if nobody holds its file any more */
   close(fd: OwnedFd): Left | undefined {
     const number = fd.number;
     epollAdd(this.#epoll, fd, 0, 0);
     fd.close();
-    if (!isStillHeld(this.#epoll, number)) return undefined;
+    return isStillHeld(this.#epoll, number) ? this.left(number) : undefined;
+  }
+
+  /** A file that had that number here, was registered in our epoll set, and is held by others. */
+  left(number: number): Left {
     const epoll = this.#epoll;
     return { isThat: (thread, each) => isSame(thread, each, epoll, number) };
   }

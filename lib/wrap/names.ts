@@ -44,7 +44,20 @@ export function parseListenerPath(path: string): ListenerName | undefined {
 
 /** As readUnixAddress() shows an abstract name: "@" for its first, zero byte. */
 export function connectionName({ domain, client, server }: ConnectionName): string {
-  return `@shmlink/${domain}/${formatHost(client.host)}-${client.port}/${formatHost(server.host)}-${server.port}`;
+  const { head, tail } = connectionNameParts({ domain, client: client.host, server });
+  return `${head}${client.port}${tail}`;
+}
+
+/** connectionName() before and after the client's port. */
+export function connectionNameParts(parts: { domain: Domain; client: Host; server: Endpoint }): {
+  readonly head: string;
+  readonly tail: string;
+} {
+  const { domain, client, server } = parts;
+  return {
+    head: `@shmlink/${domain}/${formatHost(client)}-`,
+    tail: `/${formatHost(server.host)}-${server.port}`,
+  };
 }
 
 /** What names have said, by all of a name but the client's port: in the many connections of one client to one server

@@ -79,6 +79,11 @@ export class Template implements Disposable {
     });
   }
 
+  /** Options that a Unix socket understands, as a TCP socket is born with them. */
+  get commonDefaults(): readonly Default[] {
+    return this.#common;
+  }
+
   /** Those options of `fd` that its program has changed and a Unix socket understands. */
   commonOptions(fd: BorrowedFd): Default[] {
     return changed(fd, this.#common);
@@ -133,6 +138,11 @@ function raiseSendBuffer(fd: BorrowedFd): void {
   const half = SEND_BUFFER_BYTES / 2; // the kernel doubles it
   mayForce &&= trySet(fd, [SOL_SOCKET, constants.SO_SNDBUFFORCE], half);
   if (!mayForce) trySet(fd, [SOL_SOCKET, constants.SO_SNDBUF], half);
+}
+
+/** What dressUnixSocket() sets, once it has been called. */
+export function sendBufferOption(): { readonly name: number; readonly bytes: number } {
+  return { name: mayForce ? constants.SO_SNDBUFFORCE : constants.SO_SNDBUF, bytes: SEND_BUFFER_BYTES / 2 };
 }
 
 function trySet(fd: BorrowedFd, [level, name]: Option, value: Uint8Array | number): boolean {

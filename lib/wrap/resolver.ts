@@ -32,6 +32,12 @@ export class Resolver {
     return resolution;
   }
 
+  /** For how long that path is remembered, if it is. */
+  untilMs(address: string, port: number, path: string): number | undefined {
+    const known = this.#known.get(`${address} ${port}`);
+    return known?.resolution.path === path ? known.untilMs : undefined;
+  }
+
   /** @returns whether it was remembered, so that it is worth asking again */
   forget(address: string, port: number): boolean {
     return this.#known.delete(`${address} ${port}`);

@@ -28,7 +28,17 @@ export function sourceFor(destination: Endpoint): Host {
 type Range = { readonly low: number; readonly high: number };
 
 let range: Range | undefined;
-let offset = 0;
+
+/** How many ports have been given out, in turns of them all. */
+export type PortCursor = { offset: number };
+
+let cursor: PortCursor = { offset: 0 };
+
+/** Goes on with a cursor that somebody else moves too: two who went over the same ports would run into each other's. */
+export function sharePortCursor(shared: PortCursor): void {
+  shared.offset = cursor.offset;
+  cursor = shared;
+}
 
 function ephemeralPorts(): Range {
   if (range !== undefined) return range;
@@ -44,15 +54,21 @@ function ephemeralPorts(): Range {
     // the kernel's defaults
   }
   range = { low, high };
-  offset = Math.floor(Math.random() * (high - low));
+  cursor.offset = Math.floor((Math.random() * (high - low)) / 2);
   return range;
+}
+
+/** All that nextPort() gives. */
+export function everySecondPort(domain: Domain): { readonly first: number; readonly count: number } {
+  const { low, high } = ephemeralPorts();
+  const even = Math.ceil(low / 2) * 2;
+  return { first: domain === 4 ? even : even + 1, count: Math.floor((high - low) / 2) };
 }
 
 /** The next port to try, in turn. IPv4 sockets draw even ports and IPv6 sockets odd ones, so that two connections
  *  between the same IPv4 endpoints differ even if one was made on an IPv6 socket. */
 export function nextPort(domain: Domain): number {
-  const { low, high } = ephemeralPorts();
-  offset = (offset + 1) % Math.floor((high - low) / 2);
-  const even = Math.ceil(low / 2) * 2 + offset * 2;
-  return domain === 4 ? even : even + 1;
+  const { first, count } = everySecondPort(domain);
+  cursor.offset = (cursor.offset + 1) % count;
+  return first + cursor.offset * 2;
 }

@@ -5,6 +5,7 @@ import {
   errno,
   errnoName,
   type Notification,
+  type OwnedFd,
   receiveNotification,
   respondContinue,
   respondError,
@@ -14,7 +15,7 @@ import {
 import type { Logger } from "../log.ts";
 import type { Reactor, Registration as Watching } from "../transport/reactor.ts";
 import { assertNever } from "../util/assert-never.ts";
-import { type Answer, CONTINUE, DONE, failure } from "./answer.ts";
+import { type Answer, CONTINUE, DONE, failure, value } from "./answer.ts";
 import type { Call, Context, Handler } from "./context.ts";
 import { Fdinfo } from "./fdinfo.ts";
 import type { GivenSockets } from "./given-sockets.ts";
@@ -35,7 +36,10 @@ import { Template } from "./options.ts";
 import type { Registry } from "./registry.ts";
 import { Resolver } from "./resolver.ts";
 import type { Rule } from "./rules/types.ts";
+import { Shortcut, type ShortcutResult } from "./shortcut.ts";
+import { cookieOf } from "./socket.ts";
 import { SocketTable } from "./socket-table.ts";
+import { replaceLeft } from "./swap.ts";
 import type { Machine, TrappedCall } from "./syscalls.ts";
 import { CallGone, PidfdCache, Tracee } from "./tracee.ts";
 
@@ -96,9 +100,20 @@ export class Supervisor implements Disposable {
     const answer = (call: Call, what: Answer): boolean => this.#answer(call.id, what);
     const holdings = new HoldingsFinder();
     const resolver = new Resolver(registry);
+    const shortcut = new Shortcut({
+      notify,
+      lettingGo: this.#lettingGo,
+      holdings,
+      resolver,
+      pidfds: this.#pidfds,
+      journal,
+      template: () => template(4),
+      touched: () => table.touched,
+    });
     const services = {
       holdings,
       lettingGo: this.#lettingGo,
+      shortcut,
       resolver,
       registry,
       listeners,
@@ -145,15 +160,47 @@ export class Supervisor implements Disposable {
 
   /** One call for each time that there is one: receiving would block, and other descriptors have their turn. */
   #receive(): void {
-    const notification = receiveNotification(this.#options.notify);
-    if (notification !== undefined) this.#serve(notification);
+    const start = performance.now();
+    const result = this.#context.shortcut.serve(start);
+    if (result === undefined) {
+      const notification = receiveNotification(this.#options.notify);
+      if (notification !== undefined) this.#serve(notification, start);
+      return;
+    }
+    if (result.kind === "left") this.#serve(result.call, start);
+    if (result.kind === "still held" || result.kind === "unanswered") this.#finishConnect(result);
+    if (result.kind !== "left" && result.kind !== "gone") {
+      this.#options.journal.trap("connect", 0, (performance.now() - start) * 1000, () => "0");
+    }
   }
 
-  #serve(notification: Notification): void {
-    const { notify, machine, journal } = this.#options;
-    const { id, args, nr, pid } = notification;
-    const start = performance.now();
-    const call: Call = { id, args, tracee: new Tracee(notify, notification, this.#pidfds, this.#fdinfo) };
+  /** A socket that the shortcut has put in place. */
+  #finishConnect(result: Extract<ShortcutResult, { fd: OwnedFd }>): void {
+    const context = this.#context;
+    using fd = result.fd;
+    let isAnswered = false;
+    try {
+      if (result.kind === "still held") {
+        const call = this.#callOf(result.call);
+        replaceLeft(context, call, this.#lettingGo.left(result.from), fd);
+        isAnswered = this.#answer(call.id, value(0));
+      }
+    } catch (error) {
+      if (!(error instanceof CallGone)) throw error;
+    } finally {
+      if (!isAnswered) context.table.expectAcknowledgement(cookieOf(fd));
+    }
+  }
+
+  #callOf(notification: Notification): Call {
+    const { id, args } = notification;
+    return { id, args, tracee: new Tracee(this.#options.notify, notification, this.#pidfds, this.#fdinfo) };
+  }
+
+  #serve(notification: Notification, start: number): void {
+    const { machine, journal } = this.#options;
+    const { id, nr, pid } = notification;
+    const call = this.#callOf(notification);
     const isForeign = notification.arch !== machine.auditArch;
     const answer = isForeign ? this.#refuseForeign(notification) : this.#handle(notification, call);
     this.#answer(id, answer);
@@ -220,6 +267,7 @@ export class Supervisor implements Disposable {
   [Symbol.dispose](): void {
     this.#watching.remove();
     this.#context.listeners[Symbol.dispose]();
+    this.#context.shortcut[Symbol.dispose]();
     this.#pidfds[Symbol.dispose]();
     this.#fdinfo[Symbol.dispose]();
     this.#lettingGo[Symbol.dispose]();

@@ -14,6 +14,7 @@ import {
 } from "../../ffi/mod.ts";
 import type { Call, Context } from "./context.ts";
 import { descriptorsOf, type EpollEntry, type Holdings } from "./holdings.ts";
+import type { Left } from "./letting-go.ts";
 import { CallGone, type Tracee } from "./tracee.ts";
 
 const { O_CLOEXEC } = constants;
@@ -40,7 +41,14 @@ export function swapAndClose(context: Context, call: Call, old: OwnedFd, fresh: 
   if (!install(context, call, fresh, number)) return false;
   replaceOthers(context, call, { numbers: [], registrations }, old, fresh);
   const left = lettingGo.close(old);
-  if (left === undefined) return true;
+  if (left !== undefined) replaceLeft(context, call, left, fresh);
+  return true;
+}
+
+/** Goes after the numbers under which others hold a socket that has been exchanged under one. @param fresh  lent */
+export function replaceLeft(context: Context, call: Call, left: Left, fresh: BorrowedFd): void {
+  const { holdings, lettingGo } = context;
+  const { thread } = call.tracee;
   const other = descriptorsOf(thread).find((each) => left.isThat(thread, each));
   lettingGo.reset();
   using kept = other === undefined ? undefined : call.tracee.descriptor(other);
@@ -48,7 +56,6 @@ export function swapAndClose(context: Context, call: Call, old: OwnedFd, fresh: 
   if (other !== undefined && kept !== undefined) {
     replaceOthers(context, call, holdings.findAll(thread, other, kept), kept, fresh);
   }
-  return true;
 }
 
 function replaceOthers(context: Context, call: Call, holdings: Holdings, old: BorrowedFd, fresh: BorrowedFd): void {

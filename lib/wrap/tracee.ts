@@ -35,6 +35,13 @@ export class PidfdCache implements Disposable {
     this.#limit = limit;
   }
 
+  /** Told before a descriptor is closed. */
+  onDrop: (thread: number) => void = () => undefined;
+
+  known(thread: number): BorrowedFd | undefined {
+    return this.#byThread.get(thread);
+  }
+
   /** @throws SyscallError ESRCH */
   get(thread: number): BorrowedFd {
     const known = this.#byThread.get(thread);
@@ -46,6 +53,7 @@ export class PidfdCache implements Disposable {
   }
 
   drop(thread: number): void {
+    this.onDrop(thread);
     this.#byThread.get(thread)?.close();
     this.#byThread.delete(thread);
   }

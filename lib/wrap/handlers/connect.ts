@@ -24,7 +24,7 @@ import {
 import { type Answer, CONTINUE, DONE, failure, LATER, value } from "../answer.ts";
 import type { Call, Context } from "../context.ts";
 import { type Endpoint, formatHost, isUnspecified, loopbackFor, unmapHost } from "../host.ts";
-import type { Decision, Outcome } from "../journal.ts";
+import type { Decision, DecisionCount, Outcome } from "../journal.ts";
 import { connectionName } from "../names.ts";
 import { dressUnixSocket, wantsCompletions } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
@@ -36,10 +36,12 @@ import { swapAndClose, swapSocket } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
 import { disconnect, whatWasChosen } from "./disconnect.ts";
 
-const { AF_UNIX, AF_UNSPEC, F_SETFL, O_NONBLOCK, SO_SNDTIMEO, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET } = constants;
+const { AF_INET, AF_UNIX, AF_UNSPEC, F_SETFL, O_NONBLOCK, SO_SNDTIMEO, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET } =
+  constants;
 const { EADDRINUSE, EAGAIN, EISCONN } = errno;
 
 const ONE_MICROSECOND = new Uint8Array(BigInt64Array.of(0n, 1n).buffer);
+const SOCKADDR_IN_BYTES = 16;
 const MAX_ADDRESS_BYTES = 128; // struct sockaddr_storage
 
 /** What sendto(2) with MSG_FASTOPEN sends once it is connected. */
@@ -73,7 +75,9 @@ export function handleConnect(context: Context, call: Call, first?: FirstData): 
 function readSocketAddress({ tracee, args }: Call): Uint8Array | undefined {
   const length = args[2];
   if (length < 2 || length > MAX_ADDRESS_BYTES) return undefined; // EINVAL from the kernel
-  return tracee.peek(args[1], length);
+  const bytes = tracee.peek(args[1], length);
+  const isTooShort = length < SOCKADDR_IN_BYTES && bytes !== undefined && addressFamily(bytes) === AF_INET;
+  return isTooShort ? undefined : bytes; // EINVAL from the kernel
 }
 
 /** On a socket that was swapped in: the same call once more after a signal came between swap and answer, or a second one. */
@@ -134,10 +138,15 @@ function makePlan(context: Context, call: Call, socket: TcpSocket, target: Endpo
 
 type Verdict = Pick<Decision, "outcome" | "reason" | "path"> & { readonly rule: Rule | undefined };
 
-function note({ journal }: Context, { tracee }: Call, { host, port }: Endpoint, verdict: Verdict): void {
+function note(
+  { journal }: Context,
+  { tracee }: Call,
+  { host, port }: Endpoint,
+  verdict: Verdict,
+): DecisionCount | undefined {
   const { rule, ...rest } = verdict;
   const where = { call: "connect", thread: tracee.thread, address: formatHost(host), port } as const;
-  journal.decide({ ...where, ...rest, rule: rule?.text });
+  return journal.decide({ ...where, ...rest, rule: rule?.text });
 }
 
 // A full backlog is EAGAIN at once, where TCP would send its SYN again: for so long it is tried again.
@@ -341,8 +350,10 @@ class Attempt {
     } finally {
       if (!isAnswered) table.expectAcknowledgement(cookieOf(this.#unix));
     }
-    const { target, rule } = this.#plan;
-    note(this.#context, this.#call, target, { outcome: "unix", reason: undefined, path: this.#path, rule });
+    const { target, rule, socket } = this.#plan;
+    const verdict = { outcome: "unix", reason: undefined, path: this.#path, rule } as const;
+    const count = note(this.#context, this.#call, target, verdict);
+    if (socket.domain === 4) this.#context.shortcut.learn(this.#call.tracee.thread, target, this.#path, count);
     return DONE;
   }
 

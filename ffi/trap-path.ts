@@ -1,0 +1,193 @@
+/**
+ * The common case of a trapped call in machine code (machine/trap-path.c): one call from here does the thirty system
+ * calls of a connect() that ends as the one before it. What it may take for granted is written into one struct; a
+ * supervisor keeps it up to date and does itself whatever is left to it. On x86-64 alone.
+ */
+import { calls } from "./calls.ts";
+import { ARCH, codeBytes, installCode } from "./code-page.ts";
+import { check } from "./errno.ts";
+import { type BorrowedFd, OwnedFd } from "./fd.ts";
+import { backend } from "./load.ts";
+import { CODE_HEX, SERVE_OFFSET } from "./machine/trap-path.gen.ts";
+import { allocateForever, type NativeMemory } from "./memory.ts";
+import { NOTIF, type Notification, readNotification } from "./notification.ts";
+import { unixAddress } from "./sys/address.ts";
+
+// struct trap_path
+const SIZE_BYTES = 19_600;
+const [NOTIFY, EPOLL, SELF, CHECK_COUNT, BUFFER_NAME, FIRST_PORT, NEXT_PORT] = [8, 12, 16, 20, 24, 32, 40];
+const [KEPT, MOST_KEPT, TARGET, FD, FROM, TOUCHED_COUNT, CHECKS, TOUCHED] = [44, 48, 52, 56, 60, 64, 80, 19_472];
+const [CHECK_BYTES, MAX_CHECKS, CHECK_VALUE] = [32, 12, 16];
+const [TARGETS, TARGET_BYTES, MAX_TARGETS] = [464, 264, 8];
+const [USED, PATH_LENGTH, HEAD_LENGTH, TAIL_LENGTH, PATH, HEAD, TAIL, NAME_BYTES] = [8, 12, 16, 20, 24, 136, 200, 64];
+const [THREADS, THREAD_BYTES, MAX_THREADS] = [2576, 1056, 16];
+const [PIDFD, EPOLL_COUNT, EPOLLS, MAX_EPOLLS, FDINFO, MAX_NUMBERS] = [4, 8, 12, 4, 32, 256];
+const MAX_TOUCHED = 16;
+/** Files of /proc that stay open: each would have to be opened for each connection else. */
+const MOST_FILES = 64;
+
+export type OptionCheck = { readonly level: number; readonly name: number; readonly value: Uint8Array };
+
+export type TrapPathOptions = {
+  /** The seccomp listener. */
+  readonly notify: BorrowedFd;
+  /** Of a TCP socket as it is born: any other is left. At most 12, of at most 16 bytes. */
+  readonly checks: readonly OptionCheck[];
+  /** By which option a Unix socket gets its room for sending, and how much. */
+  readonly sendBuffer: { readonly name: number; readonly bytes: number };
+  /** Ports for those who connect: every second one from `first`. */
+  readonly ports: { readonly first: number; readonly count: number };
+};
+
+/** Where connections to an IPv4 endpoint go. */
+export type TrapTarget = {
+  readonly host: Uint8Array;
+  readonly port: number;
+  readonly path: string;
+  /** What the abstract name of a client's end is, "@" first, before and after its port. */
+  readonly head: string;
+  readonly tail: string;
+};
+
+export type Served =
+  /** A connect() has been answered; to which target. */
+  | { readonly kind: "served"; readonly target: number }
+  | { readonly kind: "gone" }
+  | { readonly kind: "left"; readonly call: Notification }
+  /** The socket is in place, and not answered yet: others hold the old one, which had that number here. */
+  | { readonly kind: "still held"; readonly call: Notification; readonly fd: OwnedFd; readonly from: number }
+  /** The socket is in place, and nobody waits for the answer any more. */
+  | { readonly kind: "unanswered"; readonly fd: OwnedFd };
+
+const GONE: Served = { kind: "gone" };
+
+let entry: ((path: number) => number) | undefined;
+
+function serveFunction(): (path: number) => number {
+  entry ??= backend.pointer(installCode(codeBytes(CODE_HEX)) + SERVE_OFFSET, { args: ["address"], result: "i32" });
+  return entry;
+}
+
+export class TrapPath implements Disposable {
+  static readonly MAX_TARGETS: number = MAX_TARGETS;
+  static readonly MAX_THREADS: number = MAX_THREADS;
+  readonly #memory: NativeMemory = allocateForever(SIZE_BYTES); // for one tree, of which a process has one
+  readonly #serve: (path: number) => number = serveFunction();
+
+  /** Whether there is one for this processor. */
+  static get isAvailable(): boolean {
+    return ARCH === "x64";
+  }
+
+  constructor({ notify, checks, sendBuffer, ports }: TrapPathOptions) {
+    const { data, bytes } = this.#memory;
+    if (checks.length > MAX_CHECKS)
+      throw new RangeError(`Cannot check ${checks.length} options: ${MAX_CHECKS} is the most`);
+    data.setBigUint64(0, BigInt(NOTIF.address), true);
+    data.setInt32(NOTIFY, notify.number, true);
+    data.setInt32(SELF, process.pid, true);
+    data.setInt32(BUFFER_NAME, sendBuffer.name, true);
+    data.setInt32(BUFFER_NAME + 4, sendBuffer.bytes, true);
+    data.setInt32(FIRST_PORT, ports.first, true);
+    data.setInt32(FIRST_PORT + 4, ports.count, true);
+    data.setInt32(MOST_KEPT, MOST_FILES, true);
+    data.setInt32(CHECK_COUNT, checks.length, true);
+    for (const [index, { level, name, value }] of checks.entries()) {
+      const at = CHECKS + index * CHECK_BYTES;
+      for (const [field, number] of [level, name, value.length].entries()) data.setInt32(at + field * 4, number, true);
+      bytes.set(value.subarray(0, CHECK_BYTES - CHECK_VALUE), at + CHECK_VALUE);
+    }
+  }
+
+  /** Of the ports, which one was taken last. */
+  get offset(): number {
+    return this.#memory.data.getInt32(NEXT_PORT, true);
+  }
+
+  set offset(value: number) {
+    this.#memory.data.setInt32(NEXT_PORT, value, true);
+  }
+
+  /** Takes the next trapped call, which has to be there. @param lettingGo  an epoll set that learns who holds a file still */
+  serve(lettingGo: BorrowedFd): Served {
+    const { data, address } = this.#memory;
+    data.setInt32(EPOLL, lettingGo.number, true);
+    const result = check(this.#serve(address), "ioctl SECCOMP_IOCTL_NOTIF_RECV");
+    if (result === 0) return { kind: "served", target: data.getInt32(TARGET, true) };
+    if (result === 1) return GONE;
+    if (result === 2) return { kind: "left", call: readNotification() };
+    const fd = new OwnedFd(data.getInt32(FD, true));
+    if (result === 4) return { kind: "unanswered", fd };
+    return { kind: "still held", call: readNotification(), fd, from: data.getInt32(FROM, true) };
+  }
+
+  /** @returns false where it does not fit; undefined takes it out */
+  setTarget(index: number, target: TrapTarget | undefined): boolean {
+    const at = TARGETS + index * TARGET_BYTES;
+    const { data, bytes } = this.#memory;
+    data.setUint32(at + USED, 0, true);
+    if (target === undefined) return true;
+    const path = unixAddress(target.path);
+    const [head, tail] = [unixAddress(target.head).subarray(2), new TextEncoder().encode(target.tail)];
+    if (target.host.length !== 4 || head.length > NAME_BYTES || tail.length > NAME_BYTES) return false;
+    data.setUint16(at, 2, true); // AF_INET
+    data.setUint16(at + 2, target.port);
+    bytes.set(target.host, at + 4);
+    bytes.set(path, at + PATH);
+    bytes.set(head, at + HEAD);
+    bytes.set(tail, at + TAIL);
+    data.setUint32(at + PATH_LENGTH, path.length, true);
+    data.setUint32(at + HEAD_LENGTH, head.length, true);
+    data.setUint32(at + TAIL_LENGTH, tail.length, true);
+    data.setUint32(at + USED, 1, true);
+    return true;
+  }
+
+  /** What has been read of /proc of a thread in that place is kept: release() first for another thread.
+   *  @param pidfd  lent until forget() @returns false where it does not fit */
+  setThread(index: number, tid: number, pidfd: BorrowedFd, epolls: readonly number[]): boolean {
+    if (epolls.length > MAX_EPOLLS) return false;
+    const at = THREADS + index * THREAD_BYTES;
+    const { data } = this.#memory;
+    data.setInt32(at + PIDFD, pidfd.number, true);
+    data.setInt32(at + EPOLL_COUNT, epolls.length, true);
+    for (const [place, number] of epolls.entries()) data.setInt32(at + EPOLLS + place * 4, number, true);
+    data.setInt32(at, tid, true);
+    return true;
+  }
+
+  forgetThread(index: number): void {
+    this.#memory.data.setInt32(THREADS + index * THREAD_BYTES, 0, true);
+  }
+
+  /** Forgets a thread and closes what was open of it. */
+  releaseThread(index: number): void {
+    this.forgetThread(index);
+    const at = THREADS + index * THREAD_BYTES + FDINFO;
+    const { data } = this.#memory;
+    for (let place = at; place < at + MAX_NUMBERS * 4; place += 4) {
+      const file = data.getInt32(place, true);
+      if (file === 0) continue;
+      calls.close(file);
+      data.setInt32(place, 0, true);
+      data.setInt32(KEPT, data.getInt32(KEPT, true) - 1, true);
+    }
+  }
+
+  /** Sockets that are left. @returns false where there are too many: nothing may be served then */
+  setTouched(cookies: ReadonlySet<bigint>): boolean {
+    if (cookies.size > MAX_TOUCHED) return false;
+    const { data } = this.#memory;
+    let at = TOUCHED;
+    for (const cookie of cookies) {
+      data.setBigUint64(at, cookie, true);
+      at += 8;
+    }
+    data.setInt32(TOUCHED_COUNT, cookies.size, true);
+    return true;
+  }
+
+  [Symbol.dispose](): void {
+    for (let index = 0; index < MAX_THREADS; index++) this.releaseThread(index);
+  }
+}
