@@ -5,6 +5,7 @@ import { decide, type Explanation, explain } from "../policy/decide.ts";
 import { type ContextIdentity, OPERATIONS, type Operation, type Peer, type Request } from "../policy/types.ts";
 import { processIdentity } from "../transport/peer.ts";
 import { suggest } from "../util/suggest.ts";
+import { parseServiceName } from "./service-name.ts";
 import { UsageError } from "./usage-error.ts";
 
 const PEER_KEYS = ["pid", "uid", "user", "gid", "exe", "unit", "cgroup", "engine", "app", "instance"] as const;
@@ -34,7 +35,7 @@ export function answer(config: ShmlinkConfig, question: Question, brokerUid: num
   const peer = parsePeer(question.peer ?? "", brokerUid);
   const request: Request = {
     what: parseAction(question.action),
-    service: question.service ?? "",
+    service: parseService(question),
     ...(question.fd === undefined ? {} : { fds: question.fd.split(",") }),
     target: { uid: question.owner === undefined ? brokerUid : parseId(question.owner, "--owner"), context: undefined },
   };
@@ -52,6 +53,11 @@ export function renderAnswer({ decision, considered }: Answer): string {
     return `  ${effect} "${rule}" (${where}): ${why}`;
   });
   return `${verdict} (rule "${decision.rule}", ${decision.where})\n${lines.join("\n")}\n`;
+}
+
+/** A context's name follows another rule, and what has no name has none. */
+function parseService({ service = "", action }: Question): string {
+  return service === "" || action === "context" ? service : parseServiceName(service);
 }
 
 function parseAction(text: string | undefined): Operation {

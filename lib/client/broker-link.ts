@@ -10,6 +10,7 @@ import {
 } from "../protocol/shmlink-v1.gen.ts";
 import { isCapacity, MAX_CAPACITY, MIN_CAPACITY, NO_CAPACITY } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
+import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../util/context-word.ts";
 import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../util/service-name.ts";
 import { DISPLAY_ID } from "../wire/object-map.ts";
 import { MAX_MESSAGE_FDS } from "../wire/types.ts";
@@ -195,6 +196,10 @@ export class BrokerLink extends RenewedLink {
   /** Gives a listening socket an identity, until the other end of `closeFd` is closed. Both are lent.
    *  @throws FailureError "denied" within a context, or by the policy; "quota"  @returns its id in listings */
   createContext(options: ContextOptions): number {
+    const { engine, app, instance } = options;
+    for (const [key, word] of Object.entries({ engine, app, instance }))
+      if (!isContextWord(word))
+        throw new FailureError("invalid", `Cannot use ${key} ${quoteWord(word)}: ${CONTEXT_WORD_RULE}`);
     return this.ask(() => this.#createContext(options));
   }
 

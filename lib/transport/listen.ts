@@ -24,7 +24,8 @@ import { FailureError } from "../errors.ts";
 const { AF_UNIX, SOCK_STREAM, SOCK_NONBLOCK, O_CREAT, O_RDWR, LOCK_EX } = constants;
 const O_NOFOLLOW = 0o400000; // asm-generic/fcntl.h
 const BACKLOG = 4096;
-const SUN_PATH_MAX_BYTES = 107; // unix(7): sun_path less its NUL
+/** Of a path. */
+export const SUN_PATH_MAX_BYTES = 107; // unix(7): sun_path less its NUL
 
 /**
  * A non-blocking listening socket at `path`, mode 0600. A socket there that nobody answers is replaced.

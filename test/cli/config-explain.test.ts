@@ -35,6 +35,7 @@ test("explain says what is wrong with the question", async () => {
     [["--action=dail"], /Invalid --action "dail".*did you mean "dial"/],
     [["--action=dial", "--peer=uid"], /Invalid --peer field "uid": KEY=VALUE/],
     [["--action=dial", "--peer=uid=x"], /Invalid uid "x"/],
+    [["--action=dial", "--service=no name"], /Cannot use name "no name"/],
     [["--action=dial", "--peer=user=nobody-like-this"], /does not exist/],
   ] as const) {
     const { code, stderr } = await broker.run(["config", "explain", ...words]);

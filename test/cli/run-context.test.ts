@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { listenOn } from "../../lib/transport/listen.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
@@ -187,6 +188,30 @@ test("with --close-fd the context outlives the command, and ends when the other 
   holder.child.stdin?.end("\n");
   expect(await holder.ended).toMatchObject({ code: 0, stdout: "made\n" });
   await waitUntil(() => contexts().length === 0, "the context to end with its holder");
+});
+
+test("context create says what is wrong with its words, and takes the place of one that was killed", async () => {
+  await using broker = new TestBroker();
+  const path = join(broker.directory, "context.sock");
+  for (const [words, message] of [
+    [["--engine=a b", "--app=shop", "--instance=1", `--path=${path}`], /Cannot use --engine "a b": 1 to 64 of/],
+    [[...SHOP("1").slice(2), `--path=${path}${"x".repeat(120)}`], /bytes long, 107 is the most/],
+  ] as const) {
+    const { code, stderr } = await broker.run(["context", "create", ...words]);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toContain("Internal error");
+    expect(code).toBe(2);
+  }
+  expect(existsSync(path)).toBe(false);
+  {
+    using left = listenOn(path);
+    expect(left.closed).toBe(false);
+    const { stderr } = await broker.run([...SHOP("1"), `--path=${path}`, "--", "true"]);
+    expect(stderr).toContain("EADDRINUSE"); // somebody listens there
+  }
+  expect(existsSync(path)).toBe(true);
+  expect(await broker.run([...SHOP("1"), `--path=${path}`, "--", "true"])).toMatchObject({ code: 0 });
+  expect(existsSync(path)).toBe(false);
 });
 
 const BWRAP = [

@@ -2,6 +2,7 @@
 import { constants, fstat, isSameFile, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
+import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { classifyFd } from "../classify.ts";
 import { authorize, chargeQuota } from "../core.ts";
 import { accountKey } from "../quota.ts";
@@ -11,16 +12,13 @@ import { invalidArgument } from "./checks.ts";
 
 type Create = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "create_context" }>;
 
-const WORD = /^[A-Za-z0-9._:@+-]{1,64}$/;
-
 /** @throws FailureError denied, quota, refused; ProtocolError for what can never be valid. The descriptors are closed by
  *  the connection when it throws. */
 export function createContext(session: Session, request: Create): void {
   const { core, owner } = session;
   const { listenFd, closeFd, engine, app, instance } = request;
   for (const [key, value] of Object.entries({ engine, app, instance }))
-    if (!WORD.test(value))
-      throw invalidArgument(`Invalid ${key} ${JSON.stringify(value.slice(0, 70))}: 1 to 64 of A-Z a-z 0-9 . _ : @ + -`);
+    if (!isContextWord(value)) throw invalidArgument(`Invalid ${key} ${quoteWord(value)}: ${CONTEXT_WORD_RULE}`);
   const name = `${engine}/${app}/${instance}`;
   if (owner.context !== undefined)
     throw refuse(

@@ -74,7 +74,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     stack.move();
     minted.trackOwnSocket(theirs);
     handle.state = "connected";
-    core.logger.info(`Granted ${handle.grants.grants.map(describe).join(" ")}`, who);
+    core.logger.info(`Granted ${handle.grants.grants.map(describe).join(" ") || "nothing"}`, who);
     return theirs;
   } catch (error) {
     core.quota.release(owner, { sessions: 1 });
@@ -113,6 +113,8 @@ const RIGHT_OF: Readonly<Partial<Record<Handle["kind"], Right>>> = {
   take: "take",
 };
 
+/** As "shmlink run" takes it: dial,send,receive:db */
 function describe({ rights, name }: Grant): string {
-  return `${rights.toString(2).padStart(8, "0")}:${name}`;
+  const known = Object.entries(SHMLINK_MANAGER_V1_RIGHTS);
+  return `${known.flatMap(([right, bit]) => ((rights & bit) === 0 ? [] : right)).join(",")}:${name}`;
 }

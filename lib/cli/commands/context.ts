@@ -3,6 +3,7 @@ import { chmodSync } from "node:fs";
 import { type BorrowedFd, borrowFd, constants, pipe, SignalPipe } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
 import { Reactor } from "../../transport/reactor.ts";
+import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { Children, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
@@ -125,8 +126,9 @@ function stay(first: BrokerLink, register: () => BrokerLink, { argv, launcher, s
 }
 
 function needed(text: string | undefined, option: string): string {
-  if (text !== undefined) return text;
-  throw new UsageError(`Missing --${option}: "shmlink context create" needs it`);
+  if (text === undefined) throw new UsageError(`Missing --${option}: "shmlink context create" needs it`);
+  if (option === "path" || isContextWord(text)) return text;
+  throw new UsageError(`Cannot use --${option} ${quoteWord(text)}: ${CONTEXT_WORD_RULE}`);
 }
 
 function parseMode(text: string): number {

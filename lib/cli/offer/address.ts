@@ -3,15 +3,19 @@ import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { isIP } from "node:net";
 import {
   bind,
+  connect,
   constants,
+  errno,
   type InetAddress,
   inetAddress,
   listen,
   type OwnedFd,
+  SyscallError,
   setsockopt,
   socket,
   unixAddress,
 } from "../../../ffi/mod.ts";
+import { SUN_PATH_MAX_BYTES } from "../../transport/listen.ts";
 import { UsageError } from "../usage-error.ts";
 
 const BACKLOG = 4096;
@@ -64,8 +68,33 @@ export function listenTcp(address: InetAddress, subject: string): OwnedFd {
   }
 }
 
-/** A listening Unix socket, non-blocking, in the place of one that nobody listens on. @throws SyscallError */
+/** A listening Unix socket, non-blocking, in the place of one that nobody listens on.
+ *  @throws SyscallError, UsageError for a path that is too long */
 export function listenUnix(path: string): OwnedFd {
+  const { length } = new TextEncoder().encode(path);
+  if (length > SUN_PATH_MAX_BYTES)
+    throw new UsageError(`Cannot use path "${path}": it is ${length} bytes long, ${SUN_PATH_MAX_BYTES} is the most`);
+  try {
+    return bindUnix(path);
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== errno.EADDRINUSE || !isAbandoned(path)) throw error;
+    removeUnix(path); // whoever made it was killed
+    return bindUnix(path);
+  }
+}
+
+function isAbandoned(path: string): boolean {
+  using probe = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+  try {
+    connect(probe, unixAddress(path), path);
+    return false;
+  } catch (error) {
+    if (error instanceof SyscallError) return error.errno === errno.ECONNREFUSED;
+    throw error;
+  }
+}
+
+function bindUnix(path: string): OwnedFd {
   const fd = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
   try {
     bind(fd, unixAddress(path), path);
