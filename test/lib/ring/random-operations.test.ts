@@ -1,9 +1,12 @@
 /**
  * Ten million operations in random order on both ends of two rings whose other side writes whatever it likes, mostly what
- * an honest one would and now and then what none would. Nothing throws, hangs, or touches what is not its own.
+ * an honest one would and now and then what none would. Nothing throws, hangs, or touches what is not its own. Half of
+ * them with machine code where there is some, for which the same buffer comes several times.
  */
 import { expect, test } from "bun:test";
+import { RecordPath } from "../../../ffi/mod.ts";
 import { BROKEN, RingConsumer, UNUSUAL } from "../../../lib/ring/consumer.ts";
+import type { FastPath } from "../../../lib/ring/fast-path.ts";
 import {
   DATA_OFFSET,
   DATA_WAKE,
@@ -20,6 +23,7 @@ import {
 } from "../../../lib/ring/layout.ts";
 import { RingProducer } from "../../../lib/ring/producer.ts";
 
+const HAS_MACHINE_CODE = process.arch === "x64";
 const OPERATIONS = Number(process.env["SHMLINK_TEST_RING_OPERATIONS"] ?? 10_000_000);
 const CAPACITY = 4096;
 const FILE_BYTES = ringFileBytes(CAPACITY);
@@ -67,11 +71,36 @@ type Tally = {
   received: number;
   rings: number;
   published: number;
+  /** Calls of machine code that did something, and all of them. */
+  done: number;
+  calls: number;
 };
+
+/** Machine code for the two ends of a duel, with its calls counted. */
+function counted(own: RingMemory, peer: RingMemory, tally: Tally): FastPath {
+  const path = RecordPath.open(own.bytes, peer.bytes);
+  if (path === undefined) throw new Error("Cannot test machine code: the system does not allow it");
+  const count = (result: number, done: boolean): number => {
+    tally.calls++;
+    if (done) tally.done++;
+    return result;
+  };
+  const noted = (result: number, nothing: number): number => count(result, result > nothing);
+  return {
+    state: path.state,
+    lend: (which, bytes) => path.lend(which, bytes),
+    send: (length, type) => noted(path.send(length, type), -1),
+    receive: (room, looks) => noted(path.receive(room, looks), -1),
+    putPacked: (bytes, from, to, type) => noted(path.putPacked(bytes, from, to, type), from),
+    takePacked: (bytes, most) => noted(path.takePacked(bytes, most), 0),
+    close: () => path.close(),
+  };
+}
 
 class Duel {
   readonly #dice: Dice;
   readonly #tally: Tally;
+  readonly #machine: boolean;
   readonly #own: RingMemory = guarded();
   readonly #peer: RingMemory = guarded();
   readonly #into: Uint8Array = new Uint8Array(MAX_PAYLOAD);
@@ -79,6 +108,7 @@ class Duel {
   readonly #payloads: readonly Uint8Array[] = [0, 1, 4, 8, 60, 64, 200, 1000, MAX_PAYLOAD].map(
     (n) => new Uint8Array(n),
   );
+  #current = new Uint8Array(0);
   readonly #visit = (length: number): void => this.#took(length);
   #producer: RingProducer;
   #consumer: RingConsumer;
@@ -86,9 +116,10 @@ class Duel {
   #tail = 0;
   #head = 0;
 
-  constructor(seed: number, tally: Tally) {
+  constructor(seed: number, tally: Tally, machine: boolean) {
     this.#dice = new Dice(seed);
     this.#tally = tally;
+    this.#machine = machine;
     [this.#producer, this.#consumer] = this.#start();
   }
 
@@ -102,7 +133,8 @@ class Duel {
     if (this.#producer.stuck || this.#consumer.violation !== undefined) this.#refused();
   }
 
-  checkMemory(): void {
+  end(): void {
+    for (const end of [this.#producer, this.#consumer]) end.retire();
     expectUntouched(this.#own);
     expectUntouched(this.#peer);
   }
@@ -120,6 +152,7 @@ class Duel {
       peer: this.#peer,
       capacity: CAPACITY,
       doorbell: { ring: () => void this.#tally.rings++ },
+      openFastPath: this.#machine ? () => counted(this.#own, this.#peer, this.#tally) : undefined,
     };
     return [new RingProducer(ends), new RingConsumer(ends)];
   }
@@ -134,11 +167,15 @@ class Duel {
     if (consumer.violation !== undefined && (consumer.next() !== BROKEN || consumer.receive(this.#into) !== UNUSUAL)) {
       throw new Error("Something was received after a violation");
     }
+    for (const end of [producer, consumer]) end.retire();
     [this.#producer, this.#consumer] = this.#start();
   }
 
+  /** Mostly the same as before, which is when machine code takes it. */
   #payload(): Uint8Array {
-    return this.#payloads[this.#dice.roll(this.#payloads.length)] as Uint8Array;
+    const dice = this.#dice;
+    if (dice.roll(6) === 0) this.#current = this.#payloads[dice.roll(this.#payloads.length)] as Uint8Array<ArrayBuffer>;
+    return this.#current;
   }
 
   #produce(move: number): void {
@@ -272,18 +309,30 @@ class Duel {
   }
 }
 
-test(`${OPERATIONS} random operations against a hostile side break nothing`, () => {
-  const tally: Tally = { operations: 0, violations: 0, sent: 0, received: 0, rings: 0, published: 0 };
-  for (let seed = 1; tally.operations < OPERATIONS; seed++) {
-    const duel = new Duel(seed, tally);
+function fight(operations: number, machine: boolean): Tally {
+  const tally = { operations: 0, violations: 0, sent: 0, received: 0, rings: 0, published: 0, done: 0, calls: 0 };
+  for (let seed = 1; tally.operations < operations; seed++) {
+    const duel = new Duel(seed, tally, machine);
     try {
       for (let count = 0; count < 100_000; count++) duel.step();
     } catch (error) {
       throw new Error(`Seed ${seed}, operation ${tally.operations}`, { cause: error });
     }
-    duel.checkMemory();
+    duel.end();
   }
   expect(tally.violations).toBeGreaterThan(tally.operations / 1000);
   expect(tally.sent).toBeGreaterThan(tally.operations / 100);
   expect(tally.received).toBeGreaterThan(tally.operations / 100);
+  return tally;
+}
+
+test(`${OPERATIONS / 2} random operations against a hostile side break nothing`, () => {
+  expect(fight(OPERATIONS / 2, false).calls).toBe(0);
+}, 180_000);
+
+test(`${OPERATIONS / 2} random operations against a hostile side break nothing, with machine code where there is some`, () => {
+  const { operations, calls, done } = fight(OPERATIONS / 2, HAS_MACHINE_CODE);
+  if (!HAS_MACHINE_CODE) return;
+  expect(calls).toBeGreaterThan(operations / 16);
+  expect(done).toBeGreaterThan(operations / 32);
 }, 180_000);
