@@ -36,6 +36,12 @@ __attribute__((visibility("hidden"))) struct path paths[1]; /* of many: machine/
 typedef volatile int32_t word;
 typedef int32_t vector __attribute__((vector_size(16), aligned(1), may_alias));
 
+/* What the other side can see or change. A test puts itself between the two. */
+#ifndef LOAD
+#define LOAD(p, word, order) __atomic_load_n(word, order)
+#define STORE(p, word, value) __atomic_store_n(word, value, __ATOMIC_SEQ_CST)
+#endif
+
 static inline int32_t subtract(int32_t a, int32_t b) { return (int32_t)((uint32_t)a - (uint32_t)b); }
 
 static inline int32_t after(int32_t position, int32_t length) {
@@ -117,8 +123,8 @@ int32_t ring_send(int32_t slot, int32_t length, int32_t type) {
   count(own, COLD_BYTES, &p->out.bytes, length);
   count(own, COLD_MESSAGES, &p->out.messages, 1);
   p->out.tail = p->out.published = next;
-  __atomic_store_n(own + TAIL, next, __ATOMIC_SEQ_CST);
-  if (__atomic_load_n((word *)p->peer + DATA_WAKE, __ATOMIC_SEQ_CST) != 0) return WAKE;
+  STORE(p, own + TAIL, next);
+  if (LOAD(p, (word *)p->peer + DATA_WAKE, __ATOMIC_SEQ_CST) != 0) return WAKE;
   p->out.rung = 0;
   return SENT;
 }
@@ -145,8 +151,8 @@ int32_t ring_put_packed(int32_t slot, int32_t length, int32_t from, int32_t to, 
 
 /* @returns 0 when the producer may wait for room: TypeScript has to publish, and finds out */
 static inline int32_t publish_head(struct path *p) {
-  __atomic_store_n((word *)p->own + HEAD, p->in.head, __ATOMIC_SEQ_CST);
-  if (__atomic_load_n((word *)p->peer + SPACE_WAKE, __ATOMIC_SEQ_CST) != 0) return 0;
+  STORE(p, (word *)p->own + HEAD, p->in.head);
+  if (LOAD(p, (word *)p->peer + SPACE_WAKE, __ATOMIC_SEQ_CST) != 0) return 0;
   p->in.published = p->in.head;
   p->in.rung = 0;
   return 1;
@@ -158,7 +164,7 @@ static inline int32_t find(struct path *p, int32_t looks, int32_t *why) {
   *why = UNUSUAL;
   if (p->in.state != 0) return 0;
   while (head == p->in.tail) {
-    int32_t tail = __atomic_load_n((word *)p->peer + TAIL, __ATOMIC_ACQUIRE);
+    int32_t tail = LOAD(p, (word *)p->peer + TAIL, __ATOMIC_ACQUIRE);
     if (tail != head) {
       int32_t used = subtract(tail, head);
       if ((tail & 7) != 0 || used < 0 || used > p->in.capacity) return 0;
