@@ -31,16 +31,17 @@ struct path {
 };
 _Static_assert(sizeof(struct path) == 128, "ffi/record-path.ts");
 
-__attribute__((visibility("hidden"))) struct path paths[1]; /* of many: machine/assemble.ts has them follow the code */
-
-typedef volatile int32_t word;
-typedef int32_t vector __attribute__((vector_size(16), aligned(1), may_alias));
-
 /* What the other side can see or change. A test puts itself between the two. */
 #ifndef LOAD
 #define LOAD(p, word, order) __atomic_load_n(word, order)
 #define STORE(p, word, value) __atomic_store_n(word, value, __ATOMIC_SEQ_CST)
+#define PATHS 1
 #endif
+
+__attribute__((visibility("hidden"))) struct path paths[PATHS]; /* of many: machine/assemble.ts has them follow the code */
+
+typedef volatile int32_t word;
+typedef int32_t vector __attribute__((vector_size(16), aligned(1), may_alias));
 
 static inline int32_t subtract(int32_t a, int32_t b) { return (int32_t)((uint32_t)a - (uint32_t)b); }
 

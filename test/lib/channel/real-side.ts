@@ -12,6 +12,7 @@ import { RingConsumer } from "../../../lib/ring/consumer.ts";
 import { ringFileBytes } from "../../../lib/ring/layout.ts";
 import { RingProducer } from "../../../lib/ring/producer.ts";
 import { OUT_BYTES, STATE_WORDS } from "../../../lib/ring/state.ts";
+import type { ExploredMachine } from "./explored-machine.ts";
 import { type Operation, type SharedOptions, SharedWords, Suspended } from "./shared-words.ts";
 
 export type Scene = {
@@ -24,6 +25,8 @@ export type Scene = {
 };
 
 export type SideOptions = SharedOptions & {
+  /** For what goes through machine code; without it TypeScript does all. */
+  readonly machine?: ExploredMachine | undefined;
   /** @returns what is compared at the end */
   readonly program: (scene: Scene) => number;
 };
@@ -103,7 +106,7 @@ function replay(options: SideOptions, history: readonly number[]): { operation: 
   }
 }
 
-function scene({ side, capacity }: SideOptions, shared: SharedWords): Scene {
+function scene({ side, capacity, machine }: SideOptions, shared: SharedWords): Scene {
   const mapping = { buffer: new ArrayBuffer(ringFileBytes(4096)), close: () => undefined };
   const parts = { channelId: 1, side, ownCapacity: 4096, peerCapacity: 4096, doorbell: {} as OwnedFd };
   const channel = new BlockingChannel({ ...parts, own: mapping as never, peer: mapping as never }, { spinUs: 0 });
@@ -113,7 +116,8 @@ function scene({ side, capacity }: SideOptions, shared: SharedWords): Scene {
     wait: () => shared.ask({ op: "sleep" }) === 0,
     checkHangUp: () => false,
   };
-  const ends = { own: shared.own, peer: shared.peer, capacity, doorbell };
+  const openFastPath = machine && (() => machine.open(shared));
+  const ends = { own: shared.own, peer: shared.peer, capacity, doorbell, openFastPath };
   const [producer, consumer] = [new RingProducer(ends), new RingConsumer(ends)];
   Object.assign(channel, { doorbell, producer, consumer });
   return {

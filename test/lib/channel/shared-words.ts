@@ -98,6 +98,19 @@ export class SharedWords {
     return answer;
   }
 
+  /** Those that the next operations will get. */
+  answersAhead(most: number): readonly number[] {
+    return this.#history.slice(this.#used, this.#used + most);
+  }
+
+  /** A load from the other side's ring that was done elsewhere, with the next answer. */
+  loadAgain(index: number): void {
+    const control = INDEX.indexOf(index);
+    if (control < 0) throw new RangeError(`Word ${index} of the other side's ring is none of the control words`);
+    if (this.#options.forgets !== undefined) throw new Error("What is done elsewhere forgets nothing");
+    this.#load(control);
+  }
+
   store(words: Int32Array, index: number, value: number, atomic: boolean): number {
     if (words !== this.own.words) throw new Error("A side wrote to the ring of the other");
     const control = INDEX.indexOf(index);

@@ -1,8 +1,13 @@
 /**
  * No wake-up is lost, in whatever order two processors with store buffers do the steps of two real channel ends; and it
- * would be noticed: one plain store for an atomic one, or one look less, and somebody sleeps for ever.
+ * would be noticed: one plain store for an atomic one, or one look less, and somebody sleeps for ever. So it is with the
+ * machine code that both ends have on Bun.
  */
 import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { buildCLibrary, C_COMPILER } from "../../fixtures/c/build.ts";
+import { requires } from "../../helpers/requires.ts";
+import { ExploredMachine } from "./explored-machine.ts";
 import { RealSide, type Scene, type SideOptions } from "./real-side.ts";
 import type { ControlWord } from "./shared-words.ts";
 import { type Exploration, type ExploreOptions, explore } from "./store-buffers.ts";
@@ -13,6 +18,8 @@ type Shape = {
   readonly payload: number;
   readonly left: Program;
   readonly right: Program;
+  /** With machine code on both sides. */
+  readonly machine?: boolean;
   /** What both programs return. */
   readonly results: readonly [number, number];
 };
@@ -101,6 +108,30 @@ function receiveInTurns({ channel, mark, turn, sleep }: Scene): number {
   }
 }
 
+/** Of four bytes each. */
+function sendPacked(count: number, size: number): Program {
+  return ({ channel, mark }) => {
+    const batch = new Uint8Array(4 * size);
+    for (let sent = 0; sent < count; sent += size) {
+      mark(sent);
+      channel.sendPacked(batch, 4);
+    }
+    mark(count);
+    channel.end();
+    return count;
+  };
+}
+
+function receivePacked({ channel, mark }: Scene): number {
+  const into = new Uint8Array(12);
+  for (let received = 0; ; ) {
+    mark(received);
+    const some = channel.receivePacked(into, 4);
+    if (some === 0) return END + received;
+    received += some;
+  }
+}
+
 function ask(count: number): Program {
   return ({ channel, mark }) => {
     const bytes = new Uint8Array(0);
@@ -138,21 +169,39 @@ const SHAPES: Record<string, Shape> = {
   "questions and answers": { ...shape(16, ask(4), answer, 8), results: [4, END + 8] },
 };
 
+/** The same ends where machine code does what it can: from the third message of a buffer on. */
+const MACHINE_SHAPES: Record<string, Shape> = {
+  "a ring of two records": { ...shape(16, send(5), receiveInto, 5), machine: true },
+  "a ring of four records with payload": { ...shape(64, send(6, 8), receiveInto, 6), payload: 8, machine: true },
+  "packed messages": { ...shape(32, sendPacked(4, 2), receivePacked, 4), payload: 4, machine: true },
+};
+
 function shape(capacity: number, left: Program, right: Program, count: number): Shape {
   return { capacity, payload: 0, left, right, results: [count, END + count] };
 }
 
 type Change = Pick<SideOptions, "forgets"> & Pick<ExploreOptions, "plain" | "queues">;
 
-function run({ capacity, payload, left, right, results }: Shape, change: Change = {}): Exploration {
+function run(shape: Shape, change: Change = {}): Exploration {
+  const { capacity, payload, left, right, results } = shape;
   const { forgets, ...options } = change;
+  const machine = shape.machine ? theMachine() : undefined;
   const sides = [
-    new RealSide({ side: 0, capacity, payload, program: left, forgets }),
-    new RealSide({ side: 1, capacity, payload, program: right, forgets }),
+    new RealSide({ side: 0, capacity, payload, program: left, forgets, machine }),
+    new RealSide({ side: 1, capacity, payload, program: right, forgets, machine }),
   ] as const;
   const check = (found: readonly number[]): string | undefined =>
     found.join() === results.join() ? undefined : `returned ${found.join()} for ${results.join()}`;
   return explore(sides, { ...options, check });
+}
+
+let built: ExploredMachine | undefined;
+function theMachine(): ExploredMachine {
+  if (built !== undefined) return built;
+  const directory = mkdtempSync("/tmp/shmlink-explored-");
+  built = new ExploredMachine(buildCLibrary("explored-path", directory));
+  rmSync(directory, { recursive: true });
+  return built;
 }
 
 describe("no wake-up is lost", () => {
@@ -169,13 +218,44 @@ describe("no wake-up is lost", () => {
   }
 });
 
+describe.skipIf(process.arch !== "x64")("no wake-up is lost in machine code", () => {
+  for (const [name, shape] of Object.entries(MACHINE_SHAPES)) {
+    requires.test(
+      [C_COMPILER],
+      `with ${name}`,
+      () => {
+        const before = theMachine().calls;
+        const { failure, states } = run(shape);
+        expect(failure).toBeUndefined();
+        expect(states).toBeGreaterThan(500);
+        expect(theMachine().calls - before).toBeGreaterThan(100);
+      },
+      LIMIT_MS,
+    );
+  }
+
+  for (const plain of ["TAIL", "HEAD"] as const) {
+    requires.test(
+      [C_COMPILER],
+      `but is when it stores ${plain} plainly`,
+      () => {
+        expect(firstFailure({ plain }, MACHINE_SHAPES).why).toContain("sleeps for ever");
+      },
+      LIMIT_MS,
+    );
+  }
+});
+
 /** The first shape in which something goes wrong, and what. */
-function firstFailure(change: Change): {
+function firstFailure(
+  change: Change,
+  shapes: Readonly<Record<string, Shape>> = SHAPES,
+): {
   readonly shape: Shape;
   readonly why: string;
   readonly path: readonly string[];
 } {
-  for (const shape of Object.values(SHAPES)) {
+  for (const shape of Object.values(shapes)) {
     const { failure } = run(shape, change);
     if (failure !== undefined) return { shape, ...failure };
   }
