@@ -70,7 +70,7 @@ const STEPS: readonly Step[] = [
     command: tool("typedoc/bin/typedoc", "--emit", "none", "--treatWarningsAsErrors", "--options", ".ci/typedoc.json"),
   },
   { name: "launcher", why: "POSIX shell", command: ["sh", "-n", "bin/shmlink"] },
-  { name: "ci-script", why: "bash", command: ["bash", "-n", ".ci/run"] },
+  { name: "ci-script", why: "bash", command: ["sh", "-c", "bash -n .ci/run && bash -n .ci/nightly"] },
   {
     name: "lockfile",
     why: "no registry is written down in it",
