@@ -193,6 +193,26 @@ test("a buffer that was taken away or has another length is not read where it la
   expect(receiveAll(made.consumer)).toEqual(Array(3).fill(new Uint8Array(64).fill(5)));
 });
 
+test("a small array that the engine moves when its buffer is asked for is still the right one, hot code and garbage or not", () => {
+  const { rings } = twins(CAPACITY, 0);
+  open.push(...rings);
+  const [, ring] = rings;
+  const fill = (bytes: Uint8Array, value: number): void => {
+    for (let at = 0; at < bytes.length; at++) bytes[at] = value;
+  };
+  for (let round = 0; round < 3000; round++) {
+    const [out, into] = [new Uint8Array(8), new Uint8Array(8)];
+    for (let time = 0; time < 5; time++) {
+      fill(out, round + time);
+      expect(ring.producer.send(out, 0)).toBe(true);
+      expect(take(ring, into)).toBe(8);
+      if (into[0] !== ((round + time) & 255) || into[7] !== into[0]) throw new Error(`Round ${round}, time ${time}`);
+      if (time === 3) void [out.buffer, into.buffer];
+    }
+    if (round % 500 === 0) Bun.gc(true);
+  }
+});
+
 test("bytes that may be moved while they keep their length are not given to machine code", () => {
   type Resizable = { toResizableBuffer(): ArrayBuffer };
   const memories = Array.from({ length: 12 }, () => new WebAssembly.Memory({ initial: 1, maximum: 65536 }));
