@@ -6,7 +6,7 @@
  * That the attack came to pass is looked at as well: by how the hostile program ended, and by what it says it did.
  */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { buildCProgram, C_COMPILER } from "../fixtures/c/build.ts";
 import { type Fight, fightAll, type Mode, type Outcome, worst } from "../fixtures/channel/fights.ts";
@@ -247,6 +247,35 @@ function suite(survivor: Peer, mode: Mode): void {
     });
     expect(fought).toMatchObject({ outcome: "vanished", unread: 0, hostileExit: "SIGKILL" });
     expectToldByEvent(fought);
+  });
+
+  test(`that dies and is not waited for, ${mode}: a zombie is no peer`, async () => {
+    let zombie = "";
+    const fought = await fight("zombie", async ({ hostile, survivor }) => {
+      const pid = await worst(hostile);
+      await survivor.output;
+      zombie = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]?.[0] ?? "";
+      hostile.child.kill("SIGKILL");
+    });
+    expect(fought).toMatchObject({ outcome: "vanished", received: 21, unread: 0 });
+    expect(zombie).toBe("Z");
+    expectToldByEvent(fought);
+  });
+
+  test(`that wants to give its ring another shape, ${mode}: it cannot, in any way`, async () => {
+    const { outcome, received, foul, hostileExit } = await fight("reshape");
+    expect({ outcome, received, foul, hostileExit }).toEqual({
+      outcome: "finished",
+      received: 21,
+      foul: 0,
+      hostileExit: 0,
+    });
+  });
+
+  test(`that sends descriptors with its rings, ${mode}: none of them arrives`, async () => {
+    const { outcome, received, foul, hostileExit } = await fight("descriptors");
+    expect({ outcome, received, hostileExit }).toEqual({ outcome: "finished", received: 201, hostileExit: 0 });
+    expect(foul).toBeGreaterThan(100);
   });
 
   const deaths = group([
