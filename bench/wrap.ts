@@ -1,6 +1,6 @@
 /**
  * Programs under wrap against the same programs over a native Unix socket and over TCP: the loads take turns of a
- * fraction of a second, since a machine is seldom as fast as it was a second ago, and the median of each counts. Then
+ * fraction of a second, each turn is compared with its neighbours, and the median counts. Then
  * what a trapped call costs, against a supervisor in C; and how long a start takes.
  */
 import { type ChildProcess, type ChildProcessByStdio, execFileSync, spawn } from "node:child_process";
@@ -18,7 +18,7 @@ export type WrapResult = {
   readonly value: number;
   readonly baseline: number;
   readonly baselineName: string;
-  /** value / baseline */
+  /** value / baseline; of loads the median of the turns' ratios, since a machine is seldom as fast as a moment ago */
   readonly ratio: number;
   /** Of the ratio, or of the value where that is said. */
   readonly asked?: string;
@@ -26,10 +26,10 @@ export type WrapResult = {
 
 const LAUNCHER: string = fileURLToPath(new URL("../bin/shmlink", import.meta.url));
 const ROUNDS = 5;
-const TURNS = 40;
-const TURN_MS = 60;
+const TURNS = 96;
+const TURN_MS = 25;
 /** A supervisor that has just begun, and its runtime, are busy with themselves for a while. */
-const WARM_UP_TURNS = 4;
+const WARM_UP_TURNS = 8;
 const CONNECTIONS = 16;
 const TRAPS = 20_000;
 const STARTS = 9;
@@ -136,6 +136,7 @@ type Kind = { readonly protocol: "http" | "redis"; readonly way: "keep" | "anew"
 class Load implements Disposable {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
   readonly #lines: Interface;
+  /** Requests a second of each turn. */
   readonly rates: number[] = [];
 
   constructor(bench: Bench, address: number | string, { protocol, way }: Kind, wrapped: boolean) {
@@ -153,10 +154,6 @@ class Load implements Disposable {
     this.rates.push(1e9 / Number(line));
   }
 
-  get rate(): number {
-    return median(this.rates.slice(WARM_UP_TURNS));
-  }
-
   [Symbol.dispose](): void {
     this.#lines.removeAllListeners();
     this.#lines.close();
@@ -164,10 +161,11 @@ class Load implements Disposable {
   }
 }
 
-/** Requests a second. `plain`: a TCP client that is not wrapped, at the wrapped server. */
-type Rates = { readonly wrapped: number; readonly unix: number; readonly tcp: number; readonly plain: number };
+type Rates = readonly number[];
+/** `plain`: a TCP client that is not wrapped, at the wrapped server. */
+type Compared = { readonly wrapped: Rates; readonly unix: Rates; readonly tcp: Rates; readonly plain: Rates };
 
-async function compare(bench: Bench, served: Served, what: Kind): Promise<Rates> {
+async function compare(bench: Bench, served: Served, what: Kind): Promise<Compared> {
   using stack = new DisposableStack();
   const load = (address: number | string, wrapped: boolean): Load => stack.use(new Load(bench, address, what, wrapped));
   const loads = {
@@ -176,20 +174,27 @@ async function compare(bench: Bench, served: Served, what: Kind): Promise<Rates>
     tcp: load(served.tcp, false),
     plain: load(served.wrapped, false),
   };
-  for (let turn = 0; turn < WARM_UP_TURNS + TURNS; turn++) for (const each of Object.values(loads)) await each.turn();
-  return { wrapped: loads.wrapped.rate, unix: loads.unix.rate, tcp: loads.tcp.rate, plain: loads.plain.rate };
+  const order = Object.values(loads);
+  for (let turn = 0; turn < WARM_UP_TURNS + TURNS; turn++) {
+    for (const each of order) await each.turn();
+    order.push(...order.splice(0, 1)); // who comes first, and after whom, changes
+  }
+  const of = ({ rates }: Load): Rates => rates.slice(WARM_UP_TURNS);
+  return { wrapped: of(loads.wrapped), unix: of(loads.unix), tcp: of(loads.tcp), plain: of(loads.plain) };
 }
 
-function rate(id: string, value: number, [baseline, baselineName]: [number, string], asked?: string): WrapResult {
-  const result = { id, unit: "requests/s", value, baseline, baselineName, ratio: value / baseline } as const;
+function rate(id: string, rates: Rates, [others, baselineName]: [Rates, string], asked?: string): WrapResult {
+  const ratio = median(rates.map((each, turn) => each / (others[turn] ?? Number.NaN)));
+  const [value, baseline] = [median(rates), median(others)];
+  const result = { id, unit: "requests/s", value, baseline, baselineName, ratio } as const;
   return asked === undefined ? result : { ...result, asked };
 }
 
 const AS_UNIX = ">= 0.97";
 
 /** Where TCP is as fast as a Unix socket, nothing is asked against it. */
-function keptAlive(name: string, { wrapped, unix, tcp }: Rates): WrapResult[] {
-  const againstTcp = unix >= 1.1 * tcp ? ">= 1.1" : "none: the Unix socket is not 1.1 x TCP here";
+function keptAlive(name: string, { wrapped, unix, tcp }: Compared): WrapResult[] {
+  const againstTcp = median(unix) >= 1.1 * median(tcp) ? ">= 1.1" : "none: the Unix socket is not 1.1 x TCP here";
   return [
     rate(`${name}.vs-unix`, wrapped, [unix, "native Unix socket"], AS_UNIX),
     rate(`${name}.vs-tcp`, wrapped, [tcp, "TCP loopback"], againstTcp),
