@@ -1,8 +1,9 @@
 /**
- * Runs a program under wrap with a registry in files: `wrap-driver.ts FOLDER [--no-tcp] [--log] [--io-uring] [--rule=RULE]… -- CMD …`.
+ * Runs a program under wrap with a registry in files: `wrap-driver.ts FOLDER [--no-tcp] [--log[=FILE]] [--io-uring] [--rule=RULE]… -- CMD …`.
  * FOLDER/sockets holds the sockets, FOLDER/registry the entries.
  */
 import "../../lib/util/disposable-stack.ts";
+import { appendFileSync } from "node:fs";
 import { join } from "node:path";
 import { ShmlinkError } from "../../lib/errors.ts";
 import { type Fields, type Logger, SILENT } from "../../lib/log.ts";
@@ -15,8 +16,10 @@ const [folder = "", ...rest] = process.argv.slice(2);
 const split = rest.indexOf("--");
 const flags = rest.slice(0, split);
 
+const logFile = flags.find((flag) => flag.startsWith("--log="))?.slice("--log=".length);
+const write = logFile === undefined ? console.error : (line: string) => appendFileSync(logFile, `${line}\n`);
 const say = (level: string) => (message: string, fields?: Fields) =>
-  console.error(`wrap ${level}: ${message}${fields === undefined ? "" : ` ${JSON.stringify(fields)}`}`);
+  write(`wrap ${level}: ${message}${fields === undefined ? "" : ` ${JSON.stringify(fields)}`}`);
 const LOUD: Logger = { error: say("error"), warn: say("warn"), info: say("info"), debug: say("debug") };
 
 function environment(): Record<string, string> {
@@ -32,7 +35,7 @@ try {
     ioUring: flags.includes("--io-uring") ? "allow" : "refuse",
     exposeTcp: !flags.includes("--no-tcp"),
     rules: flags.filter((flag) => flag.startsWith("--rule=")).map((flag) => parseRule(flag.slice("--rule=".length))),
-    logger: flags.includes("--log") ? LOUD : SILENT,
+    logger: flags.includes("--log") || logFile !== undefined ? LOUD : SILENT,
   });
   process.exit(code);
 } catch (error) {
