@@ -5,7 +5,9 @@ import { once } from "node:events";
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import { constants, send } from "../../ffi/mod.ts";
 import { waitUntil } from "../helpers/broker.ts";
+import { processorTime } from "../helpers/process-state.ts";
 import { requires } from "../helpers/requires.ts";
 import { BUN, RUNTIMES } from "../helpers/runtimes.ts";
 import { Cli, errorLine } from "./fixture.ts";
@@ -176,3 +178,26 @@ requires.test(
   },
   60_000,
 );
+
+test("listen leaves a peer alone that floods its doorbell, and reads what it sends all the same", async () => {
+  await using cli = new Cli(BUN);
+  const { child, result } = cli.start(["listen", "flooded"], { stdin: "ignore" });
+  await cli.offered("flooded");
+  using link = cli.link();
+  using channel = link.dial("flooded");
+  const byte = new Uint8Array(1);
+  channel.send(byte);
+  const [before, ours] = [processorTime(child.pid as number), process.cpuUsage()];
+  let spent = 0; // microseconds of ours
+  for (let rings = 0; spent < 500_000; rings++) {
+    send(channel.doorbellFd, byte, constants.MSG_DONTWAIT | constants.MSG_NOSIGNAL);
+    if (rings % 1000 === 0) spent = process.cpuUsage(ours).user + process.cpuUsage(ours).system;
+  }
+  const theirs = (processorTime(child.pid as number) - before) / 1000;
+  channel.send(byte);
+  channel.end();
+  while (channel.receive() !== undefined); // it ends when all is written
+  const { code, stdout } = await result;
+  expect([code, stdout]).toEqual([0, Buffer.alloc(2)]);
+  expect(theirs).toBeLessThan(spent / 5);
+}, 60_000);

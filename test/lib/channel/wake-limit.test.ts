@@ -1,5 +1,5 @@
 /** A doorbell that rings for nothing is left alone for longer and longer; one that rings for something never is. */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { constants, send } from "../../../ffi/mod.ts";
 import { WakeLimit } from "../../../lib/channel/wake-limit.ts";
 import { channelPair } from "../../fixtures/channel/set-up.ts";
@@ -51,4 +51,25 @@ test("who sleeps while the doorbell is flooded is woken by a message, and by the
   }
   expect(left.peerEnded).toBe("finished");
   left.close();
+});
+
+test("a flood that nobody waits for costs a bounded number of turns of the loop", async () => {
+  const [left, right] = channelPair();
+  const flood = right.doorbellFd;
+  const byte = new Uint8Array(1);
+  const pending = left.receiveAsync(); // from now on the loop reads the doorbell
+  right.send(byte);
+  await pending;
+  const woken = spyOn(WakeLimit.prototype, "woken");
+  let rings = 0;
+  for (const end = performance.now() + 300; performance.now() < end; rings++) {
+    send(flood, byte, constants.MSG_DONTWAIT);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const wakes = woken.mock.calls.length;
+  woken.mockRestore();
+  expect(rings).toBeGreaterThan(200);
+  expect(wakes).toBeGreaterThan(16);
+  expect(wakes).toBeLessThan(60); // 16 at once, then one each 16 ms
+  for (const channel of [left, right]) channel.close();
 });
