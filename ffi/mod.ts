@@ -22,4 +22,4 @@ export * from "./sys/signal.ts";
 export * from "./sys/socket.ts";
 export { type Spawned, type SpawnOptions, spawn } from "./sys/spawn.ts";
 export * from "./sys/tracee-memory.ts";
-export { type Served, TrapPath, type TrapTarget } from "./trap-path.ts";
+export { type Served, TrapPath } from "./trap-path.ts";

@@ -10,11 +10,11 @@ import { type BorrowedFd, OwnedFd } from "./fd.ts";
 import { backend } from "./load.ts";
 import { CODE_HEX, SERVE_OFFSET } from "./machine/trap-path.gen.ts";
 import { allocateForever, type NativeMemory } from "./memory.ts";
-import { NOTIF, type Notification, readNotification } from "./notification.ts";
+import { lastNumber, NOTIF, type Notification, readNotification } from "./notification.ts";
 import { unixAddress } from "./sys/address.ts";
 
 // struct trap_path
-const SIZE_BYTES = 19_600;
+const SIZE_BYTES = 22_168;
 const [NOTIFY, EPOLL, SELF, CHECK_COUNT, BUFFER_NAME, FIRST_PORT, NEXT_PORT] = [8, 12, 16, 20, 24, 32, 40];
 const [KEPT, MOST_KEPT, TARGET, FD, FROM, TOUCHED_COUNT, CHECKS, TOUCHED] = [44, 48, 52, 56, 60, 64, 80, 19_472];
 const [CHECK_BYTES, MAX_CHECKS, CHECK_VALUE] = [32, 12, 16];
@@ -23,6 +23,10 @@ const [USED, PATH_LENGTH, HEAD_LENGTH, TAIL_LENGTH, PATH, HEAD, TAIL, NAME_BYTES
 const [THREADS, THREAD_BYTES, MAX_THREADS] = [2576, 1056, 16];
 const [PIDFD, EPOLL_COUNT, EPOLLS, MAX_EPOLLS, FDINFO, MAX_NUMBERS] = [4, 8, 12, 4, 32, 256];
 const MAX_TOUCHED = 16;
+const [LISTENERS, LISTENER_BYTES, MAX_LISTENERS, MAX_OPTIONS] = [19_600, 296, 8, 4];
+const [LISTENER_USED, OPTION_COUNT, ADDRESS_LENGTH, LISTENER_PATH_LENGTH] = [8, 12, 16, 20];
+const [LISTENER_ADDRESS, LISTENER_PATH, LISTENER_OPTIONS] = [24, 56, 168];
+const [NAME, NAME_LENGTH, ENDS_LENGTH, ENDS, END_BYTES] = [21_968, 22_096, 22_100, 22_104, 32];
 /** Files of /proc that stay open: each would have to be opened for each connection else. */
 const MOST_FILES = 64;
 
@@ -37,6 +41,20 @@ export type TrapPathOptions = {
   readonly sendBuffer: { readonly name: number; readonly bytes: number };
   /** Ports for those who connect: every second one from `first`. */
   readonly ports: { readonly first: number; readonly count: number };
+  /** What stands in a client's abstract name, "@" first, before its port and between that and the server's. */
+  readonly ends: readonly [string, string];
+};
+
+/** A listener, where it is certain what each of its connections gets. */
+export type TrapListener = {
+  /** Its SO_COOKIE. */
+  readonly cookie: bigint;
+  /** What its socket says of itself. */
+  readonly address: string;
+  /** The sockaddr that a client on 127.0.0.1 is shown as; the port is put in. */
+  readonly client: Uint8Array;
+  /** What connections inherit; at most 4, of at most 16 bytes. */
+  readonly options: readonly OptionCheck[];
 };
 
 /** Where connections to an IPv4 endpoint go. */
@@ -50,12 +68,20 @@ export type TrapTarget = {
 };
 
 export type Served =
-  /** A connect() has been answered; to which target. */
-  | { readonly kind: "served"; readonly target: number }
+  /** Has been answered; which call, to which target or of which listener, if any. */
+  | { readonly kind: "served"; readonly nr: number; readonly target: number }
   | { readonly kind: "gone" }
   | { readonly kind: "left"; readonly call: Notification }
   /** The socket is in place, and not answered yet: others hold the old one, which had that number here. */
   | { readonly kind: "still held"; readonly call: Notification; readonly fd: OwnedFd; readonly from: number }
+  /** A connection was accepted, and is not given to the call: it is nothing ordinary, or nobody waits any more. */
+  | {
+      readonly kind: "taken";
+      readonly call: Notification;
+      readonly listener: number;
+      readonly fd: OwnedFd;
+      readonly address: Uint8Array;
+    }
   /** The socket is in place, and nobody waits for the answer any more. */
   | { readonly kind: "unanswered"; readonly fd: OwnedFd };
 
@@ -71,6 +97,7 @@ function serveFunction(): (path: number) => number {
 export class TrapPath implements Disposable {
   static readonly MAX_TARGETS: number = MAX_TARGETS;
   static readonly MAX_THREADS: number = MAX_THREADS;
+  static readonly MAX_LISTENERS: number = MAX_LISTENERS;
   readonly #memory: NativeMemory = allocateForever(SIZE_BYTES); // for one tree, of which a process has one
   readonly #serve: (path: number) => number = serveFunction();
 
@@ -79,7 +106,7 @@ export class TrapPath implements Disposable {
     return ARCH === "x64";
   }
 
-  constructor({ notify, checks, sendBuffer, ports }: TrapPathOptions) {
+  constructor({ notify, checks, sendBuffer, ports, ends }: TrapPathOptions) {
     const { data, bytes } = this.#memory;
     if (checks.length > MAX_CHECKS)
       throw new RangeError(`Cannot check ${checks.length} options: ${MAX_CHECKS} is the most`);
@@ -92,8 +119,17 @@ export class TrapPath implements Disposable {
     data.setInt32(FIRST_PORT + 4, ports.count, true);
     data.setInt32(MOST_KEPT, MOST_FILES, true);
     data.setInt32(CHECK_COUNT, checks.length, true);
+    this.#setChecks(CHECKS, checks);
+    const [first, second] = [unixAddress(ends[0]), new TextEncoder().encode(ends[1])];
+    bytes.set(first, ENDS);
+    bytes.set(second, ENDS + END_BYTES);
+    data.setUint32(ENDS_LENGTH, first.length | (second.length << 16), true);
+  }
+
+  #setChecks(start: number, checks: readonly OptionCheck[]): void {
+    const { data, bytes } = this.#memory;
     for (const [index, { level, name, value }] of checks.entries()) {
-      const at = CHECKS + index * CHECK_BYTES;
+      const at = start + index * CHECK_BYTES;
       for (const [field, number] of [level, name, value.length].entries()) data.setInt32(at + field * 4, number, true);
       bytes.set(value.subarray(0, CHECK_BYTES - CHECK_VALUE), at + CHECK_VALUE);
     }
@@ -110,14 +146,18 @@ export class TrapPath implements Disposable {
 
   /** Takes the next trapped call, which has to be there. @param lettingGo  an epoll set that learns who holds a file still */
   serve(lettingGo: BorrowedFd): Served {
-    const { data, address } = this.#memory;
+    const { data, bytes, address } = this.#memory;
     data.setInt32(EPOLL, lettingGo.number, true);
     const result = check(this.#serve(address), "ioctl SECCOMP_IOCTL_NOTIF_RECV");
-    if (result === 0) return { kind: "served", target: data.getInt32(TARGET, true) };
+    if (result === 0) return { kind: "served", nr: lastNumber(), target: data.getInt32(TARGET, true) };
     if (result === 1) return GONE;
     if (result === 2) return { kind: "left", call: readNotification() };
     const fd = new OwnedFd(data.getInt32(FD, true));
     if (result === 4) return { kind: "unanswered", fd };
+    if (result === 5) {
+      const peer = bytes.slice(NAME, NAME + Math.min(data.getUint32(NAME_LENGTH, true), NAME_LENGTH - NAME));
+      return { kind: "taken", call: readNotification(), listener: data.getInt32(TARGET, true), fd, address: peer };
+    }
     return { kind: "still held", call: readNotification(), fd, from: data.getInt32(FROM, true) };
   }
 
@@ -144,27 +184,30 @@ export class TrapPath implements Disposable {
   }
 
   /** What has been read of /proc of a thread in that place is kept: release() first for another thread.
-   *  @param pidfd  lent until forget() @returns false where it does not fit */
-  setThread(index: number, tid: number, pidfd: BorrowedFd, epolls: readonly number[]): boolean {
-    if (epolls.length > MAX_EPOLLS) return false;
+   *  @param pidfd  lent until releaseThread() */
+  setThread(index: number, tid: number, pidfd: BorrowedFd): void {
     const at = THREADS + index * THREAD_BYTES;
     const { data } = this.#memory;
     data.setInt32(at + PIDFD, pidfd.number, true);
-    data.setInt32(at + EPOLL_COUNT, epolls.length, true);
-    for (const [place, number] of epolls.entries()) data.setInt32(at + EPOLLS + place * 4, number, true);
+    data.setInt32(at + EPOLL_COUNT, -1, true);
     data.setInt32(at, tid, true);
-    return true;
   }
 
-  forgetThread(index: number): void {
-    this.#memory.data.setInt32(THREADS + index * THREAD_BYTES, 0, true);
+  /** The epoll sets of a thread: its connect() is left until they are known. @returns whether that fits */
+  setEpolls(index: number, epolls: readonly number[] | undefined): boolean {
+    const at = THREADS + index * THREAD_BYTES;
+    const { data } = this.#memory;
+    const fits = epolls !== undefined && epolls.length <= MAX_EPOLLS;
+    data.setInt32(at + EPOLL_COUNT, fits ? epolls.length : -1, true);
+    if (fits) for (const [place, number] of epolls.entries()) data.setInt32(at + EPOLLS + place * 4, number, true);
+    return fits;
   }
 
   /** Forgets a thread and closes what was open of it. */
   releaseThread(index: number): void {
-    this.forgetThread(index);
-    const at = THREADS + index * THREAD_BYTES + FDINFO;
     const { data } = this.#memory;
+    data.setInt32(THREADS + index * THREAD_BYTES, 0, true);
+    const at = THREADS + index * THREAD_BYTES + FDINFO;
     for (let place = at; place < at + MAX_NUMBERS * 4; place += 4) {
       const file = data.getInt32(place, true);
       if (file === 0) continue;
@@ -172,6 +215,27 @@ export class TrapPath implements Disposable {
       data.setInt32(place, 0, true);
       data.setInt32(KEPT, data.getInt32(KEPT, true) - 1, true);
     }
+  }
+
+  /** @returns false where it does not fit; undefined takes it out */
+  setListener(index: number, listener: TrapListener | undefined): boolean {
+    const at = LISTENERS + index * LISTENER_BYTES;
+    const { data, bytes } = this.#memory;
+    data.setUint32(at + LISTENER_USED, 0, true);
+    if (listener === undefined) return true;
+    const { cookie, address, client, options } = listener;
+    const isLong = options.some(({ value }) => value.length > CHECK_BYTES - CHECK_VALUE);
+    if (options.length > MAX_OPTIONS || isLong || client.length > 32) return false;
+    const path = unixAddress(address);
+    data.setBigUint64(at, cookie, true);
+    data.setUint32(at + OPTION_COUNT, options.length, true);
+    data.setUint32(at + ADDRESS_LENGTH, client.length, true);
+    data.setUint32(at + LISTENER_PATH_LENGTH, path.length, true);
+    bytes.set(client, at + LISTENER_ADDRESS);
+    bytes.set(path, at + LISTENER_PATH);
+    this.#setChecks(at + LISTENER_OPTIONS, options);
+    data.setUint32(at + LISTENER_USED, 1, true);
+    return true;
   }
 
   /** Sockets that are left. @returns false where there are too many: nothing may be served then */

@@ -19,6 +19,7 @@ import {
   pollNow,
   readUnixAddress,
   SyscallError,
+  setNonBlocking,
   socket,
   unixAddress,
 } from "../../ffi/mod.ts";
@@ -66,7 +67,9 @@ export class WrappedListener implements Disposable {
   readonly tcp: OwnedFd;
   readonly tcpCookie: Cookie;
   readonly counters: Counters;
-  readonly #options: readonly OptionValue[];
+  /** What its connections get. */
+  readonly options: readonly OptionValue[];
+  readonly #adopted: Accepted[] = [];
   readonly #token: string;
   readonly #waiting: Connection[] = [];
 
@@ -77,7 +80,7 @@ export class WrappedListener implements Disposable {
     this.tcp = tcp;
     this.tcpCookie = cookieOf(tcp);
     this.counters = counters;
-    this.#options = options;
+    this.options = options;
     this.#token = token;
   }
 
@@ -117,7 +120,7 @@ export class WrappedListener implements Disposable {
    *  @throws SyscallError EINVAL when the program has shut the listener down */
   take(unix: BorrowedFd | undefined, isNonBlocking: boolean): Connection | undefined {
     while (unix !== undefined) {
-      const accepted = acceptReady(unix, isNonBlocking);
+      const accepted = this.#adopted.shift() ?? acceptReady(unix, isNonBlocking);
       if (accepted === undefined) break;
       const peer = readUnixAddress(accepted.address) ?? "";
       if (isProbeName(peer)) {
@@ -125,7 +128,7 @@ export class WrappedListener implements Disposable {
         continue;
       }
       if (!isMarkerName(peer, this.#token)) {
-        dressUnixSocket(accepted.fd, this.#options);
+        dressUnixSocket(accepted.fd, this.options);
         return { kind: "unix", ...accepted, isNonBlocking };
       }
       accepted.fd.close();
@@ -135,8 +138,30 @@ export class WrappedListener implements Disposable {
     return this.#waiting.shift();
   }
 
+  /** Somebody else has accepted that from the Unix listener: the next take() finds it. settle() has to follow. */
+  adopt(accepted: Accepted): void {
+    this.#adopted.push(accepted);
+  }
+
+  /** What was adopted and nobody has taken comes again, as a connection from elsewhere does. */
+  settle(): Announced {
+    let announced: Announced = "announced";
+    for (const { fd, address } of this.#adopted.splice(0)) {
+      const peer = readUnixAddress(address) ?? "";
+      const isConnection = !isProbeName(peer) && !isMarkerName(peer, this.#token);
+      if (!isConnection) fd.close();
+      if (isProbeName(peer)) continue;
+      if (isConnection) {
+        dressUnixSocket(fd, this.options);
+        setNonBlocking(fd, false);
+        announced = this.offer({ kind: "unix", fd, address, isNonBlocking: false });
+      } else if (this.#waiting.length > 0) announced = this.#announce();
+    }
+    return announced;
+  }
+
   [Symbol.dispose](): void {
-    for (const { fd } of this.#waiting.splice(0)) fd.close();
+    for (const { fd } of [...this.#waiting.splice(0), ...this.#adopted.splice(0)]) fd.close();
     this.tcp.close();
     this.counters[Symbol.dispose]();
   }

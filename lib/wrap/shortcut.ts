@@ -1,23 +1,28 @@
 /**
- * The common case of connect() in machine code (ffi/trap-path.ts), and what it may take for granted. connect() in
+ * The common case of connect(), accept() and the calls that ask for names in machine code (ffi/trap-path.ts), and what it may
+ * take for granted: that a listener with that SO_COOKIE is what it was, for as long as it is there. connect() in
  * TypeScript comes first: it learns where a listener is and which epoll sets a thread has, and for as long as it would
- * trust that itself, later connections to that listener need nothing else looked up. All is forgotten when the first
+ * trust that itself, later connections to that listener need nothing else looked up. All of that is forgotten when the first
  * thing of it is not trusted any more, and the next connect() comes the long way again.
  */
-import { type BorrowedFd, constants, type Notification, type OwnedFd, TrapPath } from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, type Notification, type OwnedFd, type Served, TrapPath } from "../../ffi/mod.ts";
 import type { HoldingsFinder } from "./holdings.ts";
 import { type Endpoint, formatHost, LOOPBACK_V4 } from "./host.ts";
 import type { DecisionCount, Journal } from "./journal.ts";
 import type { LettingGo } from "./letting-go.ts";
+import type { WrappedListener } from "./listener.ts";
 import { connectionNameParts } from "./names.ts";
 import { sendBufferOption, type Template } from "./options.ts";
 import type { Resolver } from "./resolver.ts";
 import { everySecondPort, sharePortCursor } from "./route.ts";
+import { socketAddress } from "./socket.ts";
 import type { Cookie } from "./socket-table.ts";
 import type { PidfdCache } from "./tracee.ts";
 
 export type ShortcutOptions = {
   readonly notify: BorrowedFd;
+  /** The number of connect(2). */
+  readonly connect: number;
   readonly lettingGo: LettingGo;
   readonly holdings: HoldingsFinder;
   readonly resolver: Resolver;
@@ -30,9 +35,11 @@ export type ShortcutOptions = {
 };
 
 export type ShortcutResult =
-  | { readonly kind: "served" }
+  | { readonly kind: "served"; readonly nr: number; readonly listener: WrappedListener | undefined }
   | { readonly kind: "gone" }
   | { readonly kind: "left"; readonly call: Notification }
+  /** A connection was accepted from that listener; it is with it now. */
+  | { readonly kind: "taken"; readonly call: Notification; readonly listener: WrappedListener }
   | { readonly kind: "still held"; readonly call: Notification; readonly fd: OwnedFd; readonly from: number }
   | { readonly kind: "unanswered"; readonly fd: OwnedFd };
 
@@ -43,73 +50,114 @@ export class Shortcut implements Disposable {
   #path: TrapPath | undefined;
   readonly #decisions: (DecisionCount | undefined)[] = [];
   readonly #keys: string[] = [];
+  readonly #listeners: (WrappedListener | undefined)[] = [];
   /** Which thread has which place, and whose files are open there. */
   readonly #threads: number[] = [];
   #nextTarget = 0;
   #nextThread = 0;
+  #nextListener = 0;
+  /** Of targets and epoll sets. */
   #untilMs = Number.POSITIVE_INFINITY;
   #touchedVersion = 0;
 
   constructor(options: ShortcutOptions) {
     this.#options = options;
-    options.holdings.onExpect = () => this.forget();
+    options.holdings.onExpect = () => this.#forget();
     options.pidfds.onDrop = (thread) => this.#release(thread);
   }
 
   /** Takes the next call. @returns undefined where nothing is known that would help: nothing is taken then */
   serve(nowMs: number): ShortcutResult | undefined {
-    if (this.#path === undefined || this.#untilMs === Number.POSITIVE_INFINITY) return undefined;
-    if (nowMs > this.#untilMs) {
-      this.forget();
-      return undefined;
-    }
-    const { lettingGo } = this.#options;
+    const path = this.#path;
+    if (path === undefined) return undefined;
     const touched = this.#options.touched();
     if (this.#touchedVersion !== touched.version) {
-      if (!this.#path.setTouched(touched.cookies)) return undefined;
       this.#touchedVersion = touched.version;
+      if (!path.setTouched(touched.cookies)) {
+        this.#touchedVersion = -1; // too many: connect() is not for us
+        this.#forget();
+      }
     }
-    const served = this.#path.serve(lettingGo.epoll);
+    if (nowMs > this.#untilMs) this.#forget();
+    const served = path.serve(this.#options.lettingGo.epoll);
+    if (served.kind === "taken") return this.#hand(served);
     if (served.kind !== "served") return served;
-    const decision = this.#decisions[served.target];
+    const { nr, target } = served;
+    if (nr !== this.#options.connect) return { kind: "served", nr, listener: this.#listeners[target] };
+    const decision = this.#decisions[target];
     if (decision !== undefined) decision.count += 1;
-    return served;
+    return { kind: "served", nr, listener: undefined };
+  }
+
+  #hand({ call, listener: index, fd, address }: Extract<Served, { kind: "taken" }>): ShortcutResult {
+    const listener = this.#listeners[index];
+    if (listener === undefined) throw new Error(`Connections of listener ${index} are taken, and nobody knows it`);
+    listener.adopt({ fd, address });
+    return { kind: "taken", call, listener };
+  }
+
+  /** A thread whose call has been answered. */
+  meet(thread: number): void {
+    const pidfd = this.#options.pidfds.known(thread);
+    if (this.#path === undefined || pidfd === undefined || this.#threads.includes(thread)) return;
+    const index = this.#nextThread;
+    this.#nextThread = (index + 1) % TrapPath.MAX_THREADS;
+    this.#path.releaseThread(index);
+    this.#path.setThread(index, thread, pidfd);
+    this.#threads[index] = thread;
   }
 
   /** A connect() of that thread has been handed off, over that path. */
   learn(thread: number, target: Endpoint, path: string, decision: DecisionCount | undefined): void {
-    const { holdings, resolver, journal, pidfds } = this.#options;
+    const { holdings, resolver } = this.#options;
     const { host, port } = target;
     // Other destinations have their source looked up in the routes each time.
-    if (!TrapPath.isAvailable || journal.isTracing || formatHost(host) !== formatHost(LOOPBACK_V4)) return;
+    if (formatHost(host) !== formatHost(LOOPBACK_V4) || this.#touchedVersion < 0) return;
     const survey = holdings.known(thread);
     const resolvedUntilMs = resolver.untilMs(formatHost(host), port, path);
-    const pidfd = pidfds.known(thread);
-    if (survey === undefined || pidfd === undefined || resolvedUntilMs === undefined) return;
-    this.#path ??= this.#open();
-    if (!this.#learnThread(this.#path, thread, pidfd, survey.epolls)) return;
+    if (survey === undefined || resolvedUntilMs === undefined || !this.#open()) return;
+    this.meet(thread);
+    const index = this.#threads.indexOf(thread);
+    if (index < 0 || this.#path?.setEpolls(index, survey.epolls) !== true) return;
     this.#learnTarget(this.#path, target, path, decision);
     this.#untilMs = Math.min(this.#untilMs, survey.untilMs, resolvedUntilMs);
   }
 
-  #open(): TrapPath {
-    const { notify, template } = this.#options;
-    const checks = template().commonDefaults.map(({ option: [level, name], value }) => ({ level, name, value }));
-    const ports = everySecondPort(4);
-    const path = new TrapPath({ notify, checks: [PROTOCOL, ...checks], sendBuffer: sendBufferOption(), ports });
-    sharePortCursor(path);
-    return path;
+  /** A connection to that listener, which has that Unix socket, has been accepted. */
+  learnListener(listener: WrappedListener, cookie: Cookie): void {
+    if (this.#listeners.includes(listener) || cookie === listener.tcpCookie || !this.#open()) return;
+    const index = this.#nextListener;
+    this.#nextListener = (index + 1) % TrapPath.MAX_LISTENERS;
+    const { name, address, options } = listener;
+    const client = socketAddress(name.domain, { host: LOOPBACK_V4, port: 0 });
+    const inherited = options.map(({ option: [level, number], value }) => ({ level, name: number, value }));
+    this.#listeners[index] = listener;
+    this.#path?.setListener(index, { cookie, address, client, options: inherited });
   }
 
-  #learnThread(path: TrapPath, thread: number, pidfd: BorrowedFd, epolls: readonly number[]): boolean {
-    let index = this.#threads.indexOf(thread);
-    if (index < 0) {
-      index = this.#nextThread;
-      this.#nextThread = (index + 1) % TrapPath.MAX_THREADS;
-      path.releaseThread(index);
-      this.#threads[index] = thread;
-    }
-    return path.setThread(index, thread, pidfd, epolls);
+  forgetListener(listener: WrappedListener): void {
+    const index = this.#listeners.indexOf(listener);
+    if (index < 0) return;
+    this.#listeners[index] = undefined;
+    this.#path?.setListener(index, undefined);
+  }
+
+  /** To be called when a socket has been made ready: how it gets its room for sending is known only then. */
+  #open(): boolean {
+    const { notify, template, journal } = this.#options;
+    if (this.#path !== undefined) return true;
+    if (!TrapPath.isAvailable || journal.isTracing) return false;
+    const checks = template().commonDefaults.map(({ option: [level, name], value }) => ({ level, name, value }));
+    const { head, tail } = connectionNameParts({ domain: 4, client: LOOPBACK_V4, server: NO_PORT });
+    this.#path = new TrapPath({
+      notify,
+      checks: [PROTOCOL, ...checks],
+      sendBuffer: sendBufferOption(),
+      ports: everySecondPort(4),
+      ends: [head, tail.slice(0, tail.lastIndexOf("-") + 1)],
+    });
+    sharePortCursor(this.#path);
+    return true;
   }
 
   #learnTarget(path: TrapPath, target: Endpoint, where: string, decision: DecisionCount | undefined): void {
@@ -125,10 +173,10 @@ export class Shortcut implements Disposable {
     path.setTarget(index, { ...target, path: where, head, tail });
   }
 
-  /** What is open of threads stays open. */
-  forget(): void {
+  /** What connect() takes for granted. What is open of threads stays open. */
+  #forget(): void {
     this.#untilMs = Number.POSITIVE_INFINITY;
-    for (let index = 0; index < TrapPath.MAX_THREADS; index++) this.#path?.forgetThread(index);
+    for (let index = 0; index < TrapPath.MAX_THREADS; index++) this.#path?.setEpolls(index, undefined);
     for (let index = 0; index < TrapPath.MAX_TARGETS; index++) this.#path?.setTarget(index, undefined);
   }
 
@@ -145,6 +193,8 @@ export class Shortcut implements Disposable {
     this.#path = undefined;
   }
 }
+
+const NO_PORT: Endpoint = { host: LOOPBACK_V4, port: 0 };
 
 function int(value: number): Uint8Array {
   return new Uint8Array(Int32Array.of(value).buffer);

@@ -94,7 +94,10 @@ export class Supervisor implements Disposable {
       logger,
       directory,
       onReady: (listener) => this.#accepting.resume(this.#context, listener),
-      onClosed: (listener) => this.#accepting.abandon(this.#context, listener),
+      onClosed: (listener) => {
+        this.#context.shortcut.forgetListener(listener);
+        this.#accepting.abandon(this.#context, listener);
+      },
     });
     const template = (domain: Domain): Template => this.#template(domain);
     const answer = (call: Call, what: Answer): boolean => this.#answer(call.id, what);
@@ -102,6 +105,7 @@ export class Supervisor implements Disposable {
     const resolver = new Resolver(registry);
     const shortcut = new Shortcut({
       notify,
+      connect: options.machine.numbers.connect,
       lettingGo: this.#lettingGo,
       holdings,
       resolver,
@@ -167,11 +171,29 @@ export class Supervisor implements Disposable {
       if (notification !== undefined) this.#serve(notification, start);
       return;
     }
-    if (result.kind === "left") this.#serve(result.call, start);
-    if (result.kind === "still held" || result.kind === "unanswered") this.#finishConnect(result);
-    if (result.kind !== "left" && result.kind !== "gone") {
-      this.#options.journal.trap("connect", 0, (performance.now() - start) * 1000, () => "0");
+    switch (result.kind) {
+      case "left":
+        return this.#serve(result.call, start);
+      case "taken":
+        this.#serve(result.call, start);
+        if (result.listener.settle() === "dead") this.#context.listeners.remove(result.listener);
+        return;
+      case "served":
+        return this.#count(result.nr, start, result.listener);
+      case "still held":
+      case "unanswered":
+        this.#finishConnect(result);
+        return this.#count(this.#options.machine.numbers.connect, start, undefined);
+      default:
     }
+  }
+
+  #count(nr: number, start: number, listener: WrappedListener | undefined): void {
+    const us = (performance.now() - start) * 1000;
+    this.#options.journal.trap(this.#names.get(nr) ?? "", 0, us, () => "0"); // there is no trace
+    listener?.counters.add("unix");
+    listener?.counters.add("traps");
+    listener?.counters.add("trapNs", Math.round(us * 1000));
   }
 
   /** A socket that the shortcut has put in place. */
@@ -206,6 +228,7 @@ export class Supervisor implements Disposable {
     this.#answer(id, answer);
     const us = (performance.now() - start) * 1000;
     journal.trap((isForeign ? undefined : this.#names.get(nr)) ?? `call ${nr}`, pid, us, () => describe(answer));
+    this.#context.shortcut.meet(pid);
     call.counters?.add("traps");
     call.counters?.add("trapNs", Math.round(us * 1000));
   }

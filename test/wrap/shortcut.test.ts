@@ -6,6 +6,48 @@ import { compileFixture, Stage } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
 
+const SERVER = `
+import socket, threading
+listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+print("port", listener.getsockname()[1], flush=True)
+def serve():
+    while True:
+        peer, address = listener.accept()
+        if address != peer.getpeername(): address = ("differs", 0)
+        peer.sendall(str(address[1]).encode())
+        peer.close()
+for _ in range(3): threading.Thread(target=serve).start()
+`;
+const CLIENT = `
+import socket, sys
+for i in range(int(sys.argv[2])):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    own = s.getsockname()[1]
+    text = b""
+    while part := s.recv(64): text += part
+    if int(text) != own: sys.exit(f"{own} is {text}")
+    s.close()
+print("all right")
+`;
+
+requires.test(
+  [requires.program("python3", "python3")],
+  "connections of wrapped and of plain TCP clients, mixed, each get their own, from threads that accept at once",
+  async () => {
+    await using stage = new Stage();
+    const server = stage.wrap(["python3", "-c", SERVER]);
+    const port = await server.match(/port (\d+)/);
+    const argv = ["python3", "-c", CLIENT, port, "300"];
+    const clients = [stage.wrap(argv), stage.plain(argv), stage.wrap(argv), stage.plain(argv)];
+    for (const client of clients) {
+      expect(await client.exit, client.output).toBe(0);
+      expect(client.output).toContain("all right");
+    }
+    expect(stage.registry.fallbacks()).toEqual([]);
+  },
+  60_000,
+);
+
 requires.test(
   [requires.program("cc", "gcc")],
   "among many plain connections, those with options, flags, duplicates, epoll sets, bad addresses and signals are served as themselves",

@@ -129,7 +129,7 @@ function serve(context: Context, call: Call, flags: number, source: Source): Ans
   const connection = take(source, (flags & SOCK_NONBLOCK) !== 0);
   if (connection === undefined || "errno" in connection) return connection && failure(connection.errno);
   try {
-    return give(context, call, flags, listener, connection, room);
+    return give(context, call, flags, source, connection, room);
   } catch (error) {
     giveBack(context, listener, connection);
     throw error;
@@ -154,7 +154,7 @@ function give(
   context: Context,
   { id, tracee, args }: Call,
   flags: number,
-  listener: WrappedListener,
+  { listener, cookie }: Source,
   connection: Connection,
   room: number,
 ): Answer {
@@ -179,6 +179,7 @@ function give(
     return failure(EMFILE); // the kernel says EBADF for a number beyond RLIMIT_NOFILE
   }
   listener.counters.add(connection.kind);
+  if (connection.kind === "unix") context.shortcut.learnListener(listener, cookie);
   connection.fd.close();
   return DONE;
 }
