@@ -8,7 +8,16 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CODE_HEX, OFFSETS } from "../../../ffi/machine/record-path.gen.ts";
-import { CONTROL_BYTES, DATA_WAKE, HEAD, HEADER_BYTES, SPACE_WAKE, STATE, TAIL } from "../../../lib/ring/layout.ts";
+import {
+  CONTROL_BYTES,
+  DATA_OFFSET,
+  DATA_WAKE,
+  HEAD,
+  HEADER_BYTES,
+  SPACE_WAKE,
+  STATE,
+  TAIL,
+} from "../../../lib/ring/layout.ts";
 import { requires } from "../../helpers/requires.ts";
 import { ROOT } from "../../helpers/runtimes.ts";
 
@@ -74,6 +83,37 @@ requires.test(
       expect({ name, order: accesses(code, offset, end) }).toEqual({ name, order: [...(WANTED[name] ?? [])] });
     }
     expect(accesses(code, 0, Number.POSITIVE_INFINITY)).toHaveLength(Object.values(WANTED).flat().length);
+  },
+);
+
+/** Addresses of the instructions between two others that mention a record: its header or its payload. */
+function records(code: Map<number, string>, from: number, to: number): number[] {
+  const mentions = new RegExp(`\\+0x${DATA_OFFSET.toString(16)}\\]|\\+0x${(DATA_OFFSET + 8).toString(16)}\\]`);
+  return [...code].filter(([at, text]) => at >= from && at < to && mentions.test(text)).map(([at]) => at);
+}
+
+requires.test(
+  [OBJDUMP],
+  "a record is written before the tail is stored, and looked for after the tail was read",
+  () => {
+    const code = committed();
+    const starts = Object.values(OFFSETS).sort((a, b) => a - b);
+    const partOf = (name: keyof typeof OFFSETS): [from: number, to: number, tail: number] => {
+      const [from, to] = [OFFSETS[name], starts.find((start) => start > OFFSETS[name]) ?? Number.POSITIVE_INFINITY];
+      const place = `+0x${(TAIL * 4).toString(16)}]`;
+      const [tail] = [...code].find(([at, text]) => at >= from && at < to && text.includes(place)) ?? [Number.NaN];
+      return [from, to, tail];
+    };
+    const [sendFrom, sendTo, stored] = partOf("send");
+    const written = records(code, sendFrom, sendTo);
+    expect(written.length).toBeGreaterThan(0);
+    expect(Math.max(...written)).toBeLessThan(stored);
+    for (const name of ["receive", "takePacked"] as const) {
+      const [from, to, read] = partOf(name);
+      const looked = records(code, from, to);
+      expect(looked.length).toBeGreaterThan(0);
+      expect(Math.min(...looked)).toBeGreaterThan(read);
+    }
   },
 );
 
