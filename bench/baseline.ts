@@ -1,5 +1,5 @@
 /** Builds the C programs in bench/c and runs them; each prints the nanoseconds of one operation. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -12,7 +12,7 @@ const PROGRAMS = ["ring", "socket", "wake", "load", "trap"];
 /** A ring for messages of 1 MiB. */
 const LARGE = "-DCAPACITY=(1u << 22)";
 
-export type Baseline = "ring" | "ring-large" | "socket" | "wake" | "sync" | "relay" | "dial";
+export type Baseline = "ring" | "ring-large" | "socket" | "wake" | "sync" | "relay" | "dial" | "dbus";
 
 function build(name: string, ...options: readonly string[]): void {
   const source = options.includes(LARGE) ? "ring" : name;
@@ -32,6 +32,19 @@ export function buildWithWayland(): void {
   mkdirSync(BUILD, { recursive: true });
   for (const name of ["relay", "dial"]) build(name);
   build("sync", "-lwayland-client", "-lwayland-server");
+}
+
+/** Compiles the client of dbus-broker. @returns what is missing for it */
+export function buildForDbus(): string | undefined {
+  const missing = (words: readonly [string, ...string[]]): boolean => {
+    const [program, ...args] = words;
+    return spawnSync(program, args, { stdio: "ignore" }).status !== 0;
+  };
+  if (missing(["dbus-broker", "--version"])) return "dbus-broker is not installed";
+  if (missing(["cc", "-E", "-include", "systemd/sd-bus.h", "-x", "c", "/dev/null"]))
+    return "libsystemd-dev is not installed";
+  build("dbus", "-lsystemd");
+  return undefined;
 }
 
 /** @returns nanoseconds of a round trip: p50, p99, p99.9 */

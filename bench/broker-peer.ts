@@ -1,12 +1,14 @@
 /**
- * The other process of a benchmark of the broker: serve NAME, hold NAME COUNT, or flood SOCKET. It writes a line when it
+ * The other process of a benchmark of the broker: serve NAME, hold NAME COUNT, or flood SOCKET KIND. It writes a line when it
  * is ready and ends with its standard input.
  */
 import { readSync, writeSync } from "node:fs";
-import { constants, poll, recvmsg, sendmsg, socket, connect as socketConnect, unixAddress } from "../ffi/mod.ts";
+import { type BorrowedFd, constants, pipe, poll, recvmsg, SyscallError, sendmsg } from "../ffi/mod.ts";
 import type { Channel } from "../lib/channel/channel.ts";
 import { BrokerLink } from "../lib/client/broker-link.ts";
 import { ClosedError } from "../lib/errors.ts";
+import { INTERFACES } from "../lib/protocol/shmlink-v1.gen.ts";
+import { message, RawPeer, text } from "../test/helpers/raw-peer.ts";
 
 /** Bytes of each of the many rings: the smallest, a page. */
 const SMALL = 4096;
@@ -52,23 +54,57 @@ function hold(name: string, count: number): void {
   readSync(0, new Uint8Array(1)); // until it is over
 }
 
-/** Requests without end: wl_display.sync, as many as the socket takes. */
-function flood(path: string): void {
-  const fd = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-  socketConnect(fd, unixAddress(path), path);
-  const messages = new Uint32Array(2000 * 3);
-  for (let at = 0; at < messages.length; at += 3) messages.set([1, 12 << 16, 2], at);
-  const bytes = new Uint8Array(messages.buffer);
+/** Opcodes of shmlink_manager_v1 and shmlink_offer_v1. */
+const DIAL = opcode("shmlink_manager_v1", "dial");
+const OFFER = opcode("shmlink_manager_v1", "offer");
+const ADD = opcode("shmlink_offer_v1", "add");
+const PUBLISH = opcode("shmlink_offer_v1", "publish");
+
+function opcode(name: "shmlink_manager_v1" | "shmlink_offer_v1", request: string): number {
+  return INTERFACES[name].requests.findIndex((each) => each.name === request);
+}
+
+function repeated(...parts: readonly Uint8Array[]): Uint8Array {
+  const one = parts.flatMap((part) => [...part]);
+  return new Uint8Array(Array.from({ length: Math.floor(24_000 / one.length) }, () => one).flat());
+}
+
+/** Requests without end, as many as the socket takes. @param reads  whether it wants the answers */
+function send(peer: RawPeer, bytes: Uint8Array, fds: readonly BorrowedFd[], reads: boolean): never {
+  const wanted = reads ? constants.EPOLLIN | constants.EPOLLOUT : constants.EPOLLOUT;
+  for (;;) {
+    const [events = 0] = poll([{ fd: peer.fd, events: wanted }], 100);
+    if ((events & constants.EPOLLOUT) !== 0) sendmsg(peer.fd, bytes, fds);
+    if ((events & constants.EPOLLIN) !== 0) recvmsg(peer.fd);
+  }
+}
+
+/** What somebody can do without end; who is thrown out for it comes again. */
+function flood(path: string, kind: string): void {
   say("ready");
   for (;;) {
-    const [events = 0] = poll([{ fd, events: constants.EPOLLIN | constants.EPOLLOUT }], 100);
-    if ((events & constants.EPOLLOUT) !== 0) sendmsg(fd, bytes);
-    if ((events & constants.EPOLLIN) !== 0) recvmsg(fd);
+    try {
+      using peer = new RawPeer(path);
+      if (kind === "connections") continue;
+      if (kind === "messages" || kind === "unread") send(peer, repeated(message(1, 0, 2)), [], kind === "messages");
+      peer.greet();
+      if (kind === "refused") send(peer, repeated(message(3, DIAL, 4, ...text("nobody"), 0), message(4, 0)), [], true);
+      sendDescriptors(peer);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error; // thrown out, or the backlog is full
+    }
   }
+}
+
+function sendDescriptors(peer: RawPeer): never {
+  const fds = Array.from({ length: 28 }, () => pipe().reader);
+  peer.send(message(3, OFFER, 4, ...text("flood")));
+  const bundle = [...fds.map(() => message(4, ADD)), message(4, PUBLISH, 0)];
+  return send(peer, new Uint8Array(bundle.flatMap((part) => [...part])), fds, true);
 }
 
 const [mode, subject = "", count = "0"] = process.argv.slice(2);
 if (mode === "serve") serve(subject, KEPT, true);
 else if (mode === "keep") serve(subject, Number.POSITIVE_INFINITY, false);
 else if (mode === "hold") hold(subject, Number(count));
-else if (mode === "flood") flood(subject);
+else if (mode === "flood") flood(subject, count);

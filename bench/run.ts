@@ -10,7 +10,7 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Result } from "./answer.ts";
-import { type BrokerResult, benchBroker } from "./broker.ts";
+import { type BrokerResult, benchBroker, leftOut } from "./broker.ts";
 import { plotProfile } from "./plot.ts";
 import { benchProfile } from "./profile.ts";
 import type { Series } from "./profile-shape.ts";
@@ -95,5 +95,7 @@ const results = wantsQuestions
     })
   : [];
 if (plot !== undefined) writeFileSync(plot, plotProfile(profile));
-if (json) console.log(JSON.stringify({ results, ...(wantsProfile ? { profile } : {}) }));
+for (const what of leftOut) process.stderr.write(`Not measured: ${what}\n`);
+const missing = leftOut.length === 0 ? {} : { leftOut };
+if (json) console.log(JSON.stringify({ results, ...missing, ...(wantsProfile ? { profile } : {}) }));
 else for (const series of profile) console.log(profileRows(series));
