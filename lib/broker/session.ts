@@ -131,6 +131,11 @@ export class Session {
     this.#ownSockets.push(this.core.ownSockets.add(fd));
   }
 
+  /** The request at hand is as much work as `count` of the usual kind: it uses up that much of the turn and of the rate. */
+  countAs(count: number): void {
+    this.#connection.spendMessages(count - 1);
+  }
+
   /** Descriptors that wait until the peer reads. */
   get queuedFds(): number {
     return this.#connection.queuedFds;

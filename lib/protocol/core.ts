@@ -62,9 +62,14 @@ export class Core {
     return this.#reader.waitingFdCount;
   }
 
-  /** Of the last read(): how many messages it could still have handed on. */
+  /** Of the last read(): how many messages it could still have handed on; below 0 when the last was a large one. */
   get messagesLeft(): number {
     return this.#messagesLeft;
+  }
+
+  /** The message at hand was as much work as so many more of the usual kind. */
+  spendMessages(count: number): void {
+    this.#messagesLeft -= count;
   }
 
   get closed(): boolean {

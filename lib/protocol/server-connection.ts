@@ -81,7 +81,12 @@ export class ServerConnection implements Disposable {
     return this.#core.read(this.#receiver, budgetBytes, maxMessages);
   }
 
-  /** How many requests of its maxMessages the last pump() did not use. */
+  /** For onRequest: this one counts as so many more. */
+  spendMessages(count: number): void {
+    this.#core.spendMessages(count);
+  }
+
+  /** How many requests of its maxMessages the last pump() did not use; below 0 when the last counted as several. */
   get messagesLeft(): number {
     return this.#core.messagesLeft;
   }

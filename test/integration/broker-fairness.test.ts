@@ -5,9 +5,10 @@ import { recvmsg } from "../../ffi/mod.ts";
 import { Broker } from "../../lib/broker/broker.ts";
 import { builtInConfig } from "../../lib/config/schema.ts";
 import { SILENT } from "../../lib/log.ts";
+import { INTERFACES } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { message, RawPeer } from "../helpers/raw-peer.ts";
+import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 
 expectNoFdLeaks();
@@ -45,4 +46,34 @@ test("who asks a few things at once has them in one turn; who floods has eight a
     broker.turn(1000);
     expect([answers(other), answers(flood)]).toEqual([1, 8]);
   }
+});
+
+test("a refusal counts as four requests, so who floods with what is refused has two a turn", () => {
+  using directory = makeRuntimeDir();
+  const path = join(directory.path, "broker.sock");
+  const limits = { ...builtInConfig.limits, maxMessagesPerSecond: 2 ** 24 };
+  using broker = new Broker({
+    listeners: [listenOn(path)],
+    config: { ...builtInConfig, limits },
+    logger: SILENT,
+    env: {},
+  });
+  using flood = new RawPeer(path);
+  while (broker.sessionCount < 1) broker.turn(1000);
+  flood.greet();
+  broker.turn(1000);
+  recvmsg(flood.fd);
+  const take = INTERFACES.shmlink_manager_v1.requests.findIndex(({ name }) => name === "take");
+  const requests = Array.from({ length: 40 }, (_, index) => [...message(3, take, 4 + index, ...text("nobody"), 0)]);
+  flood.send(new Uint8Array(requests.flat()));
+  const events = (): number => {
+    broker.turn(1000);
+    const { bytes } = recvmsg(flood.fd) ?? { bytes: new Uint8Array(0) };
+    const view = new DataView(bytes.buffer);
+    let count = 0;
+    for (let at = 0; at < bytes.length; at += view.getUint32(at + 4, true) >>> 16) count += 1;
+    return count;
+  };
+  expect(events()).toBe(8 + 2); // as a burst, and then as a flood
+  expect([events(), events(), events()]).toEqual([2, 2, 2]);
 });

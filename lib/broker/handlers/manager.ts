@@ -21,6 +21,10 @@ type Request = Requests<OwnedFd>["shmlink_manager_v1"];
 type Hello = Extract<Request, { kind: "hello" }>;
 
 const MAX_NAME = 64;
+/** What requests count for beside a sync, which is 1: about the work that they are. Two memfds, mappings and sockets; and a
+ *  refusal with its sentence and its line in the log. */
+const CHANNEL_COST = 8;
+const REFUSAL_COST = 4;
 
 export function handleManager(session: Session, object: ObjectId, request: Request): void {
   if (request.kind !== "hello" && !session.greeted) {
@@ -37,6 +41,7 @@ export function handleManager(session: Session, object: ObjectId, request: Reque
       return orFailed(session, request.id, "shmlink_service_v1", () => listen(session, request));
     case "dial":
     case "dial_directed":
+      session.countAs(CHANNEL_COST);
       return orFailed(session, request.id, "shmlink_channel_v1", () => dial(session, request));
     case "register_listener":
       return orFailed(session, request.id, "shmlink_listener_v1", () => registerListener(session, request));
@@ -93,6 +98,7 @@ function orFailed(session: Session, id: ObjectId, name: Fallible, act: () => voi
     act();
   } catch (error) {
     if (!(error instanceof FailureError)) throw error;
+    session.countAs(REFUSAL_COST);
     if (name === "shmlink_listing_v1") return session.send(id, name, { kind: "done" }); // hidden is like empty
     session.send(id, name, { kind: "failed", code: failureNumber(error.code), message: error.message });
   }
