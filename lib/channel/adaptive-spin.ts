@@ -9,17 +9,22 @@ const PROCESSORS: number = availableParallelism();
 const CHECKS_A_ROUND = 64; // between two looks at the clock
 const MIN_SHARE = 1 / 16;
 const PROBE_EVERY = 8; // waits
+/** What the channels before have learned: the part of its most that a budget had in the end, and how many there were. One
+ *  that is opened for a single question has no time to learn anything by itself. */
+const before = { share: 1, count: 0 };
 export const DEFAULT_SPIN_US = 80; // about what falling asleep and being woken by another processor cost
 
 export class AdaptiveSpin {
   readonly #maxUs: number;
   #budgetUs: number;
-  #waits = 0;
+  #waits: number;
 
   /** @param maxUs  0 never spins. With one processor the other side cannot run while we look, so neither then. */
   constructor(maxUs: number = DEFAULT_SPIN_US) {
     this.#maxUs = PROCESSORS > 1 ? maxUs : 0;
-    this.#budgetUs = this.#maxUs;
+    this.#budgetUs = this.#maxUs * before.share;
+    this.#waits = before.count % PROBE_EVERY;
+    before.count += 1;
   }
 
   /** How often to look before the first call of run(). */
@@ -43,6 +48,7 @@ export class AdaptiveSpin {
     this.#budgetUs = paid
       ? Math.min(this.#budgetUs * 4, this.#maxUs)
       : Math.max(this.#budgetUs / 2, this.#maxUs * MIN_SHARE);
+    before.share = this.#budgetUs / this.#maxUs;
     return paid;
   }
 }

@@ -1,0 +1,39 @@
+import { expect, test } from "bun:test";
+import { availableParallelism } from "node:os";
+import { AdaptiveSpin } from "../../../lib/channel/adaptive-spin.ts";
+import { requires } from "../../helpers/requires.ts";
+
+const MAX_US = 20_000;
+const TWO_PROCESSORS = {
+  installable: false,
+  missing:
+    availableParallelism() > 1 ? undefined : "this machine has one processor, where nobody looks before sleeping",
+};
+
+/** How often a fresh one looks, in a wait that does not pay. */
+function looks(): number {
+  let count = 0;
+  new AdaptiveSpin(MAX_US).run(() => {
+    count += 1;
+    return false;
+  });
+  return count;
+}
+
+requires.test(
+  [TWO_PROCESSORS],
+  "a new channel looks as long as the ones before have learned to, and every eighth for long",
+  () => {
+    const teacher = new AdaptiveSpin(MAX_US);
+    for (let wait = 0; wait < 16; wait++) teacher.run(() => false);
+    const counts = Array.from({ length: 8 }, looks).sort((a, b) => a - b);
+    const [median = 0, most = 0] = [counts[3], counts[7]];
+    expect(most).toBeGreaterThan(median * 4);
+  },
+);
+
+test("what is ready at once costs one look", () => {
+  let count = 0;
+  expect(new AdaptiveSpin(MAX_US).run(() => ++count > 0)).toBe(true);
+  expect(count).toBe(1);
+});
