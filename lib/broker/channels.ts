@@ -8,7 +8,7 @@ import { copyOf, discardSide, type MapEvent, makeSide, type SidePlan, sharedByte
 import { type BrokerCore, chargeQuota, failureNumber } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
 import { endedChannel } from "./listing.ts";
-import type { ChannelRecord, ServiceRecord } from "./records.ts";
+import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
 /** Of shmlink_channel_v1, from which on it has the event open. */
@@ -84,7 +84,8 @@ function setUp(
   }
 }
 
-/** The service first: its answer is what is waited for. */
+/** The dialler first: it gets ready while the service does. With all of them on one processor the service would otherwise
+ *  answer, and do whatever it does next, before the dialler can hear it. */
 function announce(
   core: BrokerCore,
   channel: ChannelRecord,
@@ -95,15 +96,17 @@ function announce(
   const { pid, uid } = dialler.owner;
   dialler.session?.handles.set(dialler.object, { kind: "side", channel, side: 0 });
   server.session?.handles.set(server.object, { kind: "side", channel, side: 1 });
+  sendMap(dialler, maps[0]);
+  if (server.sealed) give(core, channel, 1);
   server.session?.send(service.object, "shmlink_service_v1", { kind: "incoming", channel: server.object, pid, uid });
-  for (const index of [1, 0] as const) {
-    const { session, object } = channel.sides[index];
-    const map = maps[index];
-    if (map === undefined) continue;
-    if (session === undefined) for (const fd of [map.memfd, map.doorbell]) fd.close();
-    else session.send(object, "shmlink_channel_v1", map);
-  }
-  for (const index of [0, 1] as const) if (channel.sides[index].sealed) give(core, channel, index);
+  sendMap(server, maps[1]);
+  if (dialler.sealed) give(core, channel, 0);
+}
+
+function sendMap({ session, object }: ChannelSide, map: MapEvent): void {
+  if (map === undefined) return;
+  if (session === undefined) for (const fd of [map.memfd, map.doorbell]) fd.close();
+  else session.send(object, "shmlink_channel_v1", map);
 }
 
 /** The side has mapped its ring: seal it and hand it to the other side. */

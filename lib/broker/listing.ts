@@ -22,16 +22,42 @@ const MAX_EXPORTER_BYTES = 16;
 type Kind = keyof typeof SHMLINK_MANAGER_V1_KIND;
 
 export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, details: object): ListingEntry {
+  return entryOf(kind, id, name, owner, JSON.stringify(details));
+}
+
+function entryOf(kind: Kind, id: number, name: string, owner: Owner, details: string): ListingEntry {
+  const { uid, pid } = owner;
   return {
     kind: "entry",
     entryKind: SHMLINK_MANAGER_V1_KIND[kind],
     entryId: id,
     name,
-    uid: owner.uid,
-    pid: owner.pid,
-    exe: plainText(owner.exe, MAX_EXE_BYTES),
-    details: JSON.stringify(details),
+    uid,
+    pid,
+    exe: exeOf(owner),
+    details,
   };
+}
+
+/** What many entries have in common is made once: of each owner, the path of its program and its description as a peer. */
+const EXES = new WeakMap<Owner, string>();
+const PEERS = new WeakMap<Owner, string>();
+
+function exeOf(owner: Owner): string {
+  const known = EXES.get(owner);
+  if (known !== undefined) return known;
+  const exe = plainText(owner.exe, MAX_EXE_BYTES);
+  EXES.set(owner, exe);
+  return exe;
+}
+
+function peerText(owner: Owner): string {
+  const known = PEERS.get(owner);
+  if (known !== undefined) return known;
+  const { pid, uid } = owner;
+  const text = JSON.stringify({ pid, uid, exe: exeOf(owner) });
+  PEERS.set(owner, text);
+  return text;
 }
 
 export function recordEntry(record: AnyRecord): ListingEntry {
@@ -39,7 +65,7 @@ export function recordEntry(record: AnyRecord): ListingEntry {
     case "service":
       return makeEntry("service", record.id, record.name, record.session.owner, serviceDetails(record));
     case "channel":
-      return makeEntry("channel", record.id, record.name, record.sides[0].owner, channelDetails(record));
+      return channelEntry(record, bothStatistics(record));
     case "listener":
       return makeEntry(
         "listener",
@@ -60,11 +86,8 @@ export function recordEntry(record: AnyRecord): ListingEntry {
 
 /** What a channel was when it ended, with its counters of now. */
 export function endedChannel(record: ChannelRecord): () => ListingEntry {
-  const stats = [statsOf(record.sides[0]), statsOf(record.sides[1])] as const;
-  return () => {
-    const details = { ...channelDetails(record, stats), state: "ended" };
-    return makeEntry("channel", record.id, record.name, record.sides[0].owner, details);
-  };
+  const stats = bothStatistics(record);
+  return () => channelEntry(record, stats, "ended");
 }
 
 function serviceDetails(record: ServiceRecord): object {
@@ -73,22 +96,30 @@ function serviceDetails(record: ServiceRecord): object {
 
 type BothStatistics = readonly [SideStatistics, SideStatistics];
 
-function channelDetails(
-  record: ChannelRecord,
-  stats: BothStatistics = [statsOf(record.sides[0]), statsOf(record.sides[1])],
-): object {
+function bothStatistics({ sides: [dialler, service] }: ChannelRecord): BothStatistics {
+  return [statsOf(dialler), statsOf(service)];
+}
+
+/** Written as text, because there may be ten thousand of them: only what is a text itself, or a list of numbers, is left to
+ *  JSON.stringify(). */
+function channelEntry(record: ChannelRecord, [near, far]: BothStatistics, state?: "ended"): ListingEntry {
   const [dialler, service] = record.sides;
-  return {
-    service: record.serviceId,
-    state: dialler.sealed && service.sealed ? "open" : "opening",
-    rule: record.rule,
-    seals: dialler.sealed && service.sealed ? ["shrink", "grow", "future-write", "seal"] : [],
-    direction: directionName(dialler.capacity, service.capacity),
-    capacity: { toService: dialler.capacity, toDialler: service.capacity },
-    peer: { pid: service.owner.pid, uid: service.owner.uid, exe: plainText(service.owner.exe, MAX_EXE_BYTES) },
-    toService: directionStats(stats[0], stats[1]),
-    toDialler: directionStats(stats[1], stats[0]),
-  };
+  const isWhole = dialler.sealed && service.sealed;
+  const details =
+    `{"service":${record.serviceId},"state":"${state ?? (isWhole ? "open" : "opening")}","rule":${quoted(record.rule)},` +
+    `"seals":${isWhole ? SEALS : "[]"},"direction":"${directionName(dialler.capacity, service.capacity)}",` +
+    `"capacity":{"toService":${dialler.capacity},"toDialler":${service.capacity}},"peer":${peerText(service.owner)},` +
+    `"toService":${JSON.stringify(directionStats(near, far))},"toDialler":${JSON.stringify(directionStats(far, near))}}`;
+  return entryOf("channel", record.id, record.name, dialler.owner, details);
+}
+
+const SEALS = JSON.stringify(["shrink", "grow", "future-write", "seal"]);
+let lastRule = { rule: "", text: '""' };
+
+/** Mostly it is the same rule as for the channel before. */
+function quoted(rule: string): string {
+  if (rule !== lastRule.rule) lastRule = { rule, text: JSON.stringify(rule) };
+  return lastRule.text;
 }
 
 function statsOf({ stats, capacity }: ChannelSide): SideStatistics {
