@@ -7,7 +7,7 @@ import { BrokerLink, type DialOptions, type ListenOptions } from "../../lib/clie
 import type { GrantSpec } from "../../lib/client/grant.ts";
 import { FailureError } from "../../lib/errors.ts";
 import type { Service } from "../../lib/mod.ts";
-import { TestBroker } from "../helpers/broker.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 
 expectNoFdLeaks();
@@ -159,15 +159,21 @@ test("a program under run --grant=dial,send has no ring that somebody else could
   expect(channel.direction).toBe("receive");
   const dialler = parent.list().find(({ id }) => id === channel.channelId);
   const folder = `/proc/${childOf(Number(dialler?.pid))}`;
-  const maps = readFileSync(`${folder}/maps`, "utf8");
-  const rings = maps.split("\n").filter((line) => line.includes("memfd:shmlink:"));
+  const ringsOf = (): string[] =>
+    readFileSync(`${folder}/maps`, "utf8")
+      .split("\n")
+      .filter((line) => line.includes("memfd:shmlink:"));
+  await waitUntil(() => ringsOf().length >= 2, "the dialler to have its channel whole");
+  const rings = ringsOf();
   const sizes = rings.map((line) => {
     const [, from = "", to = "", mode = ""] = /^(\w+)-(\w+) (\S+) /.exec(line) ?? [];
     return `${mode} ${Number.parseInt(to, 16) - Number.parseInt(from, 16)}`;
   });
   expect(sizes.sort()).toEqual(["r--s 8192", `rw-s ${8192 + (1 << 20)}`]);
-  const open = readdirSync(`${folder}/fd`).map((fd) => readlinkSync(`${folder}/fd/${fd}`));
-  expect(open.filter((link) => link.includes("memfd:shmlink"))).toEqual([]);
+  await waitUntil(
+    () => !linksOf(folder).some((link) => link.includes("memfd:shmlink")),
+    "its descriptors to be closed",
+  );
   child.stdin.write("hello");
   await child.stdin.end();
   expect(new TextDecoder().decode((await channel.readBytesAsync(100)) ?? new Uint8Array())).toBe("hello");
@@ -184,4 +190,15 @@ function childOf(pid: number): number {
   const found = children.map((child) => (child > 0 ? childOf(child) : 0)).find((child) => child > 0);
   if (found === undefined) throw new Error(`Neither process ${pid} nor a child of it has a ring`);
   return found;
+}
+
+/** What the descriptors of a process lead to. */
+function linksOf(folder: string): string[] {
+  return readdirSync(`${folder}/fd`).flatMap((fd) => {
+    try {
+      return readlinkSync(`${folder}/fd/${fd}`);
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
 }
