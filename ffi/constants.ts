@@ -26,6 +26,7 @@ export const F_GET_SEALS = 1034;
 export const FD_CLOEXEC = 1;
 export const AT_FDCWD = -100;
 export const AT_EMPTY_PATH = 0x1000;
+export const AT_STATX_DONT_SYNC = 0x4000;
 export const LOCK_SH = 1;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;

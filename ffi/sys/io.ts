@@ -3,6 +3,7 @@ import { calls } from "../calls.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
+  AT_STATX_DONT_SYNC,
   F_GETFL,
   F_GETOWN_EX,
   F_GETSIG,
@@ -132,9 +133,16 @@ export type FileStatus = {
 const STATUS = allocateForever(256);
 const EMPTY_PATH = cString("");
 
-/** What statx(2) says of an open descriptor. */
+/** What statx(2) says of an open descriptor, without asking a file server for it: one that does not answer, across the
+ *  network or in user space, would keep us waiting for as long as whoever sent us the descriptor likes. */
 export function fstat(fd: BorrowedFd): FileStatus {
-  const result = calls.statx(fd.number, EMPTY_PATH, AT_EMPTY_PATH, STATX_BASIC_STATS, STATUS.bytes);
+  const result = calls.statx(
+    fd.number,
+    EMPTY_PATH,
+    AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
+    STATX_BASIC_STATS,
+    STATUS.bytes,
+  );
   if (result < 0) throw new SyscallError("statx", -result, `fd ${fd.number}`);
   const { data } = STATUS;
   // Field by field: every relayed descriptor is asked, and the whole struct would be a dozen values that nobody wants.
