@@ -11,6 +11,7 @@ import {
 import { isCapacity, MAX_CAPACITY, MIN_CAPACITY, NO_CAPACITY } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../util/context-word.ts";
+import { checkMilliseconds } from "../util/milliseconds.ts";
 import { isServiceName, quoteName, SERVICE_NAME_RULE } from "../util/service-name.ts";
 import { DISPLAY_ID } from "../wire/object-map.ts";
 import { MAX_MESSAGE_FDS } from "../wire/types.ts";
@@ -233,21 +234,23 @@ export class BrokerLink extends RenewedLink {
 
   /** Takes what is offered under a name. @throws FailureError unknown-name, denied, quota, timeout */
   take(name: string, options: TakeOptions = {}): Delivery {
+    const waitMs = answerMs(options.waitMs, "waitMs");
     return this.ask(() => {
       const delivery = this.requestDelivery(name, options.waitMs !== undefined);
       return finishTake(
         name,
         delivery,
-        this.wait(() => delivery.settled, options.waitMs ?? ANSWER_MS),
+        this.wait(() => delivery.settled, waitMs),
       );
     });
   }
 
   /** take() for an event loop; needs `wake: true` at connect. */
   async takeAsync(name: string, options: TakeOptions = {}): Promise<Delivery> {
+    const waitMs = answerMs(options.waitMs, "waitMs");
     return await this.askAsync(async () => {
       const delivery = this.requestDelivery(name, options.waitMs !== undefined);
-      return finishTake(name, delivery, await this.waitAsync(() => delivery.settled, options.waitMs ?? ANSWER_MS));
+      return finishTake(name, delivery, await this.waitAsync(() => delivery.settled, waitMs));
     });
   }
 
@@ -288,17 +291,22 @@ export class BrokerLink extends RenewedLink {
   }
 
   #dialOnce(name: string, options: DialOptions): Channel {
+    const timeoutMs = answerMs(options.timeoutMs, "timeoutMs");
     return this.ask(() => {
       const pending = this.#startDial(name, options);
-      const outcome = this.wait(() => pending.outcome !== undefined, options.timeoutMs ?? ANSWER_MS);
+      const outcome = this.wait(() => pending.outcome !== undefined, timeoutMs);
       return this.#finishDial(pending, outcome, name);
     });
   }
 
   async #dialOnceAsync(name: string, options: DialOptions): Promise<Channel> {
+    const timeoutMs = answerMs(options.timeoutMs, "timeoutMs");
     return await this.askAsync(async () => {
       const pending = this.#startDial(name, options);
-      const outcome = await this.waitAsync(() => pending.outcome !== undefined, options.timeoutMs ?? ANSWER_MS);
+      const outcome = await this.waitAsync(
+        () => pending.outcome !== undefined,
+        answerMs(options.timeoutMs, "timeoutMs"),
+      );
       return this.#finishDial(pending, outcome, name);
     });
   }
@@ -363,6 +371,10 @@ export class BrokerLink extends RenewedLink {
     this.connection.request(id, "shmlink_channel_v1", { kind: "mapped" });
     this.connection.flush();
   }
+}
+
+function answerMs(given: number | undefined, name: string): number {
+  return given === undefined ? ANSWER_MS : checkMilliseconds(given, name);
 }
 
 /** What no broker takes is not worth a connection. @throws FailureError "invalid" */

@@ -53,6 +53,13 @@ test("a name that nobody offers yet is waited for, as long as was said", async (
   const refused = await client.dialAsync("later").catch((error: unknown) => error as FailureError);
   expect(refused).toMatchObject({ code: "unknown-name" });
   expect(failureOf(() => client.dial("later", { waitMs: 30 })).code).toBe("unknown-name");
+  for (const wrong of [Number.NaN, "abc" as unknown as number]) {
+    expect(() => client.dial("later", { waitMs: wrong })).toThrow(TypeError);
+    expect(() => client.dial("later", { timeoutMs: wrong })).toThrow(TypeError);
+    expect(await client.dialAsync("later", { waitMs: wrong }).catch((error: unknown) => error)).toBeInstanceOf(
+      TypeError,
+    );
+  }
   const dialled = client.dialAsync("later", { waitMs: -1 });
   await new Promise((resolve) => setTimeout(resolve, 60)); // it has asked by now
   using service = server.listen("later");
