@@ -101,10 +101,9 @@ export class TrapPath implements Disposable {
   readonly #memory: NativeMemory = allocateForever(SIZE_BYTES); // for one tree, of which a process has one
   readonly #serve: (path: number) => number = serveFunction();
 
-  /** Whether there is one for this processor and runtime. Not on Deno: there a connect() under a storm of signals was seen
-   *  to end with EISCONN in one run of ten, and nobody knows why. */
+  /** Whether there is one for this processor. */
   static get isAvailable(): boolean {
-    return ARCH === "x64" && backend.name !== "deno";
+    return ARCH === "x64";
   }
 
   constructor({ notify, checks, sendBuffer, ports, ends }: TrapPathOptions) {
