@@ -303,10 +303,7 @@ export class BrokerLink extends RenewedLink {
     const timeoutMs = answerMs(options.timeoutMs, "timeoutMs");
     return await this.askAsync(async () => {
       const pending = this.#startDial(name, options);
-      const outcome = await this.waitAsync(
-        () => pending.outcome !== undefined,
-        answerMs(options.timeoutMs, "timeoutMs"),
-      );
+      const outcome = await this.waitAsync(() => pending.outcome !== undefined, timeoutMs);
       return this.#finishDial(pending, outcome, name);
     });
   }
