@@ -35,6 +35,7 @@ export const F_SEAL_SHRINK = 0x2;
 export const F_SEAL_GROW = 0x4;
 export const F_SEAL_WRITE = 0x8;
 export const F_SEAL_FUTURE_WRITE = 0x10;
+export const F_SEAL_EXEC = 0x20;
 
 // linux/stat.h
 export const STATX_BASIC_STATS = 0x7ff;

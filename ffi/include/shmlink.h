@@ -4,7 +4,7 @@
  *
  *     struct shmlink_channel channel;
  *     shmlink_map_own(&channel, own_ring_fd, doorbell_fd);   // while it is still writable
- *     …tell the broker, which seals both rings…
+ *     …tell the broker, which hands it on…
  *     shmlink_map_peer(&channel, peer_ring_fd);              // checks seals, size and header before it maps
  *     shmlink_send(&channel, "hello", 5, 0, -1);
  *     char buffer[100];
@@ -300,7 +300,7 @@ static inline int shmlink__header(struct shmlink_channel *c, int fd, uint32_t wo
   return 0;
 }
 
-/* Maps our own ring, which must not be sealed against writing yet. @return 0, SHMLINK_REFUSED, SHMLINK_SYSTEM */
+/* Maps our own ring, which must not be sealed against writing yet, and seals it. @return 0, SHMLINK_REFUSED, SHMLINK_SYSTEM */
 static inline int shmlink_map_own(struct shmlink_channel *c, int own_fd, int doorbell_fd) {
   memset(c, 0, sizeof *c);
   c->doorbell = doorbell_fd;
@@ -310,6 +310,7 @@ static inline int shmlink_map_own(struct shmlink_channel *c, int own_fd, int doo
   void *own = mmap(NULL, SHMLINK_DATA_OFFSET + (size_t)words[4], PROT_READ | PROT_WRITE, MAP_SHARED, own_fd, 0);
   if (own == MAP_FAILED) return shmlink__fail(c, SHMLINK_SYSTEM, "mmap", (uint32_t)errno);
   c->own = own;
+  if (fcntl(own_fd, F_ADD_SEALS, SHMLINK_SEALS) < 0) return shmlink__fail(c, SHMLINK_SYSTEM, "seals", (uint32_t)errno);
   c->channel_id = words[2];
   c->side = words[3];
   c->own_capacity = words[4];
@@ -328,8 +329,9 @@ static inline int shmlink_map_peer(struct shmlink_channel *c, int peer_fd) {
   uint32_t words[8];
   int error = shmlink__header(c, peer_fd, words);
   if (error < 0) return error;
-  if (words[2] != c->channel_id) return shmlink__fail(c, SHMLINK_REFUSED, "channel id", words[2]);
-  if (words[3] == c->side) return shmlink__fail(c, SHMLINK_REFUSED, "side", words[3]);
+  /* 0: made before its channel was known */
+  if (words[2] != 0 && words[2] != c->channel_id) return shmlink__fail(c, SHMLINK_REFUSED, "channel id", words[2]);
+  if (words[2] != 0 && words[3] == c->side) return shmlink__fail(c, SHMLINK_REFUSED, "side", words[3]);
   if (words[4] == 0 && c->own_capacity == 0) return shmlink__fail(c, SHMLINK_REFUSED, "capacity of both sides", 0);
   void *peer = mmap(NULL, SHMLINK_DATA_OFFSET + (size_t)words[4], PROT_READ, MAP_SHARED, peer_fd, 0);
   if (peer == MAP_FAILED) return shmlink__fail(c, SHMLINK_SYSTEM, "mmap", (uint32_t)errno);

@@ -43,6 +43,7 @@ export const STATX: Struct<{
   stx_mode: "u16";
   stx_ino: "u64";
   stx_size: "size";
+  stx_blocks: "size";
 }> = defineStruct("struct statx", {
   stx_mask: "u32",
   stx_blksize: "u32",
@@ -53,4 +54,5 @@ export const STATX: Struct<{
   stx_mode: "u16",
   stx_ino: "u64",
   stx_size: "size",
+  stx_blocks: "size",
 });

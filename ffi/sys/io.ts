@@ -128,9 +128,13 @@ export type FileStatus = {
   readonly gid: number;
   readonly ino: bigint;
   readonly sizeBytes: number;
+  /** What it takes up, in memory for a memfd; also beyond its end. */
+  readonly storedBytes: number;
 };
 
 const STATUS = allocateForever(256);
+/** Of stx_blocks, whatever the file system. */
+const BLOCK_BYTES = 512;
 const EMPTY_PATH = cString("");
 
 /** What statx(2) says of an open descriptor, without asking a file server for it: one that does not answer, across the
@@ -151,7 +155,11 @@ export function fstat(fd: BorrowedFd): FileStatus {
     uid: data.getUint32(STATX.offsets.stx_uid, true),
     gid: data.getUint32(STATX.offsets.stx_gid, true),
     ino: data.getBigUint64(STATX.offsets.stx_ino, true),
-    sizeBytes:
-      data.getUint32(STATX.offsets.stx_size, true) + data.getUint32(STATX.offsets.stx_size + 4, true) * 2 ** 32,
+    sizeBytes: long(STATX.offsets.stx_size),
+    storedBytes: long(STATX.offsets.stx_blocks) * BLOCK_BYTES,
   };
+}
+
+function long(offset: number): number {
+  return STATUS.data.getUint32(offset, true) + STATUS.data.getUint32(offset + 4, true) * 2 ** 32;
 }

@@ -5,7 +5,7 @@ import { type RingSide, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { ChannelSide } from "./records.ts";
 import type { Session } from "./session.ts";
-import { adoptRing, type Spare } from "./spares.ts";
+import type { Spare } from "./spares.ts";
 
 export type SidePlan = {
   readonly session: Session;
@@ -25,7 +25,7 @@ export type MapEvent =
     }
   | undefined;
 
-/** @param doorbell  its end; taken when this does not throw  @throws SyscallError, FailureError "refused" */
+/** @param doorbell  its end; taken when this does not throw  @throws SyscallError */
 export function makeSide(
   channelId: number,
   side: RingSide,
@@ -34,7 +34,6 @@ export function makeSide(
 ): { readonly record: ChannelSide; readonly map: MapEvent } {
   const common = { owner: session.owner, capacity, stats: undefined, session, object, copy: undefined };
   if (spare !== undefined) {
-    adoptRing(spare, { channelId, side, capacity });
     const waiting = { spare, doorbell };
     return { record: { ...common, memfd: spare.fd, sealed: true, waiting }, map: undefined };
   }

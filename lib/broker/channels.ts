@@ -1,7 +1,7 @@
 /** Channels being set up and their records: rings are made here, sealed when mapped, and forgotten when both sides have them. */
 import { constants, SyscallError, socketpair } from "../../ffi/mod.ts";
-import { sealRing } from "../channel/memfd.ts";
-import { FailureError } from "../errors.ts";
+import { checkSealedRing, sealRing } from "../channel/memfd.ts";
+import { FailureError, ProtocolError } from "../errors.ts";
 import { NO_CAPACITY, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { copyOf, discardSide, type MapEvent, makeSide, type SidePlan, sharedBytes } from "./channel-sides.ts";
@@ -11,7 +11,7 @@ import { endedChannel } from "./listing.ts";
 import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
-/** Of shmlink_channel_v1, from which on it has the event open. */
+/** Of shmlink_channel_v1, from which on it has the event open, and seals its ring itself. */
 const VERSION_OF_OPEN = 2;
 
 /** Who asks for a channel, and the bytes of its ring. */
@@ -24,12 +24,13 @@ type Dialler = {
 
 /** Makes what both sides need and tells them: rings and a doorbell, unless a side has a spare ring already. A side that only
  *  receives has a file without a ring. All or nothing.
- *  @throws FailureError "denied", "quota", "exhausted"; "refused" for a spare ring that is not what it was */
+ *  @throws FailureError "denied", "quota", "exhausted" */
 export function openChannel(core: BrokerCore, dialler: Dialler, service: ServiceRecord, rule: string): void {
   const [toService, toDialler] = agree(service.name, wishOf(dialler), wishOf(service));
   using undo = new DisposableStack();
-  const near = plan(core, undo, dialler.session, dialler.object, toService ? dialler.capacity : NO_CAPACITY);
-  const far = plan(core, undo, service.session, service.object, toDialler ? service.capacity : NO_CAPACITY);
+  const isNew = [dialler, service].every(({ session, object }) => session.versionOf(object) >= VERSION_OF_OPEN);
+  const near = plan(core, undo, dialler, toService ? dialler.capacity : NO_CAPACITY, isNew);
+  const far = plan(core, undo, service, toDialler ? service.capacity : NO_CAPACITY, isNew);
   try {
     setUp(core, [near, far], service, rule);
     undo.move(); // the record's now; dropSide() gives it back
@@ -46,9 +47,15 @@ function wishOf({ session, directions }: Dialler | ServiceRecord): Wish {
 }
 
 /** Charges for a side, and takes the spare ring that it has, whose bytes are charged already.
- *  @param object  of the side's client, on which it is to hear of the channel */
-function plan(core: BrokerCore, undo: DisposableStack, session: Session, object: ObjectId, capacity: number): SidePlan {
-  const spare = session.versionOf(object) >= VERSION_OF_OPEN ? session.spares.take(capacity) : undefined;
+ *  @param isNew  whether both clients know of rings that were made before: their headers name no channel */
+function plan(
+  core: BrokerCore,
+  undo: DisposableStack,
+  { session, object }: Pick<Dialler, "session" | "object">,
+  capacity: number,
+  isNew: boolean,
+): SidePlan {
+  const spare = isNew ? session.spares.take(capacity) : undefined;
   if (spare !== undefined) undo.defer(() => session.spares.discard(spare));
   const charge = spare === undefined ? { channels: 1, sharedBytes: ringFileBytes(capacity) } : { channels: 1 };
   chargeQuota(core, session.owner, charge);
@@ -109,11 +116,15 @@ function sendMap({ session, object }: ChannelSide, map: MapEvent): void {
   else session.send(object, "shmlink_channel_v1", map);
 }
 
-/** The side has mapped its ring: seal it and hand it to the other side. */
+/** The side has mapped its ring: it goes to the other side, if it is as the other side needs it.
+ *  @throws ProtocolError when it is not, SyscallError */
 export function handOver(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const side = channel.sides[index];
   if (side.memfd === undefined) return; // the other side is gone, and was told about
-  sealRing(side.memfd, side.capacity);
+  const knowsSeals = side.session !== undefined && side.session.versionOf(side.object) >= VERSION_OF_OPEN;
+  if (!knowsSeals) sealRing(side.memfd, side.capacity);
+  else if (checkSealedRing(side.memfd) !== side.capacity)
+    throw new ProtocolError(`The ring of the channel to "${channel.name}" has another size than it was made with`);
   side.sealed = true;
   give(core, channel, index);
 }

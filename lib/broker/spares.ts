@@ -2,13 +2,14 @@
  * Rings that a client has made and mapped before they are needed, so that a channel is whole in one turn: nobody has to be
  * asked to map anything. Each is charged to its owner, there are few of them, and those that nobody needs are let go.
  *
- * Nothing about such a file is believed. It is taken for a memfd once it carries seals, and its size and header count when
- * it is sealed (adoptRing).
+ * Nothing about such a file is believed, and nothing is done to it: whoever has it open may be writing to it, and then a
+ * write of ours, or a seal, would wait for as long as he likes. It has all its seals already, so that what it is now it stays.
  */
-import { addSeals, fstat, getSeals, type OwnedFd, SyscallError, writeAt } from "../../ffi/mod.ts";
+import { constants, getSeals, memfdCreate, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
+import { checkSealedRing } from "../channel/memfd.ts";
 import { RING_SEALS } from "../channel/seals.ts";
-import { FailureError } from "../errors.ts";
-import { DATA_OFFSET, encodeHeader, isCapacity, NO_CAPACITY, type RingHeader, ringFileBytes } from "../ring/layout.ts";
+import { ProtocolError } from "../errors.ts";
+import { DATA_OFFSET } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { BrokerCore } from "./core.ts";
 import type { Owner } from "./records.ts";
@@ -16,8 +17,6 @@ import type { Owner } from "./records.ts";
 const MAX_SPARES = 8;
 /** Of a connection that opens no more channels. */
 const KEPT_MS = 10_000;
-/** What a memfd may have been sealed with at its birth (MFD_NOEXEC_SEAL); any other seal may keep us from our work. */
-const F_SEAL_EXEC = 0x20;
 
 export type Spare = {
   readonly serial: number;
@@ -108,29 +107,26 @@ export class Spares {
   }
 }
 
-/** @returns the bytes of the ring that a file has room for; undefined for what is no memfd that nobody has sealed */
+/** @returns the bytes of the ring; undefined for what is none, or not sealed as rings are and in no other way */
 function capacityOf(fd: OwnedFd, maxCapacity: number): number | undefined {
   try {
-    // Before anything else: only a memory file carries seals, and only on one of those a write never waits.
-    if ((getSeals(fd) & ~F_SEAL_EXEC) !== 0) return undefined;
-    const capacity = fstat(fd).sizeBytes - DATA_OFFSET;
-    return capacity === NO_CAPACITY || (isCapacity(capacity) && capacity <= maxCapacity) ? capacity : undefined;
+    // Before anything else: only a memory file carries seals, and only one of those answers at once.
+    if (getSeals(fd) !== wantedSeals()) return undefined;
+    const capacity = checkSealedRing(fd);
+    return capacity <= maxCapacity ? capacity : undefined;
   } catch (error) {
-    if (error instanceof SyscallError) return undefined;
+    if (error instanceof SyscallError || error instanceof ProtocolError) return undefined;
     throw error;
   }
 }
 
-/** Makes a spare ring that of a channel: writes its header, seals it, and looks at what it is then.
- *  @throws FailureError "refused" when it is not what it was */
-export function adoptRing({ fd }: Spare, wanted: RingHeader): void {
-  try {
-    writeAt(fd, encodeHeader(wanted), 0);
-    addSeals(fd, RING_SEALS);
-    // Its size cannot change any more. Its header its owner can still write; who is to read it checks it for himself.
-    if (fstat(fd).sizeBytes === ringFileBytes(wanted.capacity)) return;
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
+let seals: number | undefined;
+
+/** Also F_SEAL_EXEC (MFD_NOEXEC_SEAL), where this kernel has it. */
+function wantedSeals(): number {
+  if (seals === undefined) {
+    using probe = memfdCreate("shmlink:probe");
+    seals = RING_SEALS | (getSeals(probe) & constants.F_SEAL_EXEC);
   }
-  throw new FailureError("refused", "Cannot use the ring that was made for the channel: it is not what it was");
+  return seals;
 }

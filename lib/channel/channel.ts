@@ -3,6 +3,7 @@
  * when the broker has sealed both, check the peer's and map it for reading.
  */
 import {
+  addSeals,
   constants,
   fstat,
   type Mapping,
@@ -12,11 +13,11 @@ import {
   setNonBlocking,
 } from "../../ffi/mod.ts";
 import { ClosedError, ProtocolError } from "../errors.ts";
-import { COLD_HUGE, NO_CAPACITY, type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
+import { COLD_HUGE, NO_CAPACITY, NO_CHANNEL, type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
 import { Channel } from "./duplex.ts";
 import type { ChannelOptions } from "./end.ts";
 import { readRingHeader } from "./memfd.ts";
-import { checkRingSeals } from "./seals.ts";
+import { checkRingSeals, RING_SEALS } from "./seals.ts";
 
 export { Channel, type ReceiveOptions } from "./duplex.ts";
 export type { ChannelOptions, Direction, EndOptions, SendOptions, Trust, WhenBehind, WhenFull } from "./end.ts";
@@ -33,7 +34,8 @@ export class ChannelSetup implements Disposable {
   readonly #doorbell: OwnedFd;
 
   /**
-   * Maps our ring writable, unless it is already. Takes both, also when it throws; a descriptor is closed once it is mapped.
+   * Maps our ring writable and seals it, unless it is already. Takes both, also when it throws; a descriptor is closed once
+   * it is mapped. It is ours to seal, because that waits for whoever changes the file.
    * @throws ProtocolError when the file is no ring, SyscallError EPERM when it was sealed already
    */
   constructor(own: OwnedFd | MappedRing, doorbell: OwnedFd) {
@@ -47,7 +49,7 @@ export class ChannelSetup implements Disposable {
       this.side = side;
       this.capacity = capacity;
       this.#doorbell = doorbell;
-      this.#own = "mapping" in own ? own.mapping : mapShared(own, ringFileBytes(capacity), "read-write");
+      this.#own = "mapping" in own ? own.mapping : mapOwn(own, capacity);
     } catch (error) {
       doorbell.close();
       if ("mapping" in own) own.mapping.close();
@@ -105,6 +107,7 @@ export class ChannelSetup implements Disposable {
   #checkCounterpart({ channelId, side, capacity }: RingHeader): void {
     if (capacity === NO_CAPACITY && this.capacity === NO_CAPACITY)
       throw new ProtocolError("Cannot use the channel: neither side has a ring");
+    if (channelId === NO_CHANNEL) return; // made before; the broker says whose it is
     if (channelId !== this.channelId) {
       throw new ProtocolError(`Cannot use the ring: channel id is "${channelId}", "${this.channelId}" is needed`);
     }
@@ -112,6 +115,17 @@ export class ChannelSetup implements Disposable {
       throw new ProtocolError(`Cannot use the ring: side is "${side}", the other side's is needed`);
     }
   }
+}
+
+function mapOwn(ring: OwnedFd, capacity: number): Mapping {
+  const mapping = mapShared(ring, ringFileBytes(capacity), "read-write");
+  try {
+    addSeals(ring, RING_SEALS);
+  } catch (error) {
+    mapping.close();
+    throw error;
+  }
+  return mapping;
 }
 
 /** @returns how many bytes are in huge pages now; our ring's control page says so too */

@@ -17,12 +17,15 @@ import {
   decodeHeader,
   encodeHeader,
   HEADER_BYTES,
+  isCapacity,
+  NO_CAPACITY,
   type RingHeader,
   type RingSide,
   ringFileBytes,
 } from "../ring/layout.ts";
 import { readSideStatistics, type SideStatistics } from "../ring/statistics.ts";
 import { checkRingSeals, RING_SEALS } from "./seals.ts";
+import { mostStored } from "./stored.ts";
 
 export {
   type DirectionStatistics,
@@ -59,7 +62,8 @@ export function createRing(options: RingOptions): OwnedFd {
   return fd;
 }
 
-/** Seals the ring for good and verifies it, its size and its header.
+/** Seals the ring for good and verifies it, its size and its header. Waits while somebody changes the file: only for those
+ *  who cannot seal it themselves.
  *  @param capacity  what it was made with @throws ProtocolError when a seal is missing or the header does not fit the size */
 export function sealRing(fd: BorrowedFd, capacity?: number): void {
   try {
@@ -67,11 +71,29 @@ export function sealRing(fd: BorrowedFd, capacity?: number): void {
   } catch (error) {
     // EPERM: somebody sealed it before us. What counts is which seals it has.
     if (!(error instanceof SyscallError)) throw error;
-    checkRingSeals(fd);
   }
+  checkSealedRing(fd);
   const found = readRingHeader(fd).capacity;
   if (capacity !== undefined && found !== capacity)
     throw new ProtocolError(`Cannot use the ring: its capacity is "${found}", it was made with "${capacity}"`);
+}
+
+/**
+ * What a sealed ring is, without waiting for anybody: whoever writes to a file, or reserves pages of it, keeps those out who
+ * seal it or write to it too, for as long as he likes.
+ *
+ * Pages can be reserved beyond the end of a file, where no size shows them, and nobody can once it is sealed.
+ * @returns its capacity  @throws ProtocolError when a seal is missing, it has no ring's size, or more memory than its size
+ */
+export function checkSealedRing(fd: BorrowedFd): number {
+  checkRingSeals(fd);
+  const { sizeBytes, storedBytes } = fstat(fd);
+  const capacity = sizeBytes - DATA_OFFSET;
+  if (capacity !== NO_CAPACITY && !isCapacity(capacity))
+    throw new ProtocolError(`Cannot use the ring: its file has "${sizeBytes}" bytes, which no ring has`);
+  if (storedBytes > mostStored(sizeBytes))
+    throw new ProtocolError(`Cannot use the ring: "${storedBytes}" bytes of memory lie in its file of "${sizeBytes}"`);
+  return capacity;
 }
 
 const HEADER = new Uint8Array(64);

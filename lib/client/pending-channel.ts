@@ -72,9 +72,9 @@ export class PendingChannel {
       memfd.close();
       throw new FailureError("invalid", `Cannot open the channel to "${this.#name}": "peer" came before "map"`);
     }
-    this.#setup = undefined;
     const onClose = (): void => this.#forget();
     this.outcome = setup.complete(memfd, { ...this.#options, peerPid, peerUid, onClose });
+    this.#setup = undefined;
   }
 
   #fail(error: Error): void {

@@ -2,8 +2,9 @@
  * Rings that we have made and mapped ahead and that the broker keeps for our next channels, so that a channel is whole as
  * soon as we hear of it. Each has a serial number; what is not used comes back as dropped.
  */
-import { ftruncate, type Mapping, mapShared, memfdCreate, type OwnedFd } from "../../ffi/mod.ts";
-import { ringFileBytes } from "../ring/layout.ts";
+import { addSeals, ftruncate, type Mapping, mapShared, memfdCreate, type OwnedFd, write } from "../../ffi/mod.ts";
+import { RING_SEALS } from "../channel/seals.ts";
+import { encodeHeader, NO_CHANNEL, ringFileBytes } from "../ring/layout.ts";
 
 /** More than these at the broker are not worth their memory. */
 const MAX_SPARES = 6;
@@ -43,12 +44,15 @@ export class SpareRings {
   }
 }
 
-/** Without its header, which the broker writes when it knows the channel. */
+/** Mapped by us and sealed, so that nobody has to do more to it. */
 function makeRing(capacity: number): { readonly memfd: OwnedFd; readonly mapping: Mapping } {
   const memfd = memfdCreate("shmlink:spare");
   try {
     ftruncate(memfd, ringFileBytes(capacity));
-    return { memfd, mapping: mapShared(memfd, ringFileBytes(capacity), "read-write") };
+    write(memfd, encodeHeader({ channelId: NO_CHANNEL, side: 0, capacity }));
+    const mapping = mapShared(memfd, ringFileBytes(capacity), "read-write");
+    addSeals(memfd, RING_SEALS); // of a file that we have just made: nothing is in its way
+    return { memfd, mapping };
   } catch (error) {
     memfd.close();
     throw error;

@@ -228,10 +228,11 @@ export type Requests<Fd> = {
     /**
      * hands over a ring for a channel to come
      *
-     * A memfd of 8192 bytes and a capacity, or of 8192 bytes for a side that only receives, without seals (but
-     * F_SEAL_EXEC); the client has mapped it writable. The next channel of this connection whose side needs a ring of
-     * that capacity gets it: the broker writes its header, seals it, and introduces the sides with channel.open, where
-     * it would otherwise send channel.map and wait. Only objects of version 2 get such channels.
+     * A memfd of 8192 bytes and a capacity, or of 8192 bytes for a side that only receives. The client has written its
+     * header, with 0 for channel and side, mapped it writable, and sealed it as a ring is (and F_SEAL_EXEC, where the
+     * kernel has it). The next channel of this connection whose side needs a ring of that capacity gets it: the broker
+     * introduces the sides with channel.open, where it would otherwise send channel.map and wait. Only between objects
+     * of version 2 there are such channels.
      *
      * It counts against the client's shared bytes and descriptors. The broker keeps at most 8 of them, and each for at
      * least 10 seconds; what it does not keep it names in spare_dropped.
@@ -250,9 +251,10 @@ export type Requests<Fd> = {
    * one end of a channel being set up, and its entry in listings afterwards
    *
    * Set-up takes these steps. The broker creates a memfd for each side, writes its header page, and sends each side
-   * its own one together with a doorbell (map). The side maps it writable and says so (mapped). The broker then seals
-   * it with F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and only now sends it to the other side
-   * (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
+   * its own one together with a doorbell (map). The side maps it writable, seals it with F_SEAL_SHRINK, F_SEAL_GROW,
+   * F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and says so (mapped). The broker checks that, and only now sends it to the
+   * other side (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel. Of
+   * version 1, a side may leave the sealing to the broker.
    *
    * A side that had a spare ring of the right size gets one event instead, open, when the other side's ring is there; it
    * answers nothing.
@@ -268,7 +270,7 @@ export type Requests<Fd> = {
      * mapped stay mapped: the peers notice each other's end by the doorbell.
      */
     | { readonly kind: "destroy" }
-    /** our memfd is mapped writable: seal it and hand it over */
+    /** our memfd is mapped writable and sealed: hand it over */
     | { readonly kind: "mapped" };
   /** a wrapped TCP listener in the registry */
   readonly shmlink_listener_v1:
@@ -472,9 +474,10 @@ export type Events<Fd> = {
    * one end of a channel being set up, and its entry in listings afterwards
    *
    * Set-up takes these steps. The broker creates a memfd for each side, writes its header page, and sends each side
-   * its own one together with a doorbell (map). The side maps it writable and says so (mapped). The broker then seals
-   * it with F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and only now sends it to the other side
-   * (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
+   * its own one together with a doorbell (map). The side maps it writable, seals it with F_SEAL_SHRINK, F_SEAL_GROW,
+   * F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and says so (mapped). The broker checks that, and only now sends it to the
+   * other side (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel. Of
+   * version 1, a side may leave the sealing to the broker.
    *
    * A side that had a spare ring of the right size gets one event instead, open, when the other side's ring is there; it
    * answers nothing.
@@ -510,7 +513,8 @@ export type Events<Fd> = {
     /**
      * the channel is whole
      *
-     * Our ring is the spare one with this serial, sealed by now, with this channel and side in its header.
+     * Our ring is the spare one with this serial. The header of the other side's may name channel 0: its side is the
+     * other one then.
      */
     | {
         readonly kind: "open";

@@ -81,6 +81,9 @@ export type RingSide = 0 | 1;
 
 export type RingHeader = { readonly channelId: number; readonly side: RingSide; readonly capacity: number };
 
+/** In the header of a ring that was made before the channel that it is of: it names no channel, and its side says nothing. */
+export const NO_CHANNEL = 0;
+
 /** The header page's used part. Little-endian like all of the ring. */
 export function encodeHeader(header: RingHeader): Uint8Array<ArrayBuffer> {
   const { channelId, side, capacity } = header;

@@ -1,14 +1,15 @@
 /** Rings that clients make ahead: channels are whole in one turn, and who cheats with one hurts only his own channels. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { ftruncate, memfdCreate } from "../../ffi/mod.ts";
+import { addSeals, ftruncate, getSeals, memfdCreate, type OwnedFd, readAt, write } from "../../ffi/mod.ts";
 import type { Channel } from "../../lib/channel/channel.ts";
+import { RING_SEALS } from "../../lib/channel/seals.ts";
 import type { BrokerLink, DialOptions } from "../../lib/client/broker-link.ts";
 import type { Service } from "../../lib/mod.ts";
 import { DATA_OFFSET } from "../../lib/ring/layout.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
 
 expectNoFdLeaks();
 
@@ -40,6 +41,17 @@ function ownRings(): { made: number; spare: number } {
     made: lines.filter((line) => /shmlink:\d/.test(line)).length,
     spare: lines.filter((line) => line.includes("shmlink:spare")).length,
   };
+}
+
+const REGISTRY = 2;
+const MANAGER = 4;
+
+/** A client that speaks for itself, with the manager in its newest version. */
+function raw(broker: TestBroker): RawPeer {
+  const peer = new RawPeer(broker.socketPath);
+  peer.greet();
+  peer.send(message(REGISTRY, 0, 1, ...text("shmlink_manager_v1"), 2, MANAGER));
+  return peer;
 }
 
 test("from the second channel on both sides have their rings ready; what is not used goes with the connection", async () => {
@@ -103,9 +115,8 @@ test("a dialler that is refused keeps its spare ring for the next time", async (
 test("an end that is given up takes its spare ring with it", async () => {
   await using broker = new TestBroker();
   using link = broker.connect({ wake: true });
-  using deaf = new RawPeer(broker.socketPath); // says hello and offers, and then never maps what it gets
-  deaf.greet();
-  deaf.send(message(3, 1, 4, ...text("deaf"), 4096));
+  using deaf = raw(broker); // offers, and then never maps what it gets
+  deaf.send(message(MANAGER, 1, 5, ...text("deaf"), 4096));
   await waitUntil(() => link.list("deaf").length > 0, "the name to be offered");
   for (let time = 0; time < 3; time++)
     expect(() => link.dial("deaf", { capacity: 4096, timeoutMs: 50 })).toThrow("did not answer in time");
@@ -113,38 +124,72 @@ test("an end that is given up takes its spare ring with it", async () => {
   expect(ownRings()).toEqual({ made: 0, spare: 0 });
 });
 
-const REGISTRY = 2;
-const MANAGER = 4;
-const SPARE_DROPPED = 2;
-
-/** A client that speaks for itself, with the manager in its newest version. */
-function raw(broker: TestBroker): RawPeer {
-  const peer = new RawPeer(broker.socketPath);
-  peer.greet();
-  peer.send(message(REGISTRY, 0, 1, ...text("shmlink_manager_v1"), 2, MANAGER));
-  return peer;
+/** Waits until the broker has handled what was sent. */
+function settle(peer: RawPeer, callback: number): void {
+  peer.send(message(1, 0, callback)); // wl_display.sync
+  for (let event = peer.next(); event?.sender !== callback; event = peer.next()) expect(event).toBeDefined();
 }
 
-test("a spare ring that shrinks before it is used ends the dial of who made it, and nothing else", async () => {
+function nextOf(peer: RawPeer, sender: number): RawEvent {
+  for (let event = peer.next(); event !== undefined; event = peer.next()) if (event.sender === sender) return event;
+  throw new Error("The connection ended");
+}
+
+function spareRing(capacity: number): OwnedFd {
+  const ring = memfdCreate("spare");
+  ftruncate(ring, DATA_OFFSET + capacity);
+  addSeals(ring, RING_SEALS);
+  return ring;
+}
+
+test("the broker writes nothing into a spare ring: its header is its maker's", async () => {
+  await using broker = new TestBroker();
+  using server = broker.connect({ wake: true });
+  using service = server.listen("x", { capacity: 4096 });
+  using peer = raw(broker);
+  using ring = memfdCreate("spare");
+  write(ring, new Uint8Array(32).fill(7));
+  ftruncate(ring, DATA_OFFSET + 4096);
+  addSeals(ring, RING_SEALS);
+  peer.send(message(MANAGER, 13, 77), [ring]);
+  peer.send(message(MANAGER, 2, 6, ...text("x"), 4096));
+  expect(await service.acceptAsync(500)).toBeUndefined(); // who is to read it finds no ring
+  expect(nextOf(peer, 6).opcode).toBe(3); // open
+  const header = new Uint8Array(32);
+  readAt(ring, header, 0);
+  expect(header).toEqual(new Uint8Array(32).fill(7));
+  server.sync();
+});
+
+test("a ring of a client of version 2 that is not sealed when it is mapped ends its connection, and is not sealed for it", async () => {
   await using broker = new TestBroker();
   using link = broker.connect({ wake: true });
   using _service = link.listen("x", { capacity: 4096 });
   using peer = raw(broker);
-  using ring = memfdCreate("spare");
-  ftruncate(ring, DATA_OFFSET + 4096);
-  peer.send(message(MANAGER, 13, 77), [ring]);
-  peer.send(message(1, 0, 5)); // wl_display.sync: it has it
-  for (let event = peer.next(); event?.sender !== 5; event = peer.next()) expect(event).toBeDefined();
-  ftruncate(ring, 0);
   peer.send(message(MANAGER, 2, 6, ...text("x"), 4096));
-  const told: string[] = [];
-  while (told.length < 2) {
-    const event = peer.next();
-    if (event === undefined) throw new Error("The connection ended");
-    if (event.sender === MANAGER || event.sender === 6) told.push(`${event.sender}.${event.opcode}`);
-  }
-  expect(told.sort()).toEqual([`${MANAGER}.${SPARE_DROPPED}`, "6.2"]);
+  expect(nextOf(peer, 6).opcode).toBe(0); // map
+  const [ring] = peer.received;
+  if (ring === undefined) throw new Error("There was no ring");
+  peer.send(message(6, 1)); // mapped
+  const error = nextOf(peer, 1);
+  expect(error.opcode).toBe(0); // wl_display.error
+  expect(peer.next()).toBeUndefined();
+  expect(getSeals(ring) & RING_SEALS).toBe(0);
   link.sync();
+});
+
+test("a ring of a client of version 1 is sealed by the broker", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ wake: true });
+  using _service = link.listen("x", { capacity: 4096 });
+  using peer = new RawPeer(broker.socketPath);
+  peer.greet();
+  peer.send(message(3, 2, 6, ...text("x"), 4096));
+  expect(nextOf(peer, 6).opcode).toBe(0); // map
+  peer.send(message(6, 1)); // mapped
+  settle(peer, 7);
+  const [ring] = peer.received;
+  expect(ring === undefined ? 0 : getSeals(ring) & RING_SEALS).toBe(RING_SEALS);
 });
 
 test("an object of version 1 gets no channel that its client would have to have a spare ring for", async () => {
@@ -152,8 +197,7 @@ test("an object of version 1 gets no channel that its client would have to have 
   using link = broker.connect({ wake: true });
   using _service = link.listen("x", { capacity: 4096 });
   using peer = raw(broker);
-  using ring = memfdCreate("spare");
-  ftruncate(ring, DATA_OFFSET + 4096);
+  using ring = spareRing(4096);
   peer.send(message(MANAGER, 13, 77), [ring]);
   peer.send(message(3, 2, 5, ...text("x"), 4096)); // dial, by the manager in version 1
   for (let event = peer.next(); ; event = peer.next()) {

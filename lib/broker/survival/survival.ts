@@ -4,7 +4,7 @@
  * its owner closes it (which the rings say), or when its owner comes back and takes it over.
  */
 import type { OwnedFd } from "../../../ffi/mod.ts";
-import { RingStats, sealRing } from "../../channel/memfd.ts";
+import { checkSealedRing, RingStats } from "../../channel/memfd.ts";
 import { ringFileBytes } from "../../ring/layout.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { dropSide } from "../channels.ts";
@@ -135,7 +135,7 @@ export class Survival implements Disposable {
     const made = sides.map(({ owner, capacity }, index): ChannelSide => {
       const fd = fds[index];
       if (fd === undefined) throw new TypeError("a ring is missing");
-      sealRing(fd, capacity);
+      if (checkSealedRing(fd) !== capacity) throw new TypeError("a ring has another size");
       const stats = built.use(new RingStats(fd, capacity));
       const rest = {
         memfd: undefined,
