@@ -27,8 +27,6 @@ const [LISTENERS, LISTENER_BYTES, MAX_LISTENERS, MAX_OPTIONS] = [19_600, 296, 8,
 const [LISTENER_USED, OPTION_COUNT, ADDRESS_LENGTH, LISTENER_PATH_LENGTH] = [8, 12, 16, 20];
 const [LISTENER_ADDRESS, LISTENER_PATH, LISTENER_OPTIONS] = [24, 56, 168];
 const [NAME, NAME_LENGTH, ENDS_LENGTH, ENDS, END_BYTES] = [21_968, 22_096, 22_100, 22_104, 32];
-/** Files of /proc that stay open: each would have to be opened for each connection else. */
-const MOST_FILES = 64;
 
 export type OptionCheck = { readonly level: number; readonly name: number; readonly value: Uint8Array };
 
@@ -43,6 +41,8 @@ export type TrapPathOptions = {
   readonly ports: { readonly first: number; readonly count: number };
   /** What stands in a client's abstract name, "@" first, before its port and between that and the server's. */
   readonly ends: readonly [string, string];
+  /** How many files of /proc may stay open: each would have to be opened for each connection else. */
+  readonly mostFiles: number;
 };
 
 /** A listener, where it is certain what each of its connections gets. */
@@ -73,7 +73,13 @@ export type Served =
   | { readonly kind: "gone" }
   | { readonly kind: "left"; readonly call: Notification }
   /** The socket is in place, and not answered yet: others hold the old one, which had that number here. */
-  | { readonly kind: "still held"; readonly call: Notification; readonly fd: OwnedFd; readonly from: number }
+  | {
+      readonly kind: "still held";
+      readonly call: Notification;
+      readonly target: number;
+      readonly fd: OwnedFd;
+      readonly from: number;
+    }
   /** A connection was accepted, and is not given to the call: it is nothing ordinary, or nobody waits any more. */
   | {
       readonly kind: "taken";
@@ -83,7 +89,7 @@ export type Served =
       readonly address: Uint8Array;
     }
   /** The socket is in place, and nobody waits for the answer any more. */
-  | { readonly kind: "unanswered"; readonly fd: OwnedFd };
+  | { readonly kind: "unanswered"; readonly target: number; readonly fd: OwnedFd };
 
 const GONE: Served = { kind: "gone" };
 
@@ -106,7 +112,7 @@ export class TrapPath implements Disposable {
     return ARCH === "x64";
   }
 
-  constructor({ notify, checks, sendBuffer, ports, ends }: TrapPathOptions) {
+  constructor({ notify, checks, sendBuffer, ports, ends, mostFiles }: TrapPathOptions) {
     const { data, bytes } = this.#memory;
     if (checks.length > MAX_CHECKS)
       throw new RangeError(`Cannot check ${checks.length} options: ${MAX_CHECKS} is the most`);
@@ -117,7 +123,7 @@ export class TrapPath implements Disposable {
     data.setInt32(BUFFER_NAME + 4, sendBuffer.bytes, true);
     data.setInt32(FIRST_PORT, ports.first, true);
     data.setInt32(FIRST_PORT + 4, ports.count, true);
-    data.setInt32(MOST_KEPT, MOST_FILES, true);
+    data.setInt32(MOST_KEPT, mostFiles, true);
     data.setInt32(CHECK_COUNT, checks.length, true);
     this.#setChecks(CHECKS, checks);
     const [first, second] = [unixAddress(ends[0]), new TextEncoder().encode(ends[1])];
@@ -153,12 +159,13 @@ export class TrapPath implements Disposable {
     if (result === 1) return GONE;
     if (result === 2) return { kind: "left", call: readNotification() };
     const fd = new OwnedFd(data.getInt32(FD, true));
-    if (result === 4) return { kind: "unanswered", fd };
+    const target = data.getInt32(TARGET, true);
+    if (result === 4) return { kind: "unanswered", target, fd };
     if (result === 5) {
       const peer = bytes.slice(NAME, NAME + Math.min(data.getUint32(NAME_LENGTH, true), NAME_LENGTH - NAME));
-      return { kind: "taken", call: readNotification(), listener: data.getInt32(TARGET, true), fd, address: peer };
+      return { kind: "taken", call: readNotification(), listener: target, fd, address: peer };
     }
-    return { kind: "still held", call: readNotification(), fd, from: data.getInt32(FROM, true) };
+    return { kind: "still held", call: readNotification(), target, fd, from: data.getInt32(FROM, true) };
   }
 
   /** @returns false where it does not fit; undefined takes it out */

@@ -200,7 +200,7 @@ static long close_on_exec(struct trap_path *s, struct thread *t, uint32_t number
   }
   if ((file = open_fdinfo(t->tid, number)) < 0) return -1;
   flags = read_flags(file);
-  if (flags >= 0 && s->kept < s->most_kept) {
+  if (flags >= 0 && file > 0 && s->kept < s->most_kept) { /* 0, where our input was closed, means none here */
     t->fdinfo[number] = file;
     s->kept++;
   } else CALL3(CLOSE, file, 0, 0);
@@ -237,9 +237,17 @@ static long reach(struct trap_path *s, struct target *to) {
   return result;
 }
 
+/* ioctl(2) on the seccomp listener, again where a signal of ours came between. */
+static long ask(struct trap_path *s, unsigned request, void *about) {
+  long result;
+  do result = CALL3(IOCTL, s->notify, request, about);
+  while (result == -EINTR);
+  return result;
+}
+
 static int32_t answer(struct trap_path *s, const struct notif *n, int64_t value) {
   struct response response = {n->id, value, 0, 0};
-  return CALL3(IOCTL, s->notify, SEND, &response) == 0;
+  return ask(s, SEND, &response) == 0;
 }
 
 /* Puts `to` in the place of `from`, and closes `from`. @returns LEFT_TO_YOU: neither is done */
@@ -248,7 +256,7 @@ static int32_t swap(struct trap_path *s, const struct notif *n, int from, int to
   uint32_t number = n->args[0], slot[3] = {s->epoll, from, 0};
   if (CALL5(EPOLL_CTL, s->epoll, EPOLL_CTL_ADD, from, &event, 0) != 0) return LEFT_TO_YOU;
   struct addfd add = {n->id, SETFD, to, number, flags};
-  if (CALL3(IOCTL, s->notify, ADDFD, &add) < 0) {
+  if (ask(s, ADDFD, &add) < 0) {
     CALL5(EPOLL_CTL, s->epoll, EPOLL_CTL_DEL, from, &event, 0);
     return LEFT_TO_YOU;
   }
@@ -316,7 +324,7 @@ static int32_t read_room(const struct notif *n, uint64_t where) {
 static int write_address(struct trap_path *s, const struct notif *n, char *address, uint32_t length, uint32_t room) {
   struct part here[2] = {{address, length < room ? length : room}, {&length, sizeof length}};
   struct part there[2] = {{(void *)n->args[1], here[0].length}, {(void *)n->args[2], sizeof length}};
-  if (CALL3(IOCTL, s->notify, ID_VALID, &n->id) != 0) return 0;
+  if (ask(s, ID_VALID, (void *)&n->id) != 0) return 0;
   return call(PROCESS_VM_WRITEV, n->pid, (long)here, 2, (long)there, 2, 0) == (long)(here[0].length + sizeof length);
 }
 
@@ -346,7 +354,7 @@ static int32_t give(struct trap_path *s, const struct notif *n, struct listener 
   __builtin_memcpy(address + 2, ports, 2);
   if (n->args[1] != 0 && !write_address(s, n, address, l->address_length, room)) return TAKEN;
   struct addfd add = {n->id, ADDFD_SEND, fd, 0, flags & SOCK_CLOEXEC};
-  if (CALL3(IOCTL, s->notify, ADDFD, &add) < 0) return TAKEN;
+  if (ask(s, ADDFD, &add) < 0) return TAKEN;
   CALL3(CLOSE, fd, 0, 0);
   return SERVED;
 }

@@ -13,7 +13,7 @@ import {
   SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
   SECCOMP_USER_NOTIF_FLAG_CONTINUE,
 } from "../constants.ts";
-import { check, EINTR, ENOENT } from "../errno.ts";
+import { check, EINTR, ENOENT, retry } from "../errno.ts";
 import type { BorrowedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
 import { NOTIF, type Notification, readNotification } from "../notification.ts";
@@ -44,7 +44,7 @@ function respond(listener: BorrowedFd, id: bigint, val: number, error: number, f
   RESPONSE.data.setInt32(VAL + 4, Math.floor(val / 2 ** 32), true);
   RESPONSE.data.setInt32(ERROR, error, true);
   RESPONSE.data.setUint32(FLAGS, flags, true);
-  const result = calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_SEND, RESPONSE.address);
+  const result = retry(() => calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_SEND, RESPONSE.address));
   if (result === -ENOENT) return false;
   check(result, "ioctl SECCOMP_IOCTL_NOTIF_SEND");
   return true;
@@ -68,7 +68,7 @@ export function respondContinue(listener: BorrowedFd, id: bigint): boolean {
 /** Whether the call still waits; ask again after every use of what its pid names. */
 export function isNotificationValid(listener: BorrowedFd, id: bigint): boolean {
   ID.data.setBigUint64(0, id, true);
-  return calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_ID_VALID, ID.address) === 0;
+  return retry(() => calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_ID_VALID, ID.address)) === 0;
 }
 
 /** Where a descriptor goes in the trapped process. */
@@ -98,7 +98,7 @@ export function addFd(
   ADDFD.data.setUint32(ADDFD_AT.srcfd, source.number, true);
   ADDFD.data.setUint32(ADDFD_AT.newfd, target.kind === "replace" ? target.number : 0, true);
   ADDFD.data.setUint32(ADDFD_AT.newfd_flags, fdFlags, true);
-  const result = calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_ADDFD, ADDFD.address);
+  const result = retry(() => calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_ADDFD, ADDFD.address));
   if (result === -ENOENT) return undefined;
   return check(result, "ioctl SECCOMP_IOCTL_NOTIF_ADDFD");
 }

@@ -44,6 +44,11 @@ export class HoldingsFinder {
     return this.#surveys.get(thread);
   }
 
+  /** Its number may be another thread's from now on. */
+  forget(thread: number): void {
+    this.#surveys.delete(thread);
+  }
+
   /** Some thread is about to make an epoll set: no survey that was made before it is there counts. */
   expectEpollSet(): void {
     this.onExpect();

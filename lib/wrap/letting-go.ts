@@ -20,35 +20,49 @@ export type Left = {
 };
 
 export class LettingGo implements Disposable {
-  #epoll: OwnedFd = epollCreate();
+  /** undefined where there was no descriptor left for another. */
+  #epoll: OwnedFd | undefined = epollCreate();
 
-  /** Which files are registered in before they are closed. */
-  get epoll(): BorrowedFd {
+  /** Which files are registered in before they are closed; undefined where descriptors are short. */
+  get epoll(): BorrowedFd | undefined {
+    try {
+      return this.#ready();
+    } catch (error) {
+      if (error instanceof SyscallError) return undefined;
+      throw error;
+    }
+  }
+
+  /** @throws SyscallError EMFILE */
+  #ready(): OwnedFd {
+    this.#epoll ??= epollCreate();
     return this.#epoll;
   }
 
-  /** Closes `fd`. @returns undefined if nobody holds its file any more */
+  /** Closes `fd`. @returns undefined if nobody holds its file any more
+   *  @throws SyscallError EMFILE, ENOSPC: it is open still */
   close(fd: OwnedFd): Left | undefined {
     const number = fd.number;
-    epollAdd(this.#epoll, fd, 0, 0);
+    const epoll = this.#ready();
+    epollAdd(epoll, fd, 0, 0);
     fd.close();
-    return isStillHeld(this.#epoll, number) ? this.left(number) : undefined;
+    return isStillHeld(epoll, number) ? this.left(number) : undefined;
   }
 
   /** A file that had that number here, was registered in our epoll set, and is held by others. */
   left(number: number): Left {
-    const epoll = this.#epoll;
+    const epoll = this.#ready();
     return { isThat: (thread, each) => isSame(thread, each, epoll, number) };
   }
 
   /** Forgets what was left. */
   reset(): void {
-    this.#epoll.close();
-    this.#epoll = epollCreate();
+    this.#epoll?.close();
+    this.#epoll = undefined;
   }
 
   [Symbol.dispose](): void {
-    this.#epoll.close();
+    this.#epoll?.close();
   }
 }
 

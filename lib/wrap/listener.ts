@@ -55,7 +55,7 @@ export type WrappedListenerOptions = {
   readonly token: string;
 };
 
-/** "full": the program is far behind and its backlog is full; "dead": nobody listens there any more. */
+/** "full": the program is far behind and its backlog is full, or we have no descriptor left; "dead": nobody listens there any more. */
 export type Announced = "announced" | "full" | "dead";
 
 let lastMarker = 0;
@@ -72,6 +72,8 @@ export class WrappedListener implements Disposable {
   readonly #adopted: Accepted[] = [];
   readonly #token: string;
   readonly #waiting: Connection[] = [];
+  /** Whether there was no descriptor for the last one. */
+  #owesMarker = false;
 
   constructor({ name, path, address, tcp, counters, options, token }: WrappedListenerOptions) {
     this.name = name;
@@ -102,16 +104,35 @@ export class WrappedListener implements Disposable {
     return this.#announce();
   }
 
+  /** Announces what could not be for want of a descriptor. */
+  remind(): void {
+    if (this.#owesMarker && this.#waiting.length > 0) this.#announce();
+  }
+
   #announce(): Announced {
-    using marker = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
-    lastMarker += 1;
-    bind(marker, unixAddress(markerName(this.#token, lastMarker)));
+    using marker = this.#makeMarker();
+    this.#owesMarker = marker === undefined;
+    if (marker === undefined) return "full";
     try {
       connect(marker, unixAddress(this.path), this.path);
       return "announced"; // it keeps its name in the queue although our end closes here
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
       return error.errno === errno.EAGAIN ? "full" : "dead";
+    }
+  }
+
+  #makeMarker(): OwnedFd | undefined {
+    let marker: OwnedFd | undefined;
+    try {
+      marker = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
+      lastMarker += 1;
+      bind(marker, unixAddress(markerName(this.#token, lastMarker)));
+      return marker;
+    } catch (error) {
+      marker?.close();
+      if (error instanceof SyscallError) return undefined;
+      throw error;
     }
   }
 

@@ -139,7 +139,7 @@ export class Listeners implements Disposable {
       const announced = listener.offer(connection);
       if (announced === "dead") return this.remove(listener);
       this.#options.onReady(listener);
-      if (announced === "full") return this.#pause(entry);
+      if (announced === "full") return this.#pause(listener, entry);
     }
   }
 
@@ -149,15 +149,19 @@ export class Listeners implements Disposable {
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
       this.#options.logger.warn(`Cannot accept for ${listener.label}: ${error.message}`);
-      this.#pause(entry); // EMFILE lasts until something is closed
+      this.#pause(listener, entry); // EMFILE lasts until something is closed
       return undefined;
     }
   }
 
   /** TCP clients wait in the kernel meanwhile, as they would for a slow server. */
-  #pause(entry: Entry): void {
+  #pause(listener: WrappedListener, entry: Entry): void {
     entry.watching?.modify(0);
-    this.#options.reactor.setTimer(RETRY_MS, () => entry.watching?.modify(EPOLLIN));
+    this.#options.reactor.setTimer(RETRY_MS, () => {
+      if (entry.watching === undefined) return;
+      listener.remind();
+      entry.watching.modify(EPOLLIN);
+    });
   }
 
   /** Ends those whose last descriptor has been closed, without waiting for the reactor's turn. */

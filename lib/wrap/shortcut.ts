@@ -32,6 +32,8 @@ export type ShortcutOptions = {
   readonly template: () => Template;
   /** Sockets on which an option was set that only TCP has. */
   readonly touched: () => { readonly version: number; readonly cookies: ReadonlySet<Cookie> };
+  /** How many files of /proc it may keep open. */
+  readonly mostFiles: number;
 };
 
 export type ShortcutResult =
@@ -63,7 +65,10 @@ export class Shortcut implements Disposable {
   constructor(options: ShortcutOptions) {
     this.#options = options;
     options.holdings.onExpect = () => this.#forget();
-    options.pidfds.onDrop = (thread) => this.#release(thread);
+    options.pidfds.onDrop = (thread) => {
+      this.#release(thread);
+      options.holdings.forget(thread);
+    };
   }
 
   /** Takes the next call. @returns undefined where nothing is known that would help: nothing is taken then */
@@ -79,14 +84,33 @@ export class Shortcut implements Disposable {
       }
     }
     if (nowMs > this.#untilMs) this.#forget();
-    const served = path.serve(this.#options.lettingGo.epoll);
-    if (served.kind === "taken") return this.#hand(served);
-    if (served.kind !== "served") return served;
-    const { nr, target } = served;
-    if (nr !== this.#options.connect) return { kind: "served", nr, listener: this.#listeners[target] };
+    const { epoll } = this.#options.lettingGo;
+    return epoll === undefined ? undefined : this.#note(path.serve(epoll));
+  }
+
+  #note(served: Served): ShortcutResult {
+    switch (served.kind) {
+      case "taken":
+        return this.#hand(served);
+      case "still held":
+      case "unanswered":
+        this.#count(served.target);
+        return served;
+      case "served": {
+        const { nr, target } = served;
+        if (nr !== this.#options.connect) return { kind: "served", nr, listener: this.#listeners[target] };
+        this.#count(target);
+        return { kind: "served", nr, listener: undefined };
+      }
+      default:
+        return served;
+    }
+  }
+
+  /** A connection to that target has been made. */
+  #count(target: number): void {
     const decision = this.#decisions[target];
     if (decision !== undefined) decision.count += 1;
-    return { kind: "served", nr, listener: undefined };
   }
 
   #hand({ call, listener: index, fd, address }: Extract<Served, { kind: "taken" }>): ShortcutResult {
@@ -144,13 +168,14 @@ export class Shortcut implements Disposable {
 
   /** To be called when a socket has been made ready: how it gets its room for sending is known only then. */
   #open(): boolean {
-    const { notify, template, journal } = this.#options;
+    const { notify, template, journal, mostFiles } = this.#options;
     if (this.#path !== undefined) return true;
     if (!TrapPath.isAvailable || journal.isTracing) return false;
     const checks = template().commonDefaults.map(({ option: [level, name], value }) => ({ level, name, value }));
     const { head, tail } = connectionNameParts({ domain: 4, client: LOOPBACK_V4, server: NO_PORT });
     this.#path = new TrapPath({
       notify,
+      mostFiles,
       checks: [PROTOCOL, ...checks],
       sendBuffer: sendBufferOption(),
       ports: everySecondPort(4),

@@ -4,6 +4,7 @@ import {
   constants,
   errno,
   errnoName,
+  getFileLimit,
   type Notification,
   type OwnedFd,
   receiveNotification,
@@ -69,8 +70,10 @@ export class Supervisor implements Disposable {
   readonly #accepting: Accepting = new Accepting();
   readonly #handlers: ReadonlyMap<number, Handler>;
   readonly #names: ReadonlyMap<number, string>;
-  readonly #pidfds: PidfdCache = new PidfdCache();
-  readonly #fdinfo: Fdinfo = new Fdinfo();
+  /** What each cache of descriptors may hold. */
+  readonly #share: number = shareOfDescriptors();
+  readonly #pidfds: PidfdCache = new PidfdCache(this.#share);
+  readonly #fdinfo: Fdinfo = new Fdinfo(this.#share);
   readonly #lettingGo: LettingGo = new LettingGo();
   readonly #templates: Map<Domain, Template> = new Map();
   readonly #watching: Watching;
@@ -113,6 +116,7 @@ export class Supervisor implements Disposable {
       journal,
       template: () => template(4),
       touched: () => table.touched,
+      mostFiles: this.#share,
     });
     const services = {
       holdings,
@@ -201,17 +205,12 @@ export class Supervisor implements Disposable {
     const context = this.#context;
     using fd = result.fd;
     let isAnswered = false;
-    try {
-      if (result.kind === "still held") {
-        const call = this.#callOf(result.call);
-        replaceLeft(context, call, this.#lettingGo.left(result.from), fd);
-        isAnswered = this.#answer(call.id, value(0));
-      }
-    } catch (error) {
-      if (!(error instanceof CallGone)) throw error;
-    } finally {
-      if (!isAnswered) context.table.expectAcknowledgement(cookieOf(fd));
+    if (result.kind === "still held") {
+      const call = this.#callOf(result.call);
+      replaceLeft(context, call, result.from, fd);
+      isAnswered = this.#answer(call.id, value(0));
     }
+    if (!isAnswered) context.table.expectAcknowledgement(cookieOf(fd));
   }
 
   #callOf(notification: Notification): Call {
@@ -296,6 +295,11 @@ export class Supervisor implements Disposable {
     this.#lettingGo[Symbol.dispose]();
     for (const template of this.#templates.values()) template[Symbol.dispose]();
   }
+}
+
+/** There are three caches, and most of our descriptors have to remain for sockets. */
+function shareOfDescriptors(): number {
+  return Math.min(Math.max(Number(getFileLimit().soft) >> 5, 2), 64);
 }
 
 /** Only to know of it: the kernel makes the set. */

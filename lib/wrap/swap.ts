@@ -26,7 +26,8 @@ export function swapSocket(context: Context, call: Call, old: BorrowedFd, fresh:
   const { numbers, registrations } = context.holdings.findAll(call.tracee.thread, number, old);
   copySignalOwner(old, fresh);
   if (!install(context, call, fresh, number)) return false;
-  replaceOthers(context, call, { numbers: numbers.filter((other) => other !== number), registrations }, old, fresh);
+  const others = numbers.filter((other) => other !== number);
+  afterwards(context, call, () => replaceOthers(context, call, { numbers: others, registrations }, old, fresh));
   return true;
 }
 
@@ -39,14 +40,32 @@ export function swapAndClose(context: Context, call: Call, old: OwnedFd, fresh: 
   const registrations = holdings.findRegistrations(thread, number, old);
   copySignalOwner(old, fresh);
   if (!install(context, call, fresh, number)) return false;
-  replaceOthers(context, call, { numbers: [], registrations }, old, fresh);
-  const left = lettingGo.close(old);
-  if (left !== undefined) replaceLeft(context, call, left, fresh);
+  afterwards(context, call, () => {
+    replaceOthers(context, call, { numbers: [], registrations }, old, fresh);
+    const left = lettingGo.close(old);
+    if (left !== undefined) goAfter(context, call, left, fresh);
+  });
   return true;
 }
 
-/** Goes after the numbers under which others hold a socket that has been exchanged under one. @param fresh  lent */
-export function replaceLeft(context: Context, call: Call, left: Left, fresh: BorrowedFd): void {
+/** What comes once the socket is in place, which nothing takes back: an obstacle leaves something else as it was. */
+function afterwards({ logger }: Context, { tracee }: Call, action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof CallGone) return; // it is called again, and finds the swap done
+    if (!(error instanceof SyscallError)) throw error;
+    logger.warn(`Cannot look for other descriptors of a socket in thread ${tracee.thread}: ${error.message}`);
+  }
+}
+
+/** Goes after the numbers under which others hold a socket that has been exchanged under one.
+ *  @param number  which it had here, in the epoll set of LettingGo @param fresh  lent */
+export function replaceLeft(context: Context, call: Call, number: number, fresh: BorrowedFd): void {
+  afterwards(context, call, () => goAfter(context, call, context.lettingGo.left(number), fresh));
+}
+
+function goAfter(context: Context, call: Call, left: Left, fresh: BorrowedFd): void {
   const { holdings, lettingGo } = context;
   const { thread } = call.tracee;
   const other = descriptorsOf(thread).find((each) => left.isThat(thread, each));
@@ -59,8 +78,20 @@ export function replaceLeft(context: Context, call: Call, left: Left, fresh: Bor
 }
 
 function replaceOthers(context: Context, call: Call, holdings: Holdings, old: BorrowedFd, fresh: BorrowedFd): void {
-  for (const number of holdings.numbers) install(context, call, fresh, number);
+  for (const number of holdings.numbers) replaceOther(context, call, fresh, number);
   for (const registration of holdings.registrations) move(context, call.tracee, registration, old, fresh);
+}
+
+/** A duplicate that cannot be reached, as beyond RLIMIT_NOFILE, keeps what it has. */
+function replaceOther(context: Context, call: Call, fresh: BorrowedFd, number: number): void {
+  try {
+    install(context, call, fresh, number);
+  } catch (error) {
+    if (error instanceof CallGone && call.tracee.isWaiting) return; // closed meanwhile
+    if (!(error instanceof SyscallError)) throw error;
+    const { thread } = call.tracee;
+    context.logger.warn(`Cannot replace descriptor ${number} of thread ${thread}: ${error.message}`);
+  }
 }
 
 function install({ notify }: Context, { id, tracee }: Call, fresh: BorrowedFd, number: number): boolean {
@@ -74,7 +105,7 @@ function move({ logger }: Context, tracee: Tracee, entry: EpollEntry, from: Borr
     epoll = tracee.descriptor(entry.epoll);
     if (epoll !== undefined) moveEpollRegistration({ ...entry, epoll, from, to });
   } catch (error) {
-    if (error instanceof CallGone) return; // it is called again, and finds the swap done
+    if (error instanceof CallGone) return; // as in afterwards()
     if (!(error instanceof SyscallError)) throw error;
     logger.warn(`Cannot keep an epoll registration of thread ${tracee.thread}: ${error.message}`);
   } finally {

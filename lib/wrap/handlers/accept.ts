@@ -24,7 +24,9 @@ import type { Cookie } from "../socket-table.ts";
 import { CallGone } from "../tracee.ts";
 
 const { O_CLOEXEC, O_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET } = constants;
-const { EAGAIN, EBADF, EFAULT, EINVAL, EMFILE } = errno;
+const { EAGAIN, EBADF, EFAULT, EINVAL, EMFILE, ENFILE } = errno;
+
+const RETRY_MS = 100;
 
 type Parked = { readonly call: Call; readonly flags: number; timer: TimerHandle | undefined };
 
@@ -40,7 +42,18 @@ export class Accepting {
     return this.#begin(context, call, call.args[3]);
   }
 
+  /** Without a descriptor for us the call fails as it does without one for the program: the kernel would take what is
+   *  no connection. */
   #begin(context: Context, call: Call, flags: number): Answer {
+    try {
+      return this.#serve(context, call, flags);
+    } catch (error) {
+      if (error instanceof SyscallError && isShort(error)) return failure(error.errno);
+      throw error;
+    }
+  }
+
+  #serve(context: Context, call: Call, flags: number): Answer {
     using fd = call.tracee.descriptor(call.args[0]);
     const cookie = fd && cookieOf(fd);
     const listener = cookie === undefined ? undefined : context.table.listener(cookie);
@@ -82,13 +95,25 @@ export class Accepting {
   /** A connection may be there: serves those who wait, the longest first. */
   resume(context: Context, listener: WrappedListener): void {
     for (const parked of this.#parked.get(listener) ?? []) {
-      const answer = tryServe(context, parked, listener);
+      const answer = this.#tryServe(context, parked, listener);
       if (answer === undefined) return;
       this.#parked.set(
         listener,
         this.#others(listener, (other) => other !== parked),
       );
       context.answer(parked.call, answer);
+    }
+  }
+
+  /** @returns undefined while there is nothing to take, or no descriptor to take it with */
+  #tryServe(context: Context, parked: Parked, listener: WrappedListener): Answer | undefined {
+    try {
+      return tryServe(context, parked, listener);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      if (!isShort(error)) return failure(error.errno);
+      context.reactor.setTimer(RETRY_MS, () => this.resume(context, listener)); // until something is closed
+      return undefined;
     }
   }
 
@@ -101,6 +126,11 @@ export class Accepting {
       context.answer(call, failure(EBADF));
     }
   }
+}
+
+/** Whether we had no descriptor left. */
+function isShort({ errno }: SyscallError): boolean {
+  return errno === EMFILE || errno === ENFILE;
 }
 
 /** @returns undefined while there is nothing to take; DONE when nobody waits any more */

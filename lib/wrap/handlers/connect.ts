@@ -329,12 +329,21 @@ class Attempt {
 
   #wait(): Answer {
     this.#context.reactor.setTimer(this.#delayMs, () => {
-      const answer = this.#guard(() => (this.#call.tracee.isWaiting ? this.#connect() : CONTINUE));
+      const answer = this.#goOn();
       this.#context.answer(this.#call, answer);
     });
     this.#leftMs -= this.#delayMs;
     this.#delayMs = Math.min(this.#delayMs * 2, LONGEST_RETRY_MS);
     return LATER;
+  }
+
+  #goOn(): Answer {
+    try {
+      return this.#guard(() => (this.#call.tracee.isWaiting ? this.#connect() : CONTINUE));
+    } catch (error) {
+      if (error instanceof CallGone) return DONE;
+      throw error;
+    }
   }
 
   #swap(): Answer {
