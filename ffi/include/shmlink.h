@@ -58,6 +58,7 @@ enum {
 #define SHMLINK_DATA_OFFSET 8192u
 #define SHMLINK_RECORD_HEADER 8u
 #define SHMLINK_MAX_MESSAGE (1u << 28)
+#define SHMLINK_RECORDS_A_CALL 4096u /* of a message without an end that a call takes which does not wait */
 #define SHMLINK_SPIN_US 80u /* about what falling asleep and being woken by another processor cost */
 
 /* Places in the control page, from the start of the file. */
@@ -729,7 +730,7 @@ static inline long shmlink_receive(struct shmlink_channel *c, void *buffer, size
   int found = shmlink__receivable(c);
   if (found < 0) return found;
   int64_t deadline = timeout_ms > 0 ? shmlink__deadline(timeout_ms) : -1;
-  for (;;) {
+  for (uint32_t records = 1;; records++) {
     found = shmlink__wait_data(c, timeout_ms, deadline);
     if (found < 0) return found;
     if (c->record_flags & SHMLINK_FIRST) {
@@ -744,7 +745,11 @@ static inline long shmlink_receive(struct shmlink_channel *c, void *buffer, size
     c->gathered = total;
     bool last = c->record_flags & SHMLINK_LAST;
     shmlink_release(c);
-    if (!last) continue;
+    if (!last) { /* a peer may send parts for as long as we take them */
+      if (timeout_ms == 0 && records >= SHMLINK_RECORDS_A_CALL) return SHMLINK_AGAIN;
+      if (timeout_ms > 0 && records % 64 == 0 && shmlink__left_ms(deadline) == 0) return SHMLINK_AGAIN;
+      continue;
+    }
     if (type != NULL) *type = c->message_type;
     return c->discarding ? shmlink__fail(c, SHMLINK_TOO_LONG, "message", (uint32_t)total) : (long)total;
   }

@@ -240,15 +240,17 @@ export class BlockingChannel extends ChannelEnd {
     return message.data.length;
   }
 
-  /** @returns false at the end, or when the time was up */
+  /** After a look that found no message. @returns false at the end, or when the time was up at that look already: neither
+   *  parts of a message without an end nor a doorbell that never stops make it longer */
   #awaitData(deadline: number): boolean {
     if (this.ended) return false;
-    if (timeLeft(deadline) !== 0 && this.#spin.run(this.#dataReady)) return true;
-    if (!this.armReceive()) return true;
+    const inTime = timeLeft(deadline) !== 0;
+    if (inTime && this.#spin.run(this.#dataReady)) return true;
+    if (!this.armReceive()) return inTime;
     const rung = this.#sleep(deadline);
     this.consumer.disarmData();
     this.tookDoorbell();
-    return rung || this.consumer.next() !== EMPTY;
+    return inTime ? rung || this.consumer.next() !== EMPTY : this.doorbell.hungUp;
   }
 
   /** @returns false when the time was up */
@@ -264,12 +266,13 @@ export class BlockingChannel extends ChannelEnd {
   /** @param deadline  by performance.now() @throws FailureError "timeout" */
   #awaitSpace(length: number, deadline: number): void {
     this.#wantedBytes = length;
-    if (this.#spin.run(this.#spaceReady)) return;
+    const inTime = timeLeft(deadline) !== 0;
+    if (inTime && this.#spin.run(this.#spaceReady)) return;
     if (!this.armSend(length)) return;
     const rung = this.#sleep(deadline);
     this.producer.disarmSpace();
     this.tookDoorbell();
-    if (!rung && !this.producer.hasRoom(length)) {
+    if (!(rung && inTime) && !this.doorbell.hungUp && !this.producer.hasRoom(length)) {
       throw new FailureError("timeout", `Cannot send on channel "${this.channelId}": the peer made no room in time`);
     }
   }

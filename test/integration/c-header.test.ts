@@ -1,8 +1,9 @@
-/** Files that are no ring of a channel, and what a C program on ffi/include/shmlink.h says to them. */
+/** Files that are no ring of a channel, a message that has no end, and what a C program on ffi/include/shmlink.h says to them. */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { OwnedFd } from "../../ffi/mod.ts";
+import { sealRing } from "../../lib/channel/memfd.ts";
 import { buildCProgram, C_COMPILER } from "../fixtures/c/build.ts";
 import { FORGED_RINGS, forgedRing } from "../fixtures/channel/forged.ts";
 import { closeSides, type Peer, rawSides, spawnPeer } from "../fixtures/channel/set-up.ts";
@@ -13,12 +14,14 @@ let directory: string;
 
 beforeAll(() => {
   directory = mkdtempSync("/tmp/shmlink-c-");
-  if (C_COMPILER.missing === undefined) buildCProgram("peer", directory);
+  if (C_COMPILER.missing === undefined) for (const name of ["peer", "endless"]) buildCProgram(name, directory);
 }, 60_000);
 afterAll(() => rmSync(directory, { recursive: true }));
 expectNoFdLeaks();
 
-const C: Peer = { name: "C", command: (_entry, ...args) => [join(directory, "peer"), ...args] };
+const program = (name: string): Peer => ({ name: "C", command: (_entry, ...args) => [join(directory, name), ...args] });
+const C = program("peer");
+const AGAIN = -1;
 
 function test(name: string, body: () => Promise<void>): void {
   requires.test([C_COMPILER], name, body, 120_000);
@@ -40,4 +43,14 @@ describe("the C header refuses", () => {
     peer.seal();
     return JSON.parse(await peer.output);
   }
+});
+
+test("the C header takes no more time for a message without an end than it was given", async () => {
+  const sides = rawSides(4096);
+  const peer = spawnPeer(program("endless"), sides[0], sides[1]);
+  await peer.mapped;
+  for (const { ring } of sides) sealRing(ring);
+  closeSides(sides);
+  peer.seal();
+  expect(JSON.parse(await peer.output)).toEqual({ atOnce: AGAIN, taken: 4096, inTime: AGAIN });
 });

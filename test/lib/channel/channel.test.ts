@@ -13,6 +13,7 @@ import {
 } from "../../../ffi/mod.ts";
 import { type Channel, ChannelSetup } from "../../../lib/channel/channel.ts";
 import { createRing, directionStats, RingStats, sealRing } from "../../../lib/channel/memfd.ts";
+import { SocketDoorbell } from "../../../lib/channel/socket-doorbell.ts";
 import { ClosedError, ProtocolError } from "../../../lib/errors.ts";
 import { RingConsumer } from "../../../lib/ring/consumer.ts";
 import {
@@ -315,8 +316,12 @@ test("after a violation each call says what the peer did, the first one too", ()
   for (let time = 0; time < 3; time++) expect(() => channel.receiveInto(into)).toThrow(ProtocolError);
 });
 
-/** A peer that puts one more record into its ring for each that is released: there is always one. */
-function facingEndless(length: number, flags: number): Disposable & { channel: Channel; released(): number } {
+/** A peer that puts one more record into its ring for each that is released: there is always one, until `most` were. */
+function facingEndless(
+  length: number,
+  flags: number,
+  most: number = Number.POSITIVE_INFINITY,
+): Disposable & { channel: Channel; released(): number } {
   const { channel, ring, mapping, doorbell } = facing(4096);
   const size = (length + 15) & ~7;
   for (let at = 0; at < 4096; at += size) ring.words.set([length, flags << 16], (DATA_OFFSET + at) / 4);
@@ -326,7 +331,7 @@ function facingEndless(length: number, flags: number): Disposable & { channel: C
   const { release } = RingConsumer.prototype;
   RingConsumer.prototype.release = function (this: RingConsumer): void {
     release.call(this);
-    released++;
+    if (++released >= most) return;
     ring.words[DATA_OFFSET / 4 + 1] = flags << 16;
     ring.words[TAIL] = (ring.words[TAIL] ?? 0) + size;
   };
@@ -349,6 +354,42 @@ test("a call that does not wait returns, however fast the peer sends what is no 
       expect(endless.released()).toBe(time * (4096 / 8 + 1));
     }
   }
+});
+
+test("a call that waits gives up when its time is over, however fast the peer sends what is no message", () => {
+  for (const call of [
+    (channel: Channel) => channel.receive(0)?.data.length ?? -1,
+    (channel: Channel) => channel.receiveInto(new Uint8Array(64), 0),
+  ]) {
+    using endless = facingEndless(8, 0, 100_000);
+    for (let time = 1; time <= 3; time++) {
+      expect(call(endless.channel)).toBe(-1);
+      expect(endless.released()).toBe(time * (4096 / 8 + 1));
+    }
+  }
+});
+
+test("a call that waits gives up when its time is over, though the doorbell never stops", () => {
+  const [left, right] = channelPair(4096);
+  using _l = left;
+  using _r = right;
+  const { wait } = SocketDoorbell.prototype;
+  let waits = 0;
+  SocketDoorbell.prototype.wait = function (this: SocketDoorbell, timeoutMs: number): boolean {
+    if (++waits > 1000) throw new Error("It waits on and on");
+    send(right.doorbellFd, new Uint8Array(1), constants.MSG_DONTWAIT);
+    return wait.call(this, timeoutMs);
+  };
+  try {
+    const into = new Uint8Array(1000);
+    expect(left.receiveInto(into, 0)).toBe(-1);
+    expect(left.receive(0)).toBeUndefined();
+    while (left.trySend(into));
+    expect(() => left.send(into, { timeoutMs: 0 })).toThrow(expect.objectContaining({ code: "timeout" }));
+  } finally {
+    SocketDoorbell.prototype.wait = wait;
+  }
+  expect(waits).toBe(3);
 });
 
 test("an await goes on with other things, however fast the peer sends what is no message", async () => {
