@@ -13,15 +13,18 @@ export type ReceiveOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
-const MESSAGES_A_TURN = 256; // received without letting the event loop do anything else
+// What is received without letting the event loop do anything else.
+const MESSAGES_A_TURN = 256;
+const PIECES_A_TURN = 4096;
 
 export class Channel extends BlockingChannel implements AsyncIterable<Message> {
   #bell: AsyncDoorbell | undefined;
   #sending: Promise<boolean> | undefined;
   #readable: ReadableStream<Uint8Array<ArrayBuffer>> | undefined;
   #writable: WritableStream<Uint8Array> | undefined;
-  /** Messages, and looks for one that came while we asked to be woken for it. */
+  /** Since the last turn: messages, and looks for one that came while we asked to be woken for it. */
   #received = 0;
+  #piecesAtTurn = 0;
 
   /** Sends one message, in the order of the calls. Resolves when it is in the ring; until then `bytes` must not change.
    *  Meanwhile the blocking sends throw, because they could come between the records of this one.
@@ -134,13 +137,23 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
       signal?.throwIfAborted();
       const result = attempt();
       if (result !== undefined) {
-        if (++this.#received % MESSAGES_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+        if (this.#turnIsDue()) await this.#turn();
         return result;
       }
       if (this.ended) return undefined;
       if (this.armReceive()) await this.#ring(signal);
-      else if (++this.#received % MESSAGES_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+      else if (this.#turnIsDue()) await this.#turn();
     }
+  }
+
+  #turnIsDue(): boolean {
+    return ++this.#received >= MESSAGES_A_TURN || this.pieces - this.#piecesAtTurn >= PIECES_A_TURN;
+  }
+
+  async #turn(): Promise<void> {
+    this.#received = 0;
+    this.#piecesAtTurn = this.pieces;
+    await new Promise((resolve) => setImmediate(resolve));
   }
 
   async #ring(signal: AbortSignal | undefined): Promise<void> {

@@ -10,7 +10,12 @@ import { SendingEnd } from "./sending.ts";
 export type { ChannelOptions, ChannelParts, Direction, EndOptions, Trust, WhenBehind, WhenFull } from "./core.ts";
 export type { SendOptions } from "./sending.ts";
 
+/** Records without a whole message that one call takes: a small part of a millisecond. */
+const RECORDS_A_CALL = 4096;
+
 export class ChannelEnd extends SendingEnd {
+  /** How many records were taken that were no whole message: parts of one, or no bytes of a stream. */
+  protected pieces = 0;
   #awaiting = false;
   #peerEnded: "finished" | "vanished" | undefined;
   #assembly: Assembly | undefined;
@@ -155,6 +160,7 @@ export class ChannelEnd extends SendingEnd {
     }
     assembly.add(this.consumer.view());
     this.consumer.release();
+    this.pieces++;
     if ((flags & LAST) === 0) return undefined;
     this.#assembly = undefined;
     return assembly.finish();
@@ -166,12 +172,18 @@ export class ChannelEnd extends SendingEnd {
       const length = this.nextRecord();
       if (length !== 0) return length;
       this.consumer.release();
+      this.pieces++;
     }
     return EMPTY;
   }
 
-  /** As many as fit into the ring, at least a look: a sender that goes on while we read must not keep us in one call for ever. */
+  /** A sender that goes on while we read must not keep us in one call for ever. */
   get #mostRecords(): number {
+    return Math.min(this.#recordsInRing, RECORDS_A_CALL);
+  }
+
+  /** As many as fit, at least a look. */
+  get #recordsInRing(): number {
     return (this.consumer.capacity >> 3) | 1;
   }
 }

@@ -321,12 +321,13 @@ function facingEndless(
   length: number,
   flags: number,
   most: number = Number.POSITIVE_INFINITY,
+  capacity = 4096,
 ): Disposable & { channel: Channel; released(): number } {
-  const { channel, ring, mapping, doorbell } = facing(4096);
+  const { channel, ring, mapping, doorbell } = facing(capacity);
   const size = (length + 15) & ~7;
-  for (let at = 0; at < 4096; at += size) ring.words.set([length, flags << 16], (DATA_OFFSET + at) / 4);
+  for (let at = 0; at < capacity; at += size) ring.words.set([length, flags << 16], (DATA_OFFSET + at) / 4);
   if (flags === 0) ring.words[DATA_OFFSET / 4 + 1] = FIRST << 16;
-  ring.words[TAIL] = 4096;
+  ring.words[TAIL] = capacity;
   let released = 0;
   const { release } = RingConsumer.prototype;
   RingConsumer.prototype.release = function (this: RingConsumer): void {
@@ -403,6 +404,25 @@ test("an await goes on with other things, however fast the peer sends what is no
   };
   setImmediate(turn);
   await expect(reading).rejects.toThrow("enough");
+});
+
+test("an await lets the event loop go on after some thousand parts, however long a look may be", async () => {
+  for (const capacity of [4096, 1 << 20]) {
+    using endless = facingEndless(1, 0, 2_000_000, capacity);
+    const gaveUp = new AbortController();
+    const receiving = endless.channel.receiveAsync({ signal: gaveUp.signal });
+    const taken: number[] = [endless.released()];
+    const turn = (): void => {
+      taken.push(endless.released());
+      if (taken.length < 10) setImmediate(turn);
+      else gaveUp.abort(new Error("enough"));
+    };
+    setImmediate(turn);
+    await expect(receiving).rejects.toThrow("enough");
+    const inATurn = taken.map((count, index) => count - (taken[index - 1] ?? 0));
+    expect(Math.max(...inATurn)).toBeGreaterThan(0);
+    expect(Math.max(...inATurn)).toBeLessThanOrEqual(2 * 4096);
+  }
 });
 
 test("a message in parts of one byte takes no more memory than its bytes", () => {
