@@ -87,6 +87,8 @@ const LAST_STEPS = { "before-state": "vanished", "after-state": "finished" } as 
 
 /** One byte may have rung that was not needed any more, then comes the one that counts. */
 const WAKES = 2;
+/** So many for nothing there may be before the doorbell is left alone for 16 ms each time. */
+const FREE_WAKES = 40;
 
 describe.each([...SURVIVORS])("$name survives a peer", (survivor) => {
   for (const mode of ["sync", "async"] as const) suite(survivor, mode);
@@ -185,14 +187,21 @@ function suite(survivor: Peer, mode: Mode): void {
   for (const attack of ["flood idle", "scribble idle"]) {
     test(`that has nothing to say, ${mode}: ${attack} costs it a processor, and the survivor next to nothing`, async () => {
       let [ours, theirs] = [0, 0];
-      const { outcome, received } = await fight(attack, async ({ hostile, survivor }) => {
+      const start = performance.now();
+      const {
+        outcome,
+        received,
+        mostWakes = 0,
+      } = await fight(attack, async ({ hostile, survivor }) => {
         await worst(hostile);
         [ours, theirs] = await spend(survivor.child.pid as number, hostile.child.pid as number);
         hostile.child.kill("SIGKILL");
       });
+      const longestRests = (performance.now() - start) / 16;
       expect({ outcome, received }).toEqual({ outcome: "vanished", received: 1 });
       expect(theirs).toBeGreaterThan(5e8);
-      expect(ours).toBeLessThan(theirs / 5);
+      expect(mostWakes).toBeLessThanOrEqual(FREE_WAKES + longestRests); // the C program does not count them
+      expect(ours).toBeLessThan(theirs / 2); // it works for as long as they rest, which on a busy machine takes longer
     });
   }
 
