@@ -97,6 +97,7 @@ export const SO_PROTOCOL = 38;
 export const SO_DOMAIN = 39;
 export const SO_COOKIE = 57;
 export const SO_ZEROCOPY = 60;
+export const SO_NETNS_COOKIE = 71;
 export const SO_TXREHASH = 74;
 export const SO_PEERPIDFD = 77;
 export const SO_PEERGROUPS = 59;

@@ -19,7 +19,7 @@ enum { TRIES = 64 };
 enum { ENOENT = 2, EINTR = 4, EADDRINUSE = 98 };
 enum { AF_UNIX = 1, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 04000, SOCK_CLOEXEC = 02000000, SOL_SOCKET = 1, SO_COOKIE = 57 };
 enum { F_GETFL = 3, F_SETFL = 4, F_GETSIG = 11, F_GETOWN_EX = 16, O_NONBLOCK = 04000, O_ASYNC = 020000 };
-enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, AT_FDCWD = -100 };
+enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_FILE = 0, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, AT_FDCWD = -100 };
 #define RECV 0xc0502100u
 #define SEND 0xc0182101u
 #define ADDFD 0x40182103u
@@ -132,7 +132,7 @@ static int is_plain(struct trap_path *s, int fd, long *flags) {
   char value[16];
   for (int i = 0; i < s->check_count; i++) {
     struct check *c = &s->checks[i];
-    uint32_t length = sizeof value;
+    uint32_t length = c->length; /* SO_NETNS_COOKIE takes no more */
     if (CALL5(GETSOCKOPT, fd, c->level, c->name, value, &length) != 0) return 0;
     if (length != c->length || !same(value, c->value, length)) return 0;
   }
@@ -254,6 +254,8 @@ static int32_t answer(struct trap_path *s, const struct notif *n, int64_t value)
 static int32_t swap(struct trap_path *s, const struct notif *n, int from, int to, uint32_t flags) {
   struct { uint32_t events; uint64_t data; } __attribute__((packed)) event = {0, 0};
   uint32_t number = n->args[0], slot[3] = {s->epoll, from, 0};
+  /* Another thread may have given the number to another file. */
+  if (CALL5(KCMP, s->self, n->pid, KCMP_FILE, from, number) != 0) return LEFT_TO_YOU;
   if (CALL5(EPOLL_CTL, s->epoll, EPOLL_CTL_ADD, from, &event, 0) != 0) return LEFT_TO_YOU;
   struct addfd add = {n->id, SETFD, to, number, flags};
   if (ask(s, ADDFD, &add) < 0) {

@@ -57,18 +57,37 @@ function tryGet(fd: BorrowedFd, [level, name]: Option): Uint8Array | undefined {
   }
 }
 
+/** What tells a network namespace from others. @returns undefined where the kernel does not say */
+function networkOf(fd: BorrowedFd): Uint8Array | undefined {
+  try {
+    return getsockopt(fd, SOL_SOCKET, constants.SO_NETNS_COOKIE, 8); // it takes no more room than that
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
+}
+
 type Default = { readonly option: Option; readonly value: Uint8Array };
 
 /** A TCP socket as it is born, and what this kernel says of it. */
 export class Template implements Disposable {
   readonly fd: OwnedFd;
+  /** Which network namespace is ours. */
+  readonly network: Uint8Array | undefined;
   readonly #common: readonly Default[];
   readonly #tcpOnly: readonly Default[];
 
   constructor(domain: Domain) {
     this.fd = socket(familyOf(domain), constants.SOCK_STREAM);
+    this.network = networkOf(this.fd);
     this.#common = this.#defaults(COMMON);
     this.#tcpOnly = this.#defaults(TCP_ONLY);
+  }
+
+  /** Whether a socket is of our network namespace, where our loopback addresses are; true where the kernel does not
+   *  tell (before Linux 5.14). */
+  isOfOurNetwork(socket: BorrowedFd): boolean {
+    return this.network === undefined || networkOf(socket)?.every((byte, at) => byte === this.network?.[at]) === true;
   }
 
   /** An option that this kernel or domain lacks is left out. */

@@ -46,6 +46,7 @@ export type ShortcutResult =
   | { readonly kind: "unanswered"; readonly fd: OwnedFd };
 
 const PROTOCOL = { level: constants.SOL_SOCKET, name: constants.SO_PROTOCOL, value: int(constants.IPPROTO_TCP) };
+const NETWORK = { level: constants.SOL_SOCKET, name: constants.SO_NETNS_COOKIE };
 
 export class Shortcut implements Disposable {
   readonly #options: ShortcutOptions;
@@ -171,7 +172,9 @@ export class Shortcut implements Disposable {
     const { notify, template, journal, mostFiles } = this.#options;
     if (this.#path !== undefined) return true;
     if (!TrapPath.isAvailable || journal.isTracing) return false;
-    const checks = template().commonDefaults.map(({ option: [level, name], value }) => ({ level, name, value }));
+    const { commonDefaults, network } = template();
+    const checks = commonDefaults.map(({ option: [level, name], value }) => ({ level, name, value }));
+    if (network !== undefined) checks.push({ ...NETWORK, value: network });
     const { head, tail } = connectionNameParts({ domain: 4, client: LOOPBACK_V4, server: NO_PORT });
     this.#path = new TrapPath({
       notify,

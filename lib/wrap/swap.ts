@@ -8,6 +8,7 @@ import {
   type BorrowedFd,
   constants,
   copySignalOwner,
+  isSameFile,
   moveEpollRegistration,
   type OwnedFd,
   SyscallError,
@@ -25,7 +26,7 @@ export function swapSocket(context: Context, call: Call, old: BorrowedFd, fresh:
   const number = call.args[0] | 0;
   const { numbers, registrations } = context.holdings.findAll(call.tracee.thread, number, old);
   copySignalOwner(old, fresh);
-  if (!install(context, call, fresh, number)) return false;
+  if (!install(context, call, old, fresh, number)) return false;
   const others = numbers.filter((other) => other !== number);
   afterwards(context, call, () => replaceOthers(context, call, { numbers: others, registrations }, old, fresh));
   return true;
@@ -39,7 +40,7 @@ export function swapAndClose(context: Context, call: Call, old: OwnedFd, fresh: 
   const number = call.args[0] | 0;
   const registrations = holdings.findRegistrations(thread, number, old);
   copySignalOwner(old, fresh);
-  if (!install(context, call, fresh, number)) return false;
+  if (!install(context, call, old, fresh, number)) return false;
   afterwards(context, call, () => {
     replaceOthers(context, call, { numbers: [], registrations }, old, fresh);
     const left = lettingGo.close(old);
@@ -78,14 +79,14 @@ function goAfter(context: Context, call: Call, left: Left, fresh: BorrowedFd): v
 }
 
 function replaceOthers(context: Context, call: Call, holdings: Holdings, old: BorrowedFd, fresh: BorrowedFd): void {
-  for (const number of holdings.numbers) replaceOther(context, call, fresh, number);
+  for (const number of holdings.numbers) replaceOther(context, call, old, fresh, number);
   for (const registration of holdings.registrations) move(context, call.tracee, registration, old, fresh);
 }
 
 /** A duplicate that cannot be reached, as beyond RLIMIT_NOFILE, keeps what it has. */
-function replaceOther(context: Context, call: Call, fresh: BorrowedFd, number: number): void {
+function replaceOther(context: Context, call: Call, old: BorrowedFd, fresh: BorrowedFd, number: number): void {
   try {
-    install(context, call, fresh, number);
+    install(context, call, old, fresh, number);
   } catch (error) {
     if (error instanceof CallGone && call.tracee.isWaiting) return; // closed meanwhile
     if (!(error instanceof SyscallError)) throw error;
@@ -94,9 +95,12 @@ function replaceOther(context: Context, call: Call, fresh: BorrowedFd, number: n
   }
 }
 
-function install({ notify }: Context, { id, tracee }: Call, fresh: BorrowedFd, number: number): boolean {
+/** A number that another thread has closed, or given to another file, while the call waited, is left alone: the call
+ *  goes on with what it was called for. @returns false when nobody waits for the call any more */
+function install(context: Context, { id, tracee }: Call, old: BorrowedFd, fresh: BorrowedFd, number: number): boolean {
+  if (context.holdings.canCompare && !isSameFile(old, tracee.thread, number)) return tracee.isWaiting;
   const flags = tracee.descriptorFlags(number) & O_CLOEXEC;
-  return addFd(notify, id, fresh, { kind: "replace", number }, flags) !== undefined;
+  return addFd(context.notify, id, fresh, { kind: "replace", number }, flags) !== undefined;
 }
 
 function move({ logger }: Context, tracee: Tracee, entry: EpollEntry, from: BorrowedFd, to: BorrowedFd): void {

@@ -30,7 +30,7 @@ import { dressUnixSocket, wantsCompletions } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
 import { expand, findRule } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
-import { cookieOf, inspectSocket, isFresh, socketAddress, type TcpSocket, tcpSocket } from "../socket.ts";
+import { cookieOf, familyOf, inspectSocket, isFresh, socketAddress, type TcpSocket, tcpSocket } from "../socket.ts";
 import type { Cookie } from "../socket-table.ts";
 import { swapAndClose, swapSocket } from "../swap.ts";
 import { CallGone } from "../tracee.ts";
@@ -42,6 +42,7 @@ const { EADDRINUSE, EAGAIN, EISCONN } = errno;
 
 const ONE_MICROSECOND = new Uint8Array(BigInt64Array.of(0n, 1n).buffer);
 const SOCKADDR_IN_BYTES = 16;
+const SOCKADDR_IN6_LEAST_BYTES = 24; // without a scope: SIN6_LEN_RFC2133 of the kernel
 const MAX_ADDRESS_BYTES = 128; // struct sockaddr_storage
 
 /** What sendto(2) with MSG_FASTOPEN sends once it is connected. */
@@ -58,11 +59,13 @@ export function handleConnect(context: Context, call: Call, first?: FirstData): 
     if (destination === undefined) return CONTINUE;
     const socket = tcpSocket(fd);
     if (socket === undefined) return connectAgain(context, call, fd, first);
+    const isOtherFamily = addressFamily(bytes) !== familyOf(socket.domain);
+    if (isOtherFamily || (socket.domain === 6 && bytes.length < SOCKADDR_IN6_LEAST_BYTES)) return CONTINUE; // an error
     // EISCONN, EALREADY, or the news of a connect over TCP; without a port it has done nothing yet.
     if (socket.bound.port !== 0 && !isFresh(fd)) return answerOwed(context, call, fd, first) ?? CONTINUE;
     const host = unmapHost(destination.host);
     const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
-    const plan = makePlan(context, call, socket, target);
+    const plan = makePlan(context, call, fd, socket, target);
     if (!("path" in plan)) return plan;
     const attempt = new Attempt(context, call, fd, plan, first);
     fd = undefined; // an attempt may go on after this call
@@ -109,7 +112,7 @@ const INTERRUPTED = "a signal interrupted connect()";
 const UNKNOWN = "no wrapped program listens there";
 
 /** What is to be done about a connection; an answer where that is nothing. */
-function makePlan(context: Context, call: Call, socket: TcpSocket, target: Endpoint): Plan | Answer {
+function makePlan(context: Context, call: Call, fd: OwnedFd, socket: TcpSocket, target: Endpoint): Plan | Answer {
   const rule = findRule(context.rules, { direction: "out", endpoint: target });
   const plan = (path: string): Plan => ({ socket, target, path, rule });
   const decide = (outcome: Outcome, reason: string, answer: Answer): Answer => {
@@ -130,7 +133,8 @@ function makePlan(context: Context, call: Call, socket: TcpSocket, target: Endpo
     default:
   }
   const resolution = context.resolver.resolve(formatHost(target.host), target.port);
-  if (resolution !== undefined) return plan(resolution.path);
+  const isHere = resolution === undefined || context.template(socket.domain).isOfOurNetwork(fd);
+  if (resolution !== undefined && isHere) return plan(resolution.path);
   return rule?.require === true
     ? decide("refused", UNKNOWN, failure(errno.ECONNREFUSED))
     : decide("tcp", UNKNOWN, CONTINUE);

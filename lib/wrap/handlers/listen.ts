@@ -53,6 +53,8 @@ function listenOnTcp(context: Context, call: Call, fd: OwnedFd, domain: Domain):
   const plan: Plan = { call, domain, tcp, rule, old: fd };
   if (rule?.action.kind === "reject") return refuse(context, plan, rule.action.errno);
   if (rule?.action.kind === "ignore") return note(context, plan, "tcp", "the rule says so", CONTINUE);
+  const isElsewhere = rule === undefined && !context.template(domain).isOfOurNetwork(fd);
+  if (isElsewhere) return note(context, plan, "tcp", "it is in another network namespace", CONTINUE);
   if (wantsCompletions(tcp)) return stayOnTcp(context, plan, NO_COMPLETIONS);
   return shareGroup(context, plan) ?? listenAs(context, plan);
 }
