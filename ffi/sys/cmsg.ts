@@ -73,15 +73,15 @@ export type Received = {
 
 /** Receives up to 64 KiB and the descriptors that came with them.
  *  @param wait  sleeps until something comes, where the descriptor is blocking, SO_RCVTIMEO at most
- *  @returns null if nothing is there */
+ *  @returns null if nothing is there, or a signal came while it slept: the time that it may sleep would begin anew */
 export function recvmsg(fd: BorrowedFd, wait = false): Received | null {
   prepare(PAYLOAD_BYTES, CONTROL_BYTES);
   const { number } = fd;
   const flags = wait ? MSG_CMSG_CLOEXEC : MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
   let result: number;
   do result = calls.recvmsg(number, message.address, flags);
-  while (result === -EINTR);
-  if (result === -EAGAIN) return null;
+  while (result === -EINTR && !wait);
+  if (result === -EAGAIN || result === -EINTR) return null;
   if (result < 0) throw new SyscallError("recvmsg", -result, `fd ${number}`);
   return {
     bytes: payload.bytes.slice(0, result),

@@ -47,6 +47,12 @@ export function makeSide(
   }
 }
 
+/** Of a channel that came to nothing: a spare ring goes back to its owner's others. */
+export function abandonSide(side: ChannelSide): void {
+  if (side.waiting !== undefined) side.memfd = undefined;
+  discardSide(side);
+}
+
 /** Closes what the broker still has of it. Safe to call twice. */
 export function discardSide(side: ChannelSide): void {
   for (const fd of [side.memfd, side.copy, side.waiting?.doorbell]) fd?.close();

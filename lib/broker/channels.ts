@@ -4,11 +4,20 @@ import { checkSealedRing, sealRing } from "../channel/memfd.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import { NO_CAPACITY, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
-import { copyOf, discardSide, type MapEvent, makeSide, type SidePlan, sharedBytes } from "./channel-sides.ts";
+import {
+  abandonSide,
+  copyOf,
+  discardSide,
+  type MapEvent,
+  makeSide,
+  type SidePlan,
+  sharedBytes,
+} from "./channel-sides.ts";
 import { type BrokerCore, chargeQuota, failureNumber } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
 import { endedChannel } from "./listing.ts";
-import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
+import { accountKey, type Charge } from "./quota.ts";
+import type { ChannelRecord, ChannelSide, Owner, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
 /** Of shmlink_channel_v1, from which on it has the event open, and seals its ring itself. */
@@ -56,11 +65,20 @@ function plan(
   isNew: boolean,
 ): SidePlan {
   const spare = isNew ? session.spares.take(capacity) : undefined;
-  if (spare !== undefined) undo.defer(() => session.spares.discard(spare));
+  if (spare !== undefined) undo.defer(() => session.spares.putBack(spare));
   const charge = spare === undefined ? { channels: 1, sharedBytes: ringFileBytes(capacity) } : { channels: 1 };
-  chargeQuota(core, session.owner, charge);
+  chargeSide(core, session.owner, charge);
   undo.defer(() => core.quota.release(session.owner, charge));
   return { session, object, capacity, spare };
+}
+
+/** @throws FailureError "quota" when there is no room even without the rings that this user only keeps ready */
+function chargeSide(core: BrokerCore, owner: Owner, charge: Charge): void {
+  if (core.quota.charge(owner, charge) === undefined) return;
+  const key = accountKey(owner);
+  if (charge.sharedBytes !== undefined)
+    for (const session of core.sessions()) if (accountKey(session.owner) === key) session.spares.giveWay();
+  chargeQuota(core, owner, charge);
 }
 
 function setUp(
@@ -75,10 +93,10 @@ function setUp(
     const bells = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
     for (const bell of bells) built.use(bell);
     const near = makeSide(id, 0, nearPlan, bells[0]);
-    built.defer(() => discardSide(near.record));
+    built.defer(() => abandonSide(near.record));
     built.defer(() => near.map?.memfd.close());
     const far = makeSide(id, 1, farPlan, bells[1]);
-    built.defer(() => discardSide(far.record));
+    built.defer(() => abandonSide(far.record));
     built.move(); // nothing below fails
     far.record.object = service.session.createObject("shmlink_channel_v1", service.object);
     const sides = [near.record, far.record] as const;

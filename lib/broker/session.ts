@@ -81,7 +81,7 @@ export class Session {
     this.spares = new Spares({
       core,
       owner,
-      setTimer: (delayMs, callback) => void wiring.reactor.setTimer(delayMs, callback),
+      setTimer: (delayMs, callback) => wiring.reactor.setTimer(delayMs, callback),
       tellDropped: (manager, serial) => this.send(manager, "shmlink_manager_v1", { kind: "spare_dropped", serial }),
     });
   }

@@ -24,12 +24,14 @@ export type Spare = {
   readonly fd: OwnedFd;
   /** The object on which it was handed over. */
   readonly manager: ObjectId;
+  /** When it is let go of. */
+  readonly untilMs: number;
 };
 
 export type SpareOptions = {
   readonly core: Pick<BrokerCore, "config" | "quota">;
   readonly owner: Owner;
-  readonly setTimer: (delayMs: number, callback: () => void) => void;
+  readonly setTimer: (delayMs: number, callback: () => void) => { cancel(): void };
   /** Milliseconds; performance.now() unless a test has its own time. */
   readonly now?: () => number;
   /** Tells the client that a ring of its is not kept any more. */
@@ -38,9 +40,9 @@ export type SpareOptions = {
 
 export class Spares {
   readonly #options: SpareOptions;
-  #list: (Spare & { readonly untilMs: number })[] = [];
+  #list: Spare[] = [];
   readonly #now: () => number;
-  #isTimerSet = false;
+  #timer: { cancel(): void } | undefined;
 
   constructor(options: SpareOptions) {
     this.#options = options;
@@ -69,8 +71,15 @@ export class Spares {
     return spare;
   }
 
-  /** For one that was taken and came to nothing. */
-  discard(spare: Spare): void {
+  /** For one that was taken for a channel that came to nothing, which is not its owner's fault. */
+  putBack(spare: Spare): void {
+    this.#options.core.quota.restore(this.#options.owner, { fds: 1 });
+    this.#list.push(spare);
+    this.#list.sort((a, b) => a.untilMs - b.untilMs);
+    this.#watch();
+  }
+
+  #discard(spare: Spare): void {
     const { core, owner } = this.#options;
     spare.fd.close();
     core.quota.release(owner, { sharedBytes: DATA_OFFSET + spare.capacity });
@@ -85,10 +94,9 @@ export class Spares {
   /** One timer at a time: a client that opens channels all day sets none of them anew. */
   #watch(): void {
     const [oldest] = this.#list;
-    if (this.#isTimerSet || oldest === undefined) return;
-    this.#isTimerSet = true;
-    this.#options.setTimer(Math.max(oldest.untilMs - this.#now(), 0), () => {
-      this.#isTimerSet = false;
+    if (this.#timer !== undefined || oldest === undefined) return;
+    this.#timer = this.#options.setTimer(Math.max(oldest.untilMs - this.#now(), 0), () => {
+      this.#timer = undefined;
       this.#dropUntil(this.#now());
       this.#watch();
     });
@@ -97,13 +105,20 @@ export class Spares {
   #dropUntil(nowMs: number): void {
     for (let [oldest] = this.#list; oldest !== undefined && oldest.untilMs <= nowMs; [oldest] = this.#list) {
       const spare = this.take(oldest.capacity);
-      if (spare !== undefined) this.discard(spare);
+      if (spare !== undefined) this.#discard(spare);
     }
   }
 
-  /** The session ends. */
-  close(): void {
+  /** What is only kept ready makes room for what is wanted now. */
+  giveWay(): void {
     this.#dropUntil(Number.POSITIVE_INFINITY);
+  }
+
+  /** The session ends; its timer would keep it until then. */
+  close(): void {
+    this.giveWay();
+    this.#timer?.cancel();
+    this.#timer = undefined;
   }
 }
 

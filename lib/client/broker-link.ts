@@ -353,6 +353,11 @@ export class BrokerLink extends RenewedLink {
     if (event.kind === "spare_dropped") this.spares.drop(event.serial);
   }
 
+  /** Who gave a channel up does not get back the ring that was ready for it. */
+  protected override wasDropped({ event }: AnyEvent<OwnedFd>): void {
+    if (event.kind === "open") this.spares.drop(event.serial);
+  }
+
   protected override adopt(fd: OwnedFd): void {
     super.adopt(fd);
     this.spares.clear();

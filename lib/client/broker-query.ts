@@ -69,7 +69,7 @@ export class BrokerQuery implements Disposable {
   /** Use connect(). Takes `fd`. */
   protected constructor(fd: OwnedFd) {
     this.#fd = fd;
-    this.connection = new ClientConnection(new UnixTransport(fd));
+    this.connection = this.#connectionOver(fd);
   }
 
   /** Connects, starts a broker if there is none, and says hello. Blocks until the broker has answered.
@@ -115,7 +115,7 @@ export class BrokerQuery implements Disposable {
     this.connection[Symbol.dispose]();
     this.sinks.clear();
     this.#fd = fd;
-    this.connection = new ClientConnection(new UnixTransport(fd));
+    this.connection = this.#connectionOver(fd);
     this.welcome = undefined;
     this.#newestManager = undefined;
     this.#managerVersion = 1;
@@ -273,6 +273,15 @@ export class BrokerQuery implements Disposable {
     this.#newestManager = id;
     return id;
   }
+
+  #connectionOver(fd: OwnedFd): ClientConnection {
+    const connection = new ClientConnection(new UnixTransport(fd));
+    connection.onDropped = (message) => this.wasDropped(message);
+    return connection;
+  }
+
+  /** An event to an object that we had destroyed. */
+  protected wasDropped(_message: AnyEvent<OwnedFd>): void {}
 
   /** An event of the manager in its newest version. */
   protected managerSaid(_message: AnyEvent<OwnedFd>): void {}

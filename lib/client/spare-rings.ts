@@ -2,7 +2,16 @@
  * Rings that we have made and mapped ahead and that the broker keeps for our next channels, so that a channel is whole as
  * soon as we hear of it. Each has a serial number; what is not used comes back as dropped.
  */
-import { addSeals, ftruncate, type Mapping, mapShared, memfdCreate, type OwnedFd, write } from "../../ffi/mod.ts";
+import {
+  addSeals,
+  ftruncate,
+  type Mapping,
+  mapShared,
+  memfdCreate,
+  type OwnedFd,
+  SyscallError,
+  write,
+} from "../../ffi/mod.ts";
 import { RING_SEALS } from "../channel/seals.ts";
 import { encodeHeader, NO_CHANNEL, ringFileBytes } from "../ring/layout.ts";
 
@@ -15,12 +24,15 @@ export class SpareRings {
   readonly #rings: Map<number, SpareRing> = new Map();
   #lastSerial = 0;
 
-  /** Makes rings until there are `count` of `capacity`. @param send  hands one to the broker, and takes its descriptor */
+  /** Makes rings until there are `count` of `capacity`, or the system has none to give: they are not necessary.
+   *  @param send  hands one to the broker, and takes its descriptor */
   provide(capacity: number, count: number, send: (serial: number, memfd: OwnedFd) => void): void {
     let missing = count;
     for (const ring of this.#rings.values()) if (ring.capacity === capacity) missing -= 1;
     for (; missing > 0 && this.#rings.size < MAX_SPARES; missing--) {
-      const { memfd, mapping } = makeRing(capacity);
+      const ring = tryMakeRing(capacity);
+      if (ring === undefined) return;
+      const { memfd, mapping } = ring;
       this.#lastSerial = (this.#lastSerial + 1) >>> 0;
       this.#rings.set(this.#lastSerial, { mapping, capacity });
       send(this.#lastSerial, memfd);
@@ -41,6 +53,15 @@ export class SpareRings {
 
   clear(): void {
     for (const serial of [...this.#rings.keys()]) this.drop(serial);
+  }
+}
+
+function tryMakeRing(capacity: number): ReturnType<typeof makeRing> | undefined {
+  try {
+    return makeRing(capacity);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
   }
 }
 

@@ -16,10 +16,16 @@ import { type Events, INTERFACES, type InterfaceName, type Requests } from "./sh
 export class ClientConnection implements Disposable {
   readonly #core: Core;
   #onEvent: (message: AnyEvent<OwnedFd>) => void = () => undefined;
+  /** Hears of an event to an object that we have destroyed; its descriptors are closed by then. */
+  onDropped: ((message: AnyEvent<OwnedFd>) => void) | undefined;
   readonly #receiver: Receiver = {
     deliver: (message, entry, description) => this.#deliver(message, entry, description, this.#onEvent),
-    dropped: (_message, _entry, created) => {
+    dropped: (message, entry, created) => {
       for (const id of created) this.#refuse(id);
+      const description = INTERFACES[entry.interface].events[message.opcode];
+      if (description === undefined || this.onDropped === undefined) return;
+      const typed = { object: message.object, interface: entry.interface, event: toTyped(description, message.args) };
+      this.onDropped(typed as AnyEvent<OwnedFd>); // all three come from one table
     },
   };
 

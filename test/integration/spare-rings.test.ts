@@ -112,6 +112,75 @@ test("a dialler that is refused keeps its spare ring for the next time", async (
   for (const channel of await connect(link, service, { capacity: 4096 })) channel.close();
 });
 
+test("a dial that is refused for quota costs neither side its spare rings", async () => {
+  await using broker = new TestBroker("[limits]\nmaxChannelsPerUser = 3\n");
+  using link = broker.connect({ wake: true });
+  using server = broker.connect({ wake: true });
+  using service = server.listen("x", { capacity: 4096 });
+  const first = await connect(link, service, { capacity: 4096 });
+  const waiting = service.acceptAsync();
+  server.sync();
+  for (let time = 0; time < 5; time++) {
+    expect(() => link.dial("x", { capacity: 4096 })).toThrow("maxChannelsPerUser");
+    server.sync();
+    expect(ownRings()).toEqual({ made: 1, spare: 4 }); // of the channel, one and one; three are ready
+  }
+  for (const channel of first) channel.close();
+  link.sync();
+  server.sync();
+  const near = await link.dialAsync("x", { capacity: 4096 });
+  const far = await waiting;
+  expect(ownRings()).toEqual({ made: 0, spare: 3 }); // two of them are the channel's
+  near.close();
+  far?.close();
+});
+
+test("rings that are only kept ready make room for a channel that needs it", async () => {
+  const ring = DATA_OFFSET + 4096;
+  await using broker = new TestBroker(`[limits]\nmaxSharedBytesPerUser = ${6 * ring}\n`);
+  using link = broker.connect({ wake: true });
+  using server = broker.connect({ wake: true });
+  using service = server.listen("x", { capacity: 4096 });
+  for (const channel of await connect(link, service, { capacity: 4096 })) channel.close();
+  const waiting = service.acceptAsync(1); // two rings
+  server.sync();
+  expect(() => link.dial("nobody", { capacity: 4096 })).toThrow("nobody listens"); // and one
+  await waiting;
+  link.sync();
+  expect(ownRings().spare).toBeGreaterThanOrEqual(3);
+  using other = broker.connect({ wake: true });
+  using second = other.listen("y", { capacity: 4096 });
+  using third = broker.connect({ wake: true });
+  const channels = [await connect(third, second, { capacity: 8192 }), await connect(third, second, { capacity: 8192 })];
+  for (const [near, far] of channels) await exchange(near, far);
+  for (const pair of channels) for (const channel of pair) channel.close();
+});
+
+test("who ends while a channel is on its way to him does not keep the ring that was ready for it", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ wake: true });
+  using server = broker.connect({ wake: true });
+  for (let round = 0; round < 4; round++) {
+    using service = server.listen("x", { capacity: 8192 });
+    for (const channel of await connect(link, service, { capacity: 4096 })) channel.close();
+    const waiting = service.acceptAsync().catch(() => undefined);
+    server.sync();
+    const dialled = link.dialAsync("x", { capacity: 4096 }).catch(() => undefined);
+    link.sync(); // the broker has told both, and the service has not looked
+    service.close();
+    server.sync();
+    (await dialled)?.close();
+    expect(await Promise.race([waiting, undefined])).toBeUndefined();
+  }
+  link.sync();
+  server.sync();
+  expect(ownRings().spare).toBeLessThanOrEqual(2 + 1); // none of those who ended
+  using service = server.listen("x", { capacity: 8192 });
+  const waiting = service.acceptAsync(); // learned from no channel yet
+  (await link.dialAsync("x", { capacity: 4096 })).close();
+  (await waiting)?.close();
+});
+
 test("an end that is given up takes its spare ring with it", async () => {
   await using broker = new TestBroker();
   using link = broker.connect({ wake: true });
