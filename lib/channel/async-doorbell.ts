@@ -117,6 +117,7 @@ export class AsyncDoorbell implements Disposable {
       this.#rest = undefined;
       this.#adopted?.resume();
     }, restMs);
+    if (this.#waiters.length === 0) this.#rest.unref(); // nobody waits: a flood keeps no process from its end
   }
 
   #adopt(): Adopted {
