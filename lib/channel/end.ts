@@ -44,26 +44,22 @@ export class ChannelEnd extends SendingEnd {
   /** A message that is here already. @returns undefined when there is none; `ended` tells whether one can come
    *  @throws ProtocolError when the peer breaks the rules, which ends the channel; ClosedError after close() */
   tryReceive(): Message | undefined {
-    for (let records = this.#mostRecords; records > 0 && this.nextRecord() >= 0; records--) {
-      const { flags, type } = this.consumer;
-      if (flags === (FIRST | LAST)) return { type, data: this.#takeRecord() };
-      const message = this.#gather(flags, type);
-      if (message !== undefined) return message;
-    }
-    return undefined;
+    return this.#receiveWithin(this.#mostRecords);
   }
 
-  /** The newest whole message that is here already; those before it are thrown away and counted. */
+  /** The newest whole message that is here already; those before it are thrown away and counted. Of one who goes on sending
+   *  meanwhile no more is looked at than fits into the ring once. */
   tryReceiveNewest(): Message | undefined {
-    let newest = this.tryReceive();
-    let skipped = 0;
-    for (; newest !== undefined && skipped < this.#mostRecords; skipped++) {
-      const newer = this.tryReceive();
-      if (newer === undefined) break;
+    const before = this.pieces;
+    let newest: Message | undefined;
+    for (let messages = 0; ; messages++) {
+      const newer = this.#receiveWithin(this.#recordsInRing - messages - (this.pieces - before));
+      if (newer === undefined) {
+        if (messages > 1) this.consumer.countSkipped(messages - 1);
+        return newest;
+      }
       newest = newer;
     }
-    if (skipped > 0) this.consumer.countSkipped(skipped);
-    return newest;
   }
 
   /** The next message in place, until release(). Only on a trusted channel: the peer can change the bytes meanwhile. */
@@ -142,6 +138,16 @@ export class ChannelEnd extends SendingEnd {
     }
     if (why === FINISHED) this.#peerEnded = "finished";
     return why;
+  }
+
+  #receiveWithin(most: number): Message | undefined {
+    for (let records = most; records > 0 && this.nextRecord() >= 0; records--) {
+      const { flags, type } = this.consumer;
+      if (flags === (FIRST | LAST)) return { type, data: this.#takeRecord() };
+      const message = this.#gather(flags, type);
+      if (message !== undefined) return message;
+    }
+    return undefined;
   }
 
   #takeRecord(): Uint8Array<ArrayBuffer> {

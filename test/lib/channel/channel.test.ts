@@ -316,24 +316,28 @@ test("after a violation each call says what the peer did, the first one too", ()
   for (let time = 0; time < 3; time++) expect(() => channel.receiveInto(into)).toThrow(ProtocolError);
 });
 
-/** A peer that puts one more record into its ring for each that is released: there is always one, until `most` were. */
+/** A peer that puts one more record into its ring for each that is released: there is always one, until `most` were.
+ *  @param whole  each time around the ring is one message, and not all of it for ever */
 function facingEndless(
   length: number,
   flags: number,
   most: number = Number.POSITIVE_INFINITY,
   capacity = 4096,
+  whole = false,
 ): Disposable & { channel: Channel; released(): number } {
   const { channel, ring, mapping, doorbell } = facing(capacity);
   const size = (length + 15) & ~7;
   for (let at = 0; at < capacity; at += size) ring.words.set([length, flags << 16], (DATA_OFFSET + at) / 4);
-  if (flags === 0) ring.words[DATA_OFFSET / 4 + 1] = FIRST << 16;
+  const words = ring.words.subarray(DATA_OFFSET / 4);
+  if (flags === 0) words[1] = FIRST << 16;
+  if (whole) words[(capacity - size) / 4 + 1] = LAST << 16;
   ring.words[TAIL] = capacity;
   let released = 0;
   const { release } = RingConsumer.prototype;
   RingConsumer.prototype.release = function (this: RingConsumer): void {
     release.call(this);
     if (++released >= most) return;
-    ring.words[DATA_OFFSET / 4 + 1] = flags << 16;
+    if (!whole) words[1] = flags << 16;
     ring.words[TAIL] = (ring.words[TAIL] ?? 0) + size;
   };
   const dispose = (): void => {
@@ -354,6 +358,15 @@ test("a call that does not wait returns, however fast the peer sends what is no 
       expect(call(endless.channel)).toBeUndefined();
       expect(endless.released()).toBe(time * (4096 / 8 + 1));
     }
+  }
+});
+
+test("tryReceiveNewest() looks at no more than fits into the ring once, however fast the peer sends", () => {
+  using endless = facingEndless(1, 0, 100_000, 4096, true);
+  for (let time = 1; time <= 3; time++) {
+    const before = endless.released();
+    expect(endless.channel.tryReceiveNewest()?.data.length).toBe(256);
+    expect(endless.released() - before).toBeLessThanOrEqual(4096 / 8 + 1);
   }
 });
 
