@@ -449,7 +449,7 @@ static inline int shmlink_publish(struct shmlink_channel *c) {
 
 /* Sends the first `length` bytes of what was reserved. @return 0, SHMLINK_GONE, … */
 static inline int shmlink_commit(struct shmlink_channel *c, uint32_t length) {
-  int error = shmlink__usable(c);
+  int error = shmlink__sendable(c);
   if (error < 0) return error;
   if (c->finished) return SHMLINK_CLOSED;
   if (!c->reserved || length > c->reserved_length) return shmlink__fail(c, SHMLINK_TOO_LONG, "commit", length);
