@@ -310,9 +310,9 @@ function suite(survivor: Peer, mode: Mode): void {
   }
 
   test(`that is killed, ${mode}: what the counts of wake-ups and timers are worth`, async () => {
-    const { mostWakes = 0, timers = 0 } = await fight("flood idle", async ({ hostile }) => {
+    const { mostWakes = 0, timers = 0 } = await fight("flood idle", async ({ hostile, survivor }) => {
       await worst(hostile);
-      await Bun.sleep(100);
+      await spend(survivor.child.pid as number, hostile.child.pid as number); // a time would not tell that it has flooded
       hostile.child.kill("SIGKILL");
     });
     if (isC) return;
