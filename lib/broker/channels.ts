@@ -66,7 +66,8 @@ function plan(
 ): SidePlan {
   const spare = isNew ? session.spares.take(capacity) : undefined;
   if (spare !== undefined) undo.defer(() => session.spares.putBack(spare));
-  const charge = spare === undefined ? { channels: 1, sharedBytes: ringFileBytes(capacity) } : { channels: 1 };
+  const held = { channels: 1, fds: 1 }; // its file, until the other side has it
+  const charge = spare === undefined ? { ...held, sharedBytes: ringFileBytes(capacity) } : held;
   chargeSide(core, session.owner, charge);
   undo.defer(() => core.quota.release(session.owner, charge));
   return { session, object, capacity, spare };
@@ -156,6 +157,7 @@ function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const watched = copyOf(memfd);
   if (watched !== undefined) side.stats = core.youngRings.watch(watched, side.capacity);
   side.memfd = undefined;
+  core.quota.release(side.owner, { fds: 1 });
   if (other.session === undefined) return memfd.close();
   if (core.survival.isEnabled) side.copy = copyOf(memfd);
   const { pid, uid } = side.owner;
@@ -190,6 +192,7 @@ export function dropSide(core: BrokerCore, channel: ChannelRecord, index: 0 | 1)
   core.survival.forgetChannel(channel);
   channel.unwatch?.();
   for (const side of channel.sides) {
+    if (side.memfd !== undefined) core.quota.release(side.owner, { fds: 1 });
     discardSide(side);
     core.quota.release(side.owner, sharedBytes(side));
   }

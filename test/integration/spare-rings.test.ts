@@ -181,6 +181,26 @@ test("who ends while a channel is on its way to him does not keep the ring that 
   (await waiting)?.close();
 });
 
+test("channels that nobody finishes count among their user's descriptors, and only while they are not whole", async () => {
+  await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 5\n");
+  using link = broker.connect({ wake: true });
+  using service = link.listen("x", { capacity: 4096 });
+  const whole: (readonly [Channel, Channel])[] = [];
+  for (let time = 0; time < 6; time++) whole.push(await connect(link, service, { capacity: 4096 }));
+  using peer = raw(broker);
+  peer.send(message(MANAGER, 1, 5, ...text("deaf"), 4096));
+  for (let object = 6; object < 8; object++) {
+    peer.send(message(MANAGER, 2, object, ...text("deaf"), 4096));
+    expect(nextOf(peer, object).opcode).toBe(0); // map
+  }
+  peer.send(message(MANAGER, 2, 8, ...text("deaf"), 4096));
+  expect(nextOf(peer, 8).opcode).toBe(2); // failed
+  peer.send(message(6, 0)); // destroy
+  peer.send(message(MANAGER, 2, 9, ...text("deaf"), 4096));
+  expect(nextOf(peer, 9).opcode).toBe(0);
+  for (const pair of whole) for (const channel of pair) channel.close();
+});
+
 test("an end that is given up takes its spare ring with it", async () => {
   await using broker = new TestBroker();
   using link = broker.connect({ wake: true });
