@@ -1,7 +1,9 @@
 /** What a program can do to its supervisor: that one goes on, and the program sees what it sees natively. */
 import { expect } from "bun:test";
+import { Cli } from "../cli/fixture.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
+import { BUN } from "../helpers/runtimes.ts";
 import { compileFixture, Stage } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
@@ -35,3 +37,15 @@ for (const [name, { title, only = [] }] of Object.entries(CASES)) {
     60_000,
   );
 }
+
+requires.test(
+  [requires.program("cc", "gcc")],
+  "--explain counts connections whose socket has other descriptors too",
+  async () => {
+    await using cli = new Cli(BUN);
+    const { code, stderr } = await cli.run(["wrap", "--explain", "--", compileFixture("tcp-hard"), "beyond-limit"]);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/connect +127\.0\.0\.1:\d+ +20 +to \/\S+\.tcp/);
+  },
+  60_000,
+);

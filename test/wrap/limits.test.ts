@@ -5,7 +5,7 @@ import { Cli } from "../cli/fixture.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
 import { BUN, ROOT } from "../helpers/runtimes.ts";
-import { freePort, Running, Stage, until } from "../helpers/wrapped.ts";
+import { compileFixture, freePort, Running, Stage, until } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
 const python = requires.program("python3", "python3");
@@ -44,6 +44,30 @@ requires.test(
       "peer's process": "True",
       "send buffer as it was set": "False",
     });
+  },
+  LIMIT_MS,
+);
+
+requires.test(
+  [requires.program("cc", "gcc")],
+  "what connect() overlooks of a socket is what is documented",
+  async () => {
+    await using stage = new Stage();
+    const program = [compileFixture("tcp-hard"), "overlooked"];
+    const [native, wrapped] = [stage.plain(program), stage.wrap(program)];
+    expect([await native.exit, await wrapped.exit], native.output + wrapped.output).toEqual([0, 0]);
+    const lines = (running: Running): string[] =>
+      running.output.split("\n").filter((line) => !/^(bind|listen): 0/.test(line));
+    const told = (inFlight: string, events: number, shut: string, refused: string): string[] => [
+      `in flight: ${inFlight}`,
+      "talks: 1",
+      `registered under a number that was closed: ${events}`,
+      `shut before: ${shut}`,
+      `refused before: ${refused}`,
+      "",
+    ];
+    expect(lines(native)).toEqual(told("connected", 1, "EPIPE", "ECONNREFUSED"));
+    expect(lines(wrapped)).toEqual(told("not connected", 0, "written", "connected"));
   },
   LIMIT_MS,
 );
