@@ -47,14 +47,31 @@ client.setblocking(True)
 print("by", client.recv(10).decode(), "error", client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 `;
 
+/** Takes the number away from a connect() that waits. */
+const THIEF = `
+import os, socket, sys, threading, time
+client, file = socket.socket(), os.open("/dev/null", os.O_RDWR)
+number = client.fileno()
+waiter = threading.Thread(target=lambda: client.connect_ex(("127.0.0.1", int(sys.argv[1]))))
+waiter.start()
+time.sleep(0.3)
+if sys.argv[2] == "file": os.dup2(file, number)
+else: os.close(number)
+print("connecting", flush=True)
+waiter.join()
+try: print("the number is", os.readlink(f"/proc/self/fd/{number}"))
+except OSError: print("the number is closed")
+client.detach()
+`;
+
 type Scene = { readonly stage: Stage; readonly server: Running; readonly client: Running; readonly port: number };
 
-async function begin(stage: Stage, way: string): Promise<Scene> {
+async function begin(stage: Stage, way: string, program: string = CLIENT): Promise<Scene> {
   const [path, port] = [join(stage.path, "unix"), freePort()];
   const server = stage.plain(["python3", "-u", "-c", SERVER, path, String(port)]);
   await server.match(/ready/);
   const flags = [`--rule=out,port=${port},path=${path}`];
-  const client = stage.wrap(["python3", "-u", "-c", CLIENT, String(port), way], { flags });
+  const client = stage.wrap(["python3", "-u", "-c", program, String(port), way], { flags });
   await client.match(/connecting/);
   return { stage, server, client, port };
 }
@@ -89,3 +106,21 @@ requires.test(
   },
   30_000,
 );
+
+for (const [way, found] of [
+  ["file", "/dev/null"],
+  ["nothing", "closed"],
+] as const) {
+  requires.test(
+    [python],
+    `a number that became ${way} while its connect() waited is left as it is`,
+    async () => {
+      await using stage = new Stage();
+      const { server, client } = await begin(stage, way, THIEF);
+      server.child.kill("SIGUSR1");
+      expect(await client.exit).toBe(0);
+      expect(client.output).toBe(`connecting\nthe number is ${found}\n`);
+    },
+    30_000,
+  );
+}

@@ -11,8 +11,6 @@ expectNoFdLeaks();
 /** `only`: arguments for the wrapped program alone. */
 const CASES: Readonly<Record<string, { readonly title: string; readonly only?: readonly string[] }>> = {
   "beyond-limit": { title: "a duplicate beyond the limit of open files does not keep connect() from its own number" },
-  "closed-meanwhile": { title: "a number that is closed while its connect() waits for room in a backlog" },
-  replaced: { title: "a file that takes the number of a socket while its connect() waits is left alone" },
   families: { title: "an address of another family than the socket's is refused" },
   namespace: { title: "who leaves the network namespace is not connected to who listens in the old one" },
   "reused-id": { title: "a process that gets the id of another has epoll sets of its own" },
