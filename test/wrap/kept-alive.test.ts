@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Cli } from "../cli/fixture.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { quiet } from "../helpers/process-state.ts";
 import { type Requirement, requires } from "../helpers/requires.ts";
 import { BUN } from "../helpers/runtimes.ts";
 import { freePort, until } from "../helpers/wrapped.ts";
@@ -137,10 +138,16 @@ for (const [name, { needs, command, request, end, trapsEach = 0 }] of Object.ent
       client.child.stdout?.on("data", (data: Buffer) => {
         said += data;
       });
+      // A call is written down after its answer: when both supervisors sleep, all are.
+      const written = async (): Promise<void> => {
+        for (const { child } of [server, client]) await quiet(child.pid as number);
+      };
       await until("the first answers", () => said.includes("warm"));
+      await written();
       const before = traces.map(trapsIn);
       client.child.stdin?.write("\n");
       await until("the other answers", () => said.includes("done"));
+      await written();
       const added = traces.map((trace, index) => trapsIn(trace).slice(before[index]?.length));
       expect(added).toEqual([Array(REQUESTS * trapsEach).fill("setsockopt"), []]);
       expect(before[1]?.includes("connect")).toBe(true);
