@@ -2,28 +2,20 @@
  * Development script: compiles `trap-path.c` with gcc into `trap-path.gen.ts`, for x86-64. `--check` only compares, as in
  * compile.ts. Needs Debian 12's gcc.
  */
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { compileObject, hexLines, run, writeOrCompare } from "./compile-with-gcc.ts";
 
 const HERE = import.meta.dirname;
 const SOURCE = join(HERE, "trap-path.c");
 const TARGET = join(HERE, "trap-path.gen.ts");
-// Freestanding, without tables and constants: what is not in .text does not come along.
-const FLAGS =
-  "-std=c11 -Os -Wall -Wextra -Werror -ffreestanding -fPIC -fno-stack-protector -fno-asynchronous-unwind-tables " +
-  "-fno-unwind-tables -fno-tree-loop-distribute-patterns";
-
-function run(program: string, ...args: readonly string[]): string {
-  return execFileSync(program, args, { encoding: "utf8" });
-}
 
 function generate(version: string): string {
   const work = mkdtempSync(join(tmpdir(), "shmlink-cc-"));
   const [object, linked, flat] = [join(work, "path.o"), join(work, "path.elf"), join(work, "path.bin")];
   try {
-    run("x86_64-linux-gnu-gcc", ...FLAGS.split(" "), "-c", "-o", object, SOURCE);
+    compileObject(SOURCE, object, "-Os");
     run("x86_64-linux-gnu-ld", "-Ttext=0", "-e", "0", "-o", linked, object);
     const sections = run("x86_64-linux-gnu-objdump", "-h", linked);
     if (/ \.(rodata|data|bss)/.test(sections)) throw new Error(`Cannot use "${SOURCE}": it has data outside of .text`);
@@ -36,19 +28,11 @@ function generate(version: string): string {
 export const SERVE_OFFSET: number = ${Number.parseInt(offset, 16)};
 
 export const CODE_HEX: string =
-${(hex.match(/.{1,112}/g) ?? []).map((part) => `  "${part}"`).join(" +\n")};
+${hexLines(hex)};
 `;
   } finally {
     rmSync(work, { recursive: true });
   }
 }
 
-const version = run("x86_64-linux-gnu-gcc", "-dumpfullversion").trim();
-const isCheck = process.argv.includes("--check");
-const committed = /with gcc ([\d.]+)/.exec(isCheck ? readFileSync(TARGET, "utf8") : "")?.[1];
-if (!isCheck) writeFileSync(TARGET, generate(version));
-else if (committed !== version) console.error(`Not compared: made with gcc ${committed}, and here is ${version}`);
-else if (readFileSync(TARGET, "utf8") !== generate(version)) {
-  console.error('"ffi/machine/trap-path.gen.ts" is not what trap-path.c compiles to: run "npm run gen"');
-  process.exit(1);
-}
+writeOrCompare(TARGET, SOURCE, generate);

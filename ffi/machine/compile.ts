@@ -4,10 +4,10 @@
  * version of gcc gives other code that is as good, so the version that made it is part of the file.
  * Needs Debian 12's gcc.
  */
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { compileObject, hexLines, run, writeOrCompare } from "./compile-with-gcc.ts";
 
 const HERE = import.meta.dirname;
 const SOURCE = join(HERE, "record-path.c");
@@ -15,14 +15,6 @@ const TARGET = join(HERE, "record-path.gen.ts");
 const NAMES = ["send", "putPacked", "receive", "takePacked", "lend", "probe"] as const;
 /** Where the data begins: the largest page there is, because code and data are protected differently. */
 const DATA = 0x10000;
-// Freestanding and without tables: what is not in .text does not come along.
-const FLAGS =
-  "-std=c11 -O2 -Wall -Wextra -Werror -ffreestanding -fPIC -fno-stack-protector -fno-asynchronous-unwind-tables " +
-  "-fno-unwind-tables -fno-tree-loop-distribute-patterns";
-
-function run(program: string, ...args: readonly string[]): string {
-  return execFileSync(program, args, { encoding: "utf8" });
-}
 
 export type Compiled = { readonly code: string; readonly offsets: Readonly<Record<string, number>> };
 
@@ -38,7 +30,7 @@ export function compile(source: string = SOURCE): Compiled {
 
 function compileIn(work: string, source: string): Compiled {
   const [object, linked, flat] = [join(work, "path.o"), join(work, "path.elf"), join(work, "path.bin")];
-  run("x86_64-linux-gnu-gcc", ...FLAGS.split(" "), "-c", "-o", object, source);
+  compileObject(source, object, "-O2");
   const places = ["-Ttext=0", `-Tbss=0x${DATA.toString(16)}`];
   run("x86_64-linux-gnu-ld", "--no-warn-rwx-segments", ...places, "-e", "0", "-o", linked, object);
   run("x86_64-linux-gnu-objcopy", "-O", "binary", "-j", ".text", linked, flat);
@@ -68,19 +60,8 @@ ${Object.entries(offsets)
   .join("")}};
 
 export const CODE_HEX: string =
-${(code.match(/.{1,112}/g) ?? []).map((part) => `  "${part}"`).join(" +\n")};
+${hexLines(code)};
 `;
 }
 
-function main(): void {
-  const version = run("x86_64-linux-gnu-gcc", "-dumpfullversion").trim();
-  const committed = /with gcc ([\d.]+)/.exec(process.argv.includes("--check") ? readFileSync(TARGET, "utf8") : "")?.[1];
-  if (!process.argv.includes("--check")) writeFileSync(TARGET, generate(version));
-  else if (committed !== version) console.error(`Not compared: made with gcc ${committed}, and here is ${version}`);
-  else if (readFileSync(TARGET, "utf8") !== generate(version)) {
-    console.error('"ffi/machine/record-path.gen.ts" is not what record-path.c compiles to: run "npm run gen"');
-    process.exit(1);
-  }
-}
-
-if (process.argv[1] === import.meta.filename) main();
+if (process.argv[1] === import.meta.filename) writeOrCompare(TARGET, SOURCE, generate);
