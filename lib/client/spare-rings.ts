@@ -2,18 +2,10 @@
  * Rings that we have made and mapped ahead and that the broker keeps for our next channels, so that a channel is whole as
  * soon as we hear of it. Each has a serial number; what is not used comes back as dropped.
  */
-import {
-  addSeals,
-  ftruncate,
-  type Mapping,
-  mapShared,
-  memfdCreate,
-  type OwnedFd,
-  SyscallError,
-  write,
-} from "../../ffi/mod.ts";
+import { addSeals, type Mapping, mapShared, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
+import { createRing } from "../channel/memfd.ts";
 import { RING_SEALS } from "../channel/seals.ts";
-import { encodeHeader, NO_CHANNEL, ringFileBytes } from "../ring/layout.ts";
+import { NO_CHANNEL, ringFileBytes } from "../ring/layout.ts";
 
 /** More than these at the broker are not worth their memory. */
 const MAX_SPARES = 6;
@@ -67,10 +59,8 @@ function tryMakeRing(capacity: number): ReturnType<typeof makeRing> | undefined 
 
 /** Mapped by us and sealed, so that nobody has to do more to it. */
 function makeRing(capacity: number): { readonly memfd: OwnedFd; readonly mapping: Mapping } {
-  const memfd = memfdCreate("shmlink:spare");
+  const memfd = createRing({ channelId: NO_CHANNEL, side: 0, capacity, name: "shmlink:spare" });
   try {
-    ftruncate(memfd, ringFileBytes(capacity));
-    write(memfd, encodeHeader({ channelId: NO_CHANNEL, side: 0, capacity }));
     const mapping = mapShared(memfd, ringFileBytes(capacity), "read-write");
     addSeals(memfd, RING_SEALS); // of a file that we have just made: nothing is in its way
     return { memfd, mapping };
