@@ -13,6 +13,12 @@ import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 
 expectNoFdLeaks();
 
+/** Whose rate nobody here reaches. */
+function brokerAt(path: string): Broker {
+  const limits = { ...builtInConfig.limits, maxMessagesPerSecond: 2 ** 24 };
+  return new Broker({ listeners: [listenOn(path)], config: { ...builtInConfig, limits }, logger: SILENT, env: {} });
+}
+
 /** A sync is answered by done and delete_id: 24 bytes. */
 function answers(peer: RawPeer): number {
   return (recvmsg(peer.fd)?.bytes.length ?? 0) / 24;
@@ -25,13 +31,7 @@ function syncs(count: number): Uint8Array {
 test("who asks a few things at once has them in one turn; who floods has eight a turn, and others one each time", () => {
   using directory = makeRuntimeDir();
   const path = join(directory.path, "broker.sock");
-  const limits = { ...builtInConfig.limits, maxMessagesPerSecond: 2 ** 24 };
-  using broker = new Broker({
-    listeners: [listenOn(path)],
-    config: { ...builtInConfig, limits },
-    logger: SILENT,
-    env: {},
-  });
+  using broker = brokerAt(path);
   using flood = new RawPeer(path);
   using other = new RawPeer(path);
   while (broker.sessionCount < 2) broker.turn(1000);
@@ -51,13 +51,7 @@ test("who asks a few things at once has them in one turn; who floods has eight a
 test("a refusal counts as four requests, so who floods with what is refused has two a turn", () => {
   using directory = makeRuntimeDir();
   const path = join(directory.path, "broker.sock");
-  const limits = { ...builtInConfig.limits, maxMessagesPerSecond: 2 ** 24 };
-  using broker = new Broker({
-    listeners: [listenOn(path)],
-    config: { ...builtInConfig, limits },
-    logger: SILENT,
-    env: {},
-  });
+  using broker = brokerAt(path);
   using flood = new RawPeer(path);
   while (broker.sessionCount < 1) broker.turn(1000);
   flood.greet();
