@@ -9,8 +9,9 @@ import { FailureError, ProtocolError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { SHMLINK_MANAGER_V1_LISTENER_FLAGS as FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import type { Reactor } from "../transport/reactor.ts";
-import { BrokerQuery, brokerGone } from "./broker-query.ts";
+import { BrokerQuery } from "./broker-query.ts";
 import type { ConnectOptions } from "./connect.ts";
+import { brokerGone } from "./failure.ts";
 import { LastingLink } from "./lasting-link.ts";
 import type { Listener, ListenerOptions } from "./listener.ts";
 

@@ -5,7 +5,7 @@ import { FailureError } from "../errors.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import type { Events } from "../protocol/shmlink-v1.gen.ts";
 import type { ObjectId } from "../util/brand.ts";
-import type { BrokerLink } from "./broker-link.ts";
+import type { ChannelLink } from "./channel-link.ts";
 import { failureOf } from "./failure.ts";
 
 type OpenEvent = Extract<Events<OwnedFd>["shmlink_channel_v1"], { kind: "open" }>;
@@ -13,7 +13,7 @@ type OpenEvent = Extract<Events<OwnedFd>["shmlink_channel_v1"], { kind: "open" }
 export class PendingChannel {
   /** Undefined while the set-up goes on. */
   outcome: Channel | Error | undefined;
-  readonly #link: BrokerLink;
+  readonly #link: ChannelLink;
   readonly #id: ObjectId;
   readonly #name: string;
   readonly #options: EndOptions;
@@ -22,7 +22,7 @@ export class PendingChannel {
   #setup: ChannelSetup | undefined;
 
   /** @param learn  hears how many bytes our ring has */
-  constructor(link: BrokerLink, id: ObjectId, name: string, options: EndOptions, learn: (capacity: number) => void) {
+  constructor(link: ChannelLink, id: ObjectId, name: string, options: EndOptions, learn: (capacity: number) => void) {
     this.#learn = learn;
     this.#link = link;
     this.#id = id;

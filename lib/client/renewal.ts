@@ -6,7 +6,7 @@ import { clearTimeout, setTimeout } from "node:timers";
 import { SyscallError } from "../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import { BackOff } from "./back-off.ts";
-import { ANSWER_MS, type WaitOutcome } from "./broker-query.ts";
+import { ANSWER_MS, type WaitOutcome } from "./broker-socket.ts";
 
 const FOREVER_MS = 0x7fffffff;
 

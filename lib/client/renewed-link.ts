@@ -5,8 +5,10 @@
 import { constants, type OwnedFd, socketpair } from "../../ffi/mod.ts";
 import { AsyncDoorbell } from "../channel/async-doorbell.ts";
 import { ProtocolError } from "../errors.ts";
-import { ANSWER_MS, BrokerGone, BrokerQuery, type WaitOutcome } from "./broker-query.ts";
+import { BrokerQuery } from "./broker-query.ts";
+import { ANSWER_MS, type WaitOutcome } from "./broker-socket.ts";
 import { type ConnectOptions, connectWith, isHandedDown, reach } from "./connect.ts";
+import { BrokerGone } from "./failure.ts";
 import { type Asked, type Renewable, Renewal } from "./renewal.ts";
 
 export abstract class RenewedLink extends BrokerQuery {

@@ -1,0 +1,104 @@
+/** A connection to the broker for who passes descriptors on, and for who takes them. */
+import { type BorrowedFd, duplicateFd } from "../../ffi/mod.ts";
+import { FailureError } from "../errors.ts";
+import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
+import type { ObjectId } from "../util/brand.ts";
+import { MAX_MESSAGE_FDS } from "../wire/types.ts";
+import { answerMs, checkName } from "./arguments.ts";
+import type { WaitOutcome } from "./broker-socket.ts";
+import { Delivery } from "./delivery.ts";
+import { brokerGone } from "./failure.ts";
+import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
+import { RightsLink } from "./rights-link.ts";
+
+export type TakeOptions = {
+  /** How long to wait for something to be offered, -1 for as long as it takes; without it only what is there counts. */
+  readonly waitMs?: number;
+};
+
+export abstract class RelayLink extends RightsLink {
+  /** Opens a name under which descriptors are passed on; publish() then hands them out.
+   *  @throws FailureError name-in-use, denied, quota */
+  offer(name: string): Offer {
+    checkName(name);
+    return this.ask(() => this.#offer(name));
+  }
+
+  #offer(name: string): Offer {
+    const id = this.connection.newObject("shmlink_offer_v1");
+    const offer = new Offer(this.#offerLink(), id, name);
+    this.sinks.set(id, (message) => offer.handle(message));
+    this.request({ kind: "offer", id, name });
+    this.answer(() => offer.settled, `the broker to offer "${name}"`);
+    if (offer.failure === undefined) return offer;
+    offer.close();
+    throw offer.failure;
+  }
+
+  /** For an offer of now: with this broker it ends. */
+  #offerLink(): OfferLink {
+    const { generation } = this;
+    return {
+      publish: (object, fds, options) => {
+        if (generation !== this.generation) throw brokerGone("offer descriptors any longer");
+        this.#publish(object, fds, options);
+      },
+      answer: (until, what) => this.answer(until, what),
+      forget: (object, name) => this.forget(object, name, generation),
+    };
+  }
+
+  #publish(object: ObjectId, fds: readonly BorrowedFd[], { keep, now }: PublishOptions): void {
+    if (fds.length < 1 || fds.length > MAX_MESSAGE_FDS)
+      throw new RangeError(`Cannot offer ${fds.length} descriptors at a time: 1 to ${MAX_MESSAGE_FDS} is wanted`);
+    const copies = fds.map((fd) => duplicateFd(fd));
+    for (const fd of copies) this.connection.request(object, "shmlink_offer_v1", { kind: "add", fd });
+    const bits = SHMLINK_OFFER_V1_PUBLISH_FLAGS;
+    const flags = (keep === true ? bits.keep : 0) | (now === true ? bits.now : 0);
+    this.connection.request(object, "shmlink_offer_v1", { kind: "publish", flags });
+  }
+
+  /** Takes what is offered under a name. @throws FailureError unknown-name, denied, quota, timeout */
+  take(name: string, options: TakeOptions = {}): Delivery {
+    const waitMs = answerMs(options.waitMs, "waitMs");
+    return this.ask(() => {
+      const delivery = this.requestDelivery(name, options.waitMs !== undefined);
+      return finishTake(
+        name,
+        delivery,
+        this.wait(() => delivery.settled, waitMs),
+      );
+    });
+  }
+
+  /** take() for an event loop; needs `wake: true` at connect. */
+  async takeAsync(name: string, options: TakeOptions = {}): Promise<Delivery> {
+    const waitMs = answerMs(options.waitMs, "waitMs");
+    return await this.askAsync(async () => {
+      const delivery = this.requestDelivery(name, options.waitMs !== undefined);
+      return finishTake(name, delivery, await this.waitAsync(() => delivery.settled, waitMs));
+    });
+  }
+
+  /** Asks for what is offered and returns at once; dispatch() until it is settled. @param wait  also for what comes later */
+  requestDelivery(name: string, wait: boolean): Delivery {
+    checkName(name);
+    const { generation } = this;
+    const id = this.connection.newObject("shmlink_delivery_v1");
+    const delivery = new Delivery((settled) => this.forget(id, "shmlink_delivery_v1", generation, !settled));
+    this.sinks.set(id, (message) => delivery.handle(message));
+    this.request({ kind: "take", id, name, flags: wait ? SHMLINK_MANAGER_V1_TAKE_FLAGS.wait : 0 });
+    return delivery;
+  }
+}
+
+function finishTake(name: string, delivery: Delivery, outcome: WaitOutcome): Delivery {
+  if (outcome === "done" && delivery.failure === undefined) {
+    delivery.finish();
+    return delivery;
+  }
+  delivery[Symbol.dispose]();
+  if (delivery.failure !== undefined) throw delivery.failure;
+  if (outcome === "ended") throw brokerGone(`take "${name}"`);
+  throw new FailureError("timeout", `Cannot take "${name}": nobody offered anything in time`);
+}
