@@ -1,10 +1,8 @@
 /** Answers the trapped calls of one tree of processes: receive, dispatch, answer. One thread; no handler waits. */
 import {
-  type BorrowedFd,
   constants,
   errno,
   errnoName,
-  getFileLimit,
   type Notification,
   type OwnedFd,
   receiveNotification,
@@ -13,150 +11,41 @@ import {
   respondValue,
   SyscallError,
 } from "../../ffi/mod.ts";
-import type { Logger } from "../log.ts";
-import type { Reactor, Registration as Watching } from "../transport/reactor.ts";
+import type { Registration as Watching } from "../transport/reactor.ts";
 import { assertNever } from "../util/assert-never.ts";
 import { type Answer, CONTINUE, DONE, failure, value } from "./answer.ts";
 import type { Call, Context, Handler } from "./context.ts";
-import { Fdinfo } from "./fdinfo.ts";
-import type { GivenSockets } from "./given-sockets.ts";
-import { Accepting } from "./handlers/accept.ts";
-import { handleBind } from "./handlers/bind.ts";
-import { handleConnect } from "./handlers/connect.ts";
-import { handleListen } from "./handlers/listen.ts";
-import { handleGetpeername, handleGetsockname } from "./handlers/names.ts";
-import { handleGetsockopt, handleSetsockopt } from "./handlers/options.ts";
-import { handleSendto } from "./handlers/sendto.ts";
-import { HoldingsFinder } from "./holdings.ts";
-import type { Journal } from "./journal.ts";
-import { LettingGo } from "./letting-go.ts";
+import { handlersFor } from "./handlers/table.ts";
 import type { WrappedListener } from "./listener.ts";
-import { Listeners } from "./listeners.ts";
-import type { Domain } from "./names.ts";
-import { Template } from "./options.ts";
-import type { Registry } from "./registry.ts";
-import { Resolver } from "./resolver.ts";
-import type { Rule } from "./rules/types.ts";
-import { Shortcut, type ShortcutResult } from "./shortcut.ts";
+import { Services, type ServicesOptions } from "./services.ts";
+import type { ShortcutResult } from "./shortcut.ts";
 import { cookieOf } from "./socket.ts";
-import { SocketTable } from "./socket-table.ts";
 import { replaceLeft } from "./swap.ts";
-import type { Machine, TrappedCall } from "./syscalls.ts";
-import { CallGone, PidfdCache, Tracee } from "./tracee.ts";
+import { CallGone, Tracee } from "./tracee.ts";
 
 const { EPOLLHUP, EPOLLIN } = constants;
 
-export type SupervisorOptions = {
-  /** The seccomp listener; lent for the supervisor's life. */
-  readonly notify: BorrowedFd;
-  readonly machine: Machine;
-  readonly registry: Registry;
-  /** Another connection to the registry, under that name. */
-  readonly namedRegistry: (name: string) => Registry;
-  readonly rules: readonly Rule[];
-  readonly given: GivenSockets;
-  readonly journal: Journal;
-  readonly reactor: Reactor;
-  readonly logger: Logger;
-  readonly directory: string;
-  readonly exposeTcp: boolean;
+export type SupervisorOptions = ServicesOptions & {
   /** Called once, when no process of the tree is left. */
   readonly onTreeEnd: () => void;
 };
 
 export class Supervisor implements Disposable {
   readonly #options: SupervisorOptions;
+  readonly #services: Services;
   readonly #context: Context;
-  readonly #accepting: Accepting = new Accepting();
   readonly #handlers: ReadonlyMap<number, Handler>;
   readonly #names: ReadonlyMap<number, string>;
-  /** What each cache of descriptors may hold. */
-  readonly #share: number = shareOfDescriptors();
-  readonly #pidfds: PidfdCache = new PidfdCache(this.#share);
-  readonly #fdinfo: Fdinfo = new Fdinfo(this.#share);
-  readonly #lettingGo: LettingGo = new LettingGo();
-  readonly #templates: Map<Domain, Template> = new Map();
   readonly #watching: Watching;
   readonly #said: Set<string> = new Set();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
-    this.#context = this.#makeContext(options);
-    this.#handlers = this.#makeHandlers(options.machine);
+    this.#services = new Services(options, (call, what) => this.#answer(call.id, what));
+    this.#context = this.#services.context;
+    this.#handlers = handlersFor(options.machine, this.#services.accepting);
     this.#names = new Map(Object.entries(options.machine.numbers).map(([name, number]) => [number, name]));
     this.#watching = options.reactor.add(options.notify, EPOLLIN, (events) => this.#onEvents(events));
-  }
-
-  #makeContext(options: SupervisorOptions): Context {
-    const { notify, registry, namedRegistry, reactor, logger, directory, exposeTcp, rules, given, journal } = options;
-    const table = new SocketTable<WrappedListener>();
-    const listeners = new Listeners({
-      reactor,
-      registry: (name) => (name === undefined ? registry : namedRegistry(name)),
-      table,
-      logger,
-      directory,
-      onReady: (listener) => this.#accepting.resume(this.#context, listener),
-      onClosed: (listener) => {
-        this.#context.shortcut.forgetListener(listener);
-        this.#accepting.abandon(this.#context, listener);
-      },
-    });
-    const template = (domain: Domain): Template => this.#template(domain);
-    const answer = (call: Call, what: Answer): boolean => this.#answer(call.id, what);
-    const holdings = new HoldingsFinder();
-    const resolver = new Resolver(registry);
-    const shortcut = new Shortcut({
-      notify,
-      connect: options.machine.numbers.connect,
-      lettingGo: this.#lettingGo,
-      holdings,
-      resolver,
-      pidfds: this.#pidfds,
-      journal,
-      template: () => template(4),
-      touched: () => table.touched,
-      mostFiles: this.#share,
-    });
-    const services = {
-      holdings,
-      lettingGo: this.#lettingGo,
-      shortcut,
-      resolver,
-      registry,
-      listeners,
-      reactor,
-      logger,
-      given,
-      journal,
-    };
-    return { ...services, notify, table, exposeTcp, rules, template, answer };
-  }
-
-  #template(domain: Domain): Template {
-    const known = this.#templates.get(domain);
-    if (known !== undefined) return known;
-    const made = new Template(domain);
-    this.#templates.set(domain, made);
-    return made;
-  }
-
-  #makeHandlers({ numbers }: Machine): ReadonlyMap<number, Handler> {
-    const byName: Record<TrappedCall, Handler> = {
-      bind: handleBind,
-      listen: handleListen,
-      connect: handleConnect,
-      accept: (context, call) => this.#accepting.handleAccept(context, call),
-      accept4: (context, call) => this.#accepting.handleAccept4(context, call),
-      getsockname: handleGetsockname,
-      getpeername: handleGetpeername,
-      setsockopt: handleSetsockopt,
-      getsockopt: handleGetsockopt,
-      sendto: handleSendto,
-      epoll_create: handleEpollCreate,
-      epoll_create1: handleEpollCreate,
-    };
-    return new Map(Object.entries(byName).map(([name, handler]) => [numbers[name as TrappedCall], handler]));
   }
 
   #onEvents(events: number): void {
@@ -215,7 +104,8 @@ export class Supervisor implements Disposable {
 
   #callOf(notification: Notification): Call {
     const { id, args } = notification;
-    return { id, args, tracee: new Tracee(this.#options.notify, notification, this.#pidfds, this.#fdinfo) };
+    const { pidfds, fdinfo } = this.#services;
+    return { id, args, tracee: new Tracee(this.#options.notify, notification, pidfds, fdinfo) };
   }
 
   #serve(notification: Notification, start: number): void {
@@ -288,24 +178,8 @@ export class Supervisor implements Disposable {
 
   [Symbol.dispose](): void {
     this.#watching.remove();
-    this.#context.listeners[Symbol.dispose]();
-    this.#context.shortcut[Symbol.dispose]();
-    this.#pidfds[Symbol.dispose]();
-    this.#fdinfo[Symbol.dispose]();
-    this.#lettingGo[Symbol.dispose]();
-    for (const template of this.#templates.values()) template[Symbol.dispose]();
+    this.#services[Symbol.dispose]();
   }
-}
-
-/** There are three caches, and most of our descriptors have to remain for sockets. */
-function shareOfDescriptors(): number {
-  return Math.min(Math.max(Number(getFileLimit().soft) >> 5, 2), 64);
-}
-
-/** Only to know of it: the kernel makes the set. */
-function handleEpollCreate({ holdings }: Context): Answer {
-  holdings.expectEpollSet();
-  return CONTINUE;
 }
 
 /** For a trace. */

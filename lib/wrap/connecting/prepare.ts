@@ -1,0 +1,49 @@
+/** Makes a Unix socket ready to stand for a TCP one that connects: its options, and its name, which is the 4-tuple. */
+import { bind, errno, SyscallError, unixAddress } from "../../../ffi/mod.ts";
+import { type Endpoint, isUnspecified } from "../host.ts";
+import { connectionName } from "../names.ts";
+import { dressUnixSocket, wantsCompletions } from "../options.ts";
+import { nextPort, sourceFor } from "../route.ts";
+import { cookieOf } from "../socket.ts";
+import type { Connecting } from "./connecting.ts";
+import { Fallback } from "./fallback.ts";
+
+const NAMES_TO_TRY = 64;
+
+/** @throws Fallback for a socket that no Unix socket can stand for */
+export function refuseZeroCopy({ context: { table }, tcp }: Connecting): void {
+  if (table.isAnyTouched && table.wasTouched(cookieOf(tcp)) && wantsCompletions(tcp)) {
+    throw new Fallback("the program wants completions of MSG_ZEROCOPY");
+  }
+}
+
+/** @throws Fallback where no port is free */
+export function dressAndName(connecting: Connecting): void {
+  const { context, plan, tcp, unix } = connecting;
+  dressUnixSocket(unix, context.template(plan.socket.domain).commonOptions(tcp));
+  bindName(connecting);
+}
+
+/** One that is taken is a connection that exists. */
+function bindName(connecting: Connecting): void {
+  const { socket, target } = connecting.plan;
+  const { domain, bound } = socket;
+  const host = isUnspecified(bound.host) ? sourceFor(target) : bound.host;
+  for (let count = 0; count < NAMES_TO_TRY; count++) {
+    const port = bound.port === 0 ? nextPort(domain) : bound.port;
+    if (tryBind(connecting, { host, port })) return;
+    if (bound.port !== 0) break;
+  }
+  throw new Fallback("no local port is free for this destination");
+}
+
+function tryBind({ plan, unix }: Connecting, client: Endpoint): boolean {
+  const { socket, target } = plan;
+  try {
+    bind(unix, unixAddress(connectionName({ domain: socket.domain, client, server: target })));
+    return true;
+  } catch (error) {
+    if (error instanceof SyscallError && error.errno === errno.EADDRINUSE) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,55 @@
+/** Puts a connected Unix socket in the place of the program's and answers its connect(). */
+import { constants, fcntl } from "../../../ffi/mod.ts";
+import { value } from "../answer.ts";
+import { whatWasChosen } from "../handlers/disconnect.ts";
+import { cookieOf } from "../socket.ts";
+import type { Cookie } from "../socket-table.ts";
+import { swapAndClose, swapSocket } from "../swap.ts";
+import { CallGone } from "../tracee.ts";
+import type { Connecting } from "./connecting.ts";
+import { sendFirst } from "./first-data.ts";
+import { note } from "./plan.ts";
+
+export type Placing = {
+  readonly path: string;
+  readonly isNonBlocking: boolean;
+  /** To be sent before the answer, which is its length then. */
+  readonly firstBytes: Uint8Array | undefined;
+};
+
+/** @throws CallGone when nobody waits any more: what is in place is owed an answer then */
+export function putInPlace(connecting: Connecting, { path, isNonBlocking, firstBytes }: Placing): void {
+  const { context, call, plan, unix } = connecting;
+  const touched = keepOptions(connecting);
+  if (!isNonBlocking) fcntl(unix, constants.F_SETFL, 0);
+  let isAnswered = false;
+  try {
+    if (!exchange(connecting)) throw new CallGone();
+    if (touched !== undefined) context.table.forgetTouch(touched);
+    // Answered here, since only whether the answer arrived tells if the program will ask again.
+    isAnswered = context.answer(call, value(sendFirst(unix, firstBytes)));
+  } finally {
+    if (!isAnswered) context.table.expectAcknowledgement(cookieOf(unix));
+  }
+  const { target, rule, socket } = plan;
+  const count = note(context, call, target, { outcome: "unix", reason: undefined, path, rule });
+  if (socket.domain === 4) context.shortcut.learn(call.tracee.thread, target, path, count);
+}
+
+function exchange({ context, call, plan, tcp, unix }: Connecting): boolean {
+  const { bound, domain } = plan.socket;
+  if (bound.port === 0) return swapAndClose(context, call, tcp, unix);
+  if (!swapSocket(context, call, tcp, unix)) return false;
+  context.table.setBound(cookieOf(unix), whatWasChosen(tcp, domain));
+  return true;
+}
+
+/** What only TCP has, if anything of that was set. @returns the program's socket, where it was */
+function keepOptions({ context: { table, template }, plan, tcp, unix }: Connecting): Cookie | undefined {
+  const { domain, isMultipath } = plan.socket;
+  if (!isMultipath && !table.isAnyTouched) return undefined;
+  const cookie = cookieOf(tcp);
+  if (!isMultipath && !table.wasTouched(cookie)) return undefined;
+  table.setOptions(cookieOf(unix), template(domain).tcpOptions(tcp));
+  return cookie;
+}
