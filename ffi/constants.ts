@@ -69,8 +69,10 @@ export const AF_UNSPEC = 0;
 export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
+export const AF_NETLINK = 16;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
+export const SOCK_RAW = 3;
 export const SOCK_SEQPACKET = 5;
 export const SOCK_TYPE_MASK = 0xf;
 export const SOCK_NONBLOCK = 0o4000;
@@ -119,6 +121,25 @@ export const MSG_FASTOPEN = 0x20000000;
 export const SHUT_RD = 0;
 export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;
+
+// linux/netlink.h, linux/sock_diag.h, net/tcp_states.h
+export const NETLINK_SOCK_DIAG = 4;
+export const SOCK_DIAG_BY_FAMILY = 20;
+export const NLM_F_REQUEST = 0x1;
+export const NLM_F_DUMP = 0x300;
+export const NLMSG_ERROR = 2;
+export const NLMSG_DONE = 3;
+export const TCP_ESTABLISHED = 1;
+
+// linux/unix_diag.h
+export const UDIAG_SHOW_NAME = 0x1;
+export const UDIAG_SHOW_VFS = 0x2;
+export const UDIAG_SHOW_PEER = 0x4;
+export const UDIAG_SHOW_UID = 0x40;
+export const UNIX_DIAG_NAME = 0;
+export const UNIX_DIAG_VFS = 1;
+export const UNIX_DIAG_PEER = 2;
+export const UNIX_DIAG_UID = 7;
 
 // linux/eventpoll.h, asm-generic/poll.h
 export const EPOLL_CTL_ADD = 1;

@@ -12,12 +12,12 @@ const PATIENCE_MS = 15_000;
 /** Waits until `probe` gives something; fails after a long while with `what`. */
 export async function until<T>(
   what: string,
-  probe: () => T | undefined | false,
+  probe: () => T | undefined | false | Promise<T | undefined | false>,
   patienceMs: number = PATIENCE_MS,
 ): Promise<T> {
   const giveUp = Date.now() + patienceMs;
   for (;;) {
-    const found = probe();
+    const found = await probe();
     if (found !== undefined && found !== false) return found;
     if (Date.now() > giveUp) throw new Error(`Waited in vain for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -30,13 +30,13 @@ export class Running {
   readonly exit: Promise<number>;
   output = "";
 
-  constructor(argv: readonly string[], cwd: string) {
+  constructor(argv: readonly string[], cwd: string, stdin: "ignore" | "pipe" = "ignore") {
     const [program = "", ...args] = argv;
     const { LISTEN_FDS: _, ...env } = process.env;
     this.child = spawn(program, args, {
       cwd,
       env: { ...env, PATH: `${env["PATH"]}:/usr/sbin` },
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [stdin, "pipe", "pipe"],
     });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.on("data", (data: Buffer) => {

@@ -1,4 +1,5 @@
 /** `shmlink inspect`: one thing whole. */
+import { SyscallError } from "../../../ffi/mod.ts";
 import { BrokerQuery } from "../../client/broker-query.ts";
 import type { Entry } from "../../client/entry.ts";
 import { FailureError } from "../../errors.ts";
@@ -14,7 +15,7 @@ export const command: Command = makeCommand({
   summary: "show all there is to know about one of them",
   description: `Shows one service, channel or wrapped listener whole: its owner, sizes, seals, how full its rings are,
 bytes, messages, wake-ups sent and saved, and the policy rule that allowed it. A service is shown with
-its channels. NAME is looked for as a service first, then as a listener (tcp:ADDRESS:PORT, or its port
+its channels, a listener with the processes that are connected to it now: how many, and the newest 32. NAME is looked for as a service first, then as a listener (tcp:ADDRESS:PORT, or its port
 alone), then as an id of "shmlink ls".`,
   args: {
     name: { type: "positional", required: true, description: 'name or id, as in "shmlink ls"' },
@@ -24,16 +25,16 @@ alone), then as an id of "shmlink ls".`,
     ["shmlink inspect files", 'the service "files" and who is connected to it'],
     ["shmlink inspect 8123 --json", "the wrapped listener on port 8123, for a program"],
   ],
-  run: ({ name, json }) => {
+  run: async ({ name, json }) => {
     using link = BrokerQuery.connect({ name: "shmlink inspect" });
-    const record = inspect(link, name);
+    const record = await inspect(link, name);
     printRecord(record, { json: json === true, text: () => renderRecord(record) });
     return OK;
   },
 });
 
 /** @throws FailureError "unknown-name" */
-function inspect(link: BrokerQuery, selector: string): EntryRecord & { readonly kind: Entry["kind"] } {
+async function inspect(link: BrokerQuery, selector: string): Promise<EntryRecord & { readonly kind: Entry["kind"] }> {
   const entries = link.list(selector);
   const best = entries.find(
     (entry) => rank(entry, selector) === Math.min(...entries.map((each) => rank(each, selector))),
@@ -41,9 +42,25 @@ function inspect(link: BrokerQuery, selector: string): EntryRecord & { readonly 
   if (best === undefined) throw unknownName(link, selector);
   const { id, name, owner, ...details } = toRecord(best);
   const record = { kind: best.kind, id, name, owner, ...details };
+  if (best.kind === "listener") return { ...record, ...(await connectedTo(best)) };
   if (best.kind !== "service") return record;
   const channels = entries.filter(({ kind, details: { service } }) => kind === "channel" && service === best.id);
   return { ...record, channels: channels.map(toRecord) };
+}
+
+/** Looked for here, with the rights of who asks: the broker knows of listeners, not of connections. */
+async function connectedTo({ details: { address, port, path } }: Entry): Promise<object> {
+  const { clientsOf } = await import("../../wrap/clients.ts");
+  const { parseHost } = await import("../../wrap/host.ts");
+  const host = parseHost(String(address));
+  if (host === undefined || typeof port !== "number" || typeof path !== "string") return {};
+  try {
+    const { open, newest } = clientsOf(path, { domain: host.length === 4 ? 4 : 6, local: { host, port } });
+    return { open, clients: newest };
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    return { open: null, clients: [] }; // a kernel that lists no sockets
+  }
 }
 
 /** The most telling match first. A number is a port before it is an id. */
