@@ -80,7 +80,7 @@ export class Broker implements Disposable {
 
   #makeSurvival(): Survival {
     const setTimer = (delayMs: number, callback: () => void): void => void this.#reactor.setTimer(delayMs, callback);
-    const keeper = new Keeper({ notifier: this.#notifier, logger: this.#options.logger, setTimer });
+    const keeper = new Keeper({ store: this.#notifier, logger: this.#options.logger, setTimer });
     return new Survival(keeper, new Life(this.#reactor));
   }
 

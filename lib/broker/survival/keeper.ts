@@ -5,12 +5,11 @@
  *
  * Things that come and go quickly never trouble the manager: they are put there a moment after they came.
  */
-import { type BorrowedFd, fstat, isSameFile, type OwnedFd } from "../../../ffi/mod.ts";
+import { type BorrowedFd, fstat, type OwnedFd } from "../../../ffi/mod.ts";
 import type { Logger } from "../../log.ts";
-import type { Notifier } from "../../transport/notify.ts";
 import { readState, type State, StateFile } from "./state-file.ts";
+import { isStoredName, type Store, StoredNames } from "./stored-names.ts";
 
-const PREFIX = "keep.";
 const STATE_PREFIX = "keep-state.";
 /** How long a thing has to be there before it is put into the store; and how soon the manager is asked again when busy. */
 const SETTLE_MS = 50;
@@ -20,17 +19,16 @@ export const MAX_STORED = 4096;
 
 /** Whether a name of an inherited descriptor is one that is given here. */
 export function isKept(name: string): boolean {
-  return name.startsWith(PREFIX) || name.startsWith(STATE_PREFIX);
+  return isStoredName(name) || name.startsWith(STATE_PREFIX);
 }
 
-type Stored = { readonly name: string; readonly ino: bigint; readonly holders: Map<string, BorrowedFd> };
 type Waiting = { readonly save: () => object; readonly fds: readonly BorrowedFd[]; readonly done: () => void };
 
 /** What was found in the store: a value, and its descriptors, now the receiver's. */
 export type Found = { readonly key: string; readonly value: unknown; readonly fds: readonly OwnedFd[] };
 
 export type KeeperOptions = {
-  readonly notifier: Notifier;
+  readonly store: Store;
   readonly logger: Logger;
   readonly setTimer: (delayMs: number, callback: () => void) => void;
 };
@@ -43,21 +41,18 @@ export class Keeper implements Disposable {
   /** Names of state files that the present one replaces, once it is stored. */
   #outdated: string[] = [];
   #generation = 0;
-  #lastName = 0;
   #isTimerSet = false;
   #isFullLogged = false;
   #nWaitingFds = 0;
   readonly #waiting: Map<string, Waiting> = new Map();
   /** key → names of its descriptors */
   readonly #kept: Map<string, readonly string[]> = new Map();
-  readonly #stored: Map<string, Stored> = new Map();
-  readonly #byInode: Map<bigint, Set<Stored>> = new Map();
-  /** Names to be taken out of the store. */
-  readonly #released: string[] = [];
+  readonly #stored: StoredNames;
 
   constructor(options: KeeperOptions) {
     this.#options = options;
-    this.#enabled = options.notifier.isEnabled;
+    this.#enabled = options.store.isEnabled;
+    this.#stored = new StoredNames(options.store);
   }
 
   /** Whether there is a store at all, as far as we can know. */
@@ -95,7 +90,7 @@ export class Keeper implements Disposable {
     if (names === undefined) return;
     this.#kept.delete(key);
     this.#state?.delete(key);
-    for (const name of names) this.#release(key, name);
+    for (const name of names) this.#stored.release(key, name);
     this.#isFullLogged = false;
     this.#schedule();
   }
@@ -105,18 +100,6 @@ export class Keeper implements Disposable {
     this.#waiting.delete(key);
     this.#nWaitingFds -= waiting?.fds.length ?? 0;
     return waiting;
-  }
-
-  #release(key: string, name: string): void {
-    const stored = this.#stored.get(name);
-    if (stored === undefined) return;
-    stored.holders.delete(key);
-    if (stored.holders.size > 0) return;
-    this.#stored.delete(name);
-    const others = this.#byInode.get(stored.ino);
-    others?.delete(stored);
-    if (others?.size === 0) this.#byInode.delete(stored.ino);
-    this.#released.push(name);
   }
 
   #schedule(): void {
@@ -133,7 +116,7 @@ export class Keeper implements Disposable {
     if (!this.#enabled) return true;
     if (this.#waiting.size > 0) this.#state ??= new StateFile();
     if (this.#state?.isWasteful === true) this.#replaceState(this.#state.lines);
-    return this.#storeState() && this.#unstoreReleased() && this.#storeWaiting();
+    return this.#storeState() && this.#stored.unstoreReleased() && this.#storeWaiting();
   }
 
   #replaceState(lines: ReadonlyMap<string, string>): void {
@@ -146,24 +129,16 @@ export class Keeper implements Disposable {
   /** The old one goes when the new one is there. */
   #storeState(): boolean {
     if (this.#state === undefined || this.#isStateStored) return true;
-    if (!this.#options.notifier.store(`${STATE_PREFIX}${this.#generation + 1}`, this.#state.fd)) return false;
+    if (!this.#options.store.store(`${STATE_PREFIX}${this.#generation + 1}`, this.#state.fd)) return false;
     this.#generation += 1;
     this.#isStateStored = true;
-    this.#released.push(...this.#outdated.splice(0));
-    return true;
-  }
-
-  #unstoreReleased(): boolean {
-    for (let name = this.#released[0]; name !== undefined; name = this.#released[0]) {
-      if (!this.#options.notifier.unstore(name)) return false;
-      this.#released.shift();
-    }
+    this.#stored.unstoreLater(this.#outdated.splice(0));
     return true;
   }
 
   #storeWaiting(): boolean {
     for (const [key, { save, fds, done }] of this.#waiting) {
-      const names = this.#storeAll(key, fds);
+      const names = this.#stored.storeAll(key, fds);
       if (names === undefined) return false;
       this.#takeWaiting(key);
       this.#kept.set(key, names);
@@ -171,42 +146,6 @@ export class Keeper implements Disposable {
       done();
     }
     return true;
-  }
-
-  #storeAll(key: string, fds: readonly BorrowedFd[]): string[] | undefined {
-    const names: string[] = [];
-    for (const fd of fds) {
-      const name = this.#store(key, fd);
-      if (name === undefined) {
-        for (const done of names) this.#release(key, done);
-        return undefined;
-      }
-      names.push(name);
-    }
-    return names;
-  }
-
-  /** The manager keeps one of each open file, so what is there already is used again. */
-  #store(key: string, fd: BorrowedFd): string | undefined {
-    const { ino } = fstat(fd);
-    const others = this.#byInode.get(ino) ?? new Set();
-    for (const other of others) {
-      const [held] = other.holders.values();
-      if (held === undefined || isClosed(held) || !isSameFile(held, process.pid, fd.number)) continue;
-      other.holders.set(key, fd);
-      return other.name;
-    }
-    const name = `${PREFIX}${this.#lastName + 1}`;
-    if (!this.#options.notifier.store(name, fd)) return undefined;
-    this.#lastName += 1;
-    this.#note({ name, ino, holders: new Map([[key, fd]]) });
-    return name;
-  }
-
-  #note(stored: Stored): void {
-    this.#stored.set(stored.name, stored);
-    const others = this.#byInode.get(stored.ino) ?? new Set();
-    this.#byInode.set(stored.ino, others.add(stored));
   }
 
   /**
@@ -218,7 +157,7 @@ export class Keeper implements Disposable {
     this.#enabled ||= stored.size > 0;
     const generations = [...left.keys()].flatMap((name) => generationOf(name) ?? []).sort((a, b) => b - a);
     this.#generation = generations[0] ?? 0;
-    this.#lastName = Math.max(0, ...[...left.keys()].map((name) => Number(name.slice(PREFIX.length)) || 0));
+    this.#stored.startAfter(left.keys());
     for (const generation of generations) {
       const name = `${STATE_PREFIX}${generation}`;
       using fd = left.get(name);
@@ -228,9 +167,9 @@ export class Keeper implements Disposable {
     }
     for (const [name, fd] of left) {
       fd.close();
-      if (!this.#stored.has(name)) this.#released.push(name); // it has no line that counts
+      if (!this.#stored.has(name)) this.#stored.unstoreLater([name]); // it has no line that counts
     }
-    if (this.#state === undefined) this.#released.push(...this.#outdated.splice(0));
+    if (this.#state === undefined) this.#stored.unstoreLater(this.#outdated.splice(0));
     this.#schedule();
   }
 
@@ -244,7 +183,7 @@ export class Keeper implements Disposable {
       else if (adopt({ key, value, fds })) {
         lines.set(key, JSON.stringify([key, value]));
         this.#kept.set(key, names);
-        for (const [index, name] of names.entries()) this.#hold(key, name, inodes[index], fds[index]);
+        for (const [index, name] of names.entries()) this.#stored.hold(key, name, inodes[index], fds[index]);
       }
     }
     if (lines.size > 0) this.#replaceState(lines);
@@ -259,13 +198,6 @@ export class Keeper implements Disposable {
     }
   }
 
-  #hold(key: string, name: string, ino: bigint | undefined, fd: OwnedFd | undefined): void {
-    if (ino === undefined || fd === undefined) return;
-    const known = this.#stored.get(name);
-    if (known === undefined) this.#note({ name, ino, holders: new Map([[key, fd]]) });
-    else known.holders.set(key, fd);
-  }
-
   /** Stays as it is from now on, for who comes after us. What was put a moment ago is stored first. */
   freeze(): void {
     this.flush();
@@ -276,10 +208,6 @@ export class Keeper implements Disposable {
     this.#enabled = false;
     this.#state?.[Symbol.dispose]();
   }
-}
-
-function isClosed(fd: BorrowedFd): boolean {
-  return "closed" in fd && fd.closed === true;
 }
 
 function generationOf(name: string): number | undefined {

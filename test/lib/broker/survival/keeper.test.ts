@@ -73,7 +73,7 @@ class Store implements Disposable {
 function keeperOf(store: Store): Keeper {
   const logger = { error: () => undefined, warn: () => undefined, info: () => undefined, debug: () => undefined };
   const notifier = new Notifier({ NOTIFY_SOCKET: store.address });
-  return new Keeper({ notifier, logger, setTimer: () => undefined });
+  return new Keeper({ store: notifier, logger, setTimer: () => undefined });
 }
 
 function restoreAll(keeper: Keeper, store: Store, adopts: (key: string) => boolean = () => true): Found[] {
