@@ -17,6 +17,7 @@ import { RateLimiter } from "./rate.ts";
 import type { Owner } from "./records.ts";
 import { Registry } from "./registry.ts";
 import { Session } from "./session.ts";
+import type { HeldStore } from "./survival/held-store.ts";
 import { Keeper } from "./survival/keeper.ts";
 import { Life } from "./survival/life.ts";
 import { Survival } from "./survival/survival.ts";
@@ -25,8 +26,10 @@ import { YoungRings } from "./young-rings.ts";
 export type BrokerOptions = {
   /** Listening Unix stream sockets; taken. */
   readonly listeners: readonly OwnedFd[];
-  /** What an earlier broker left with the service manager; taken. */
+  /** What an earlier broker left with the service manager or the holder; taken. */
   readonly stored?: ReadonlyMap<string, OwnedFd>;
+  /** Where to leave it when no service manager keeps anything; lent. */
+  readonly held?: HeldStore;
   readonly config: ShmlinkConfig;
   /** Reads the configuration again, for SIGHUP. @throws ConfigError */
   readonly reload?: () => ShmlinkConfig;
@@ -80,7 +83,8 @@ export class Broker implements Disposable {
 
   #makeSurvival(): Survival {
     const setTimer = (delayMs: number, callback: () => void): void => void this.#reactor.setTimer(delayMs, callback);
-    const keeper = new Keeper({ store: this.#notifier, logger: this.#options.logger, setTimer });
+    const { held, logger } = this.#options;
+    const keeper = new Keeper({ store: held ?? this.#notifier, logger, setTimer });
     return new Survival(keeper, new Life(this.#reactor));
   }
 
@@ -105,6 +109,7 @@ export class Broker implements Disposable {
     while (!this.#stopped) this.turn(-1);
     registration.remove();
     this.#notifier.stopping();
+    this.#options.held?.stopping();
   }
 
   /** Waits for events, at most `timeoutMs` (-1: no limit), handles them and sends the answers. What a peer does wrong

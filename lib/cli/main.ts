@@ -71,6 +71,11 @@ const COMMANDS: Readonly<Record<string, Row>> = {
   },
 };
 
+/** What shmlink starts by itself. */
+const INTERNAL: Readonly<Record<string, () => Promise<Command>>> = {
+  hold: async () => (await import("./hold.ts")).command,
+};
+
 /** Runs one command line and ends the process. */
 export async function main(words: readonly string[]): Promise<never> {
   const start = words.findIndex((word) => word !== "-v" && word !== "--verbose");
@@ -116,6 +121,8 @@ function asksForHelp(words: readonly string[], command: Command): boolean {
 async function findCommand(name: string): Promise<Command> {
   const row = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (row !== undefined) return await row.load();
+  const internal = Object.hasOwn(INTERNAL, name) ? INTERNAL[name] : undefined;
+  if (internal !== undefined) return await internal();
   const kind = name.startsWith("-") ? "option" : "command";
   const known = kind === "option" ? ["--help", "--version"] : commandNames();
   const hint = suggest(name, known).replace(/^: /, "; ") || '; "shmlink --help" lists them';

@@ -5,28 +5,29 @@
  */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { constants, type OwnedFd, open, spawn, waitForChild } from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, type OwnedFd, open, spawn, waitForChild } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { listenOn, prepareSocketDirectory } from "../transport/socket-path.ts";
 import { modulePath } from "../util/module-path.ts";
 import { openLog } from "./broker-log.ts";
 
 /** The outer shell ends at once, so that the broker is nobody's child; the inner one becomes the broker. */
-const SCRIPT = `cd /; /bin/sh -c 'LISTEN_PID=$$; export LISTEN_PID; exec "$@"' sh "$@" &`;
+const BROKER_SCRIPT = `cd /; /bin/sh -c 'LISTEN_PID=$$; export LISTEN_PID; exec "$@"' sh "$@" &`;
+const HOLDER_SCRIPT = `cd /; exec "$@" &`;
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** How to run `shmlink broker` on the runtime that runs us. */
-function brokerCommand(): string[] {
+/** How to run `shmlink VERB` on the runtime that runs us. */
+function ownCommand(verb: string): string[] {
   const here = modulePath(import.meta.url);
   const bin = join(dirname(here), "..", "..", "bin");
   const candidates = here.endsWith(".ts")
     ? [join(bin, "shmlink.ts")]
     : [join(bin, "shmlink.js"), join(dirname(here), "shmlink.js")]; // built file by file, or bundled
   const entry = candidates.find((path) => existsSync(path));
-  if (entry === undefined) return [process.execPath, "broker"]; // a single-file executable
-  if ("Deno" in globalThis) return [process.execPath, "run", "-A", "--quiet", entry, "broker"];
-  return [process.execPath, entry, "broker"];
+  if (entry === undefined) return [process.execPath, verb]; // a single-file executable
+  if ("Deno" in globalThis) return [process.execPath, "run", "-A", "--quiet", entry, verb];
+  return [process.execPath, entry, verb];
 }
 
 /** The broker must not believe that it was started by somebody else's service manager or through somebody's channel, nor
@@ -40,30 +41,42 @@ const PRIVATE = new Set([
   "SHMLINK_FD",
 ]);
 
-function brokerEnvironment(env: Env, path: string): string[] {
-  const own = { ...env, SHMLINK_SOCKET: path, LISTEN_FDS: "1", LISTEN_FDNAMES: "shmlink" };
-  return Object.entries(own).flatMap(([name, value]) =>
+function environment(env: Env): string[] {
+  return Object.entries(env).flatMap(([name, value]) =>
     value === undefined || PRIVATE.has(name) ? [] : [`${name}=${value}`],
   );
 }
 
-function launch(listener: OwnedFd, path: string, env: Env): void {
+/** Runs a script as a session of its own that outlives us. @param listener  its descriptor 3 */
+function launch(script: string, words: readonly string[], env: Env, listener: BorrowedFd, log?: OwnedFd): void {
   using nothing = open("/dev/null", constants.O_RDWR);
-  using log = openLog(path);
   const { pid } = spawn({
     path: "/bin/sh",
-    argv: ["sh", "-c", SCRIPT, "sh", ...brokerCommand()],
-    env: brokerEnvironment(env, path),
+    argv: ["sh", "-c", script, "sh", ...words],
+    env: environment(env),
     // 3 comes last: until then a descriptor to be copied may have that number
     fds: [
       { from: nothing.number, to: 0 },
       { from: nothing.number, to: 1 },
-      { from: log.number, to: 2 },
+      { from: (log ?? nothing).number, to: 2 },
       { from: listener.number, to: 3 },
     ],
     newSession: true,
   });
   waitForChild(pid, true);
+}
+
+function launchBroker(listener: OwnedFd, path: string, env: Env): void {
+  using log = openLog(path);
+  const own = { ...env, SHMLINK_SOCKET: path, LISTEN_FDS: "1", LISTEN_FDNAMES: "shmlink" };
+  launch(BROKER_SCRIPT, ownCommand("broker"), own, listener, log);
+}
+
+/** For a broker: starts the process that holds descriptors for the one after it.
+ *  @param path  of the broker's socket @param restarts  whether it starts that one, too */
+export function launchHolder(listener: BorrowedFd, path: string, env: Env, restarts: boolean): void {
+  const words = [...ownCommand("hold"), ...(restarts ? ["--restart"] : [])];
+  launch(HOLDER_SCRIPT, words, { ...env, SHMLINK_SOCKET: path }, listener); // whoever reads our stderr waits for its end
 }
 
 /**
@@ -74,7 +87,7 @@ export function startBroker(path: string, env: Env, uid: number): void {
   prepareSocketDirectory(path, uid);
   try {
     using listener = listenOn(path);
-    launch(listener, path, env);
+    launchBroker(listener, path, env);
   } catch (error) {
     if (error instanceof FailureError && error.code === "name-in-use") return;
     throw error;

@@ -29,24 +29,30 @@ export const SUN_PATH_MAX_BYTES = 107; // unix(7): sun_path less its NUL
 
 /**
  * A non-blocking listening socket at `path`, mode 0600. A socket there that nobody answers is replaced.
+ * @param type  SOCK_STREAM or SOCK_SEQPACKET
  * @throws FailureError "name-in-use" when somebody answers, "no-broker" when it cannot be made
  */
-export function listenOn(path: string): OwnedFd {
+export function listenOn(path: string, type: number = SOCK_STREAM): OwnedFd {
   checkPathLength(path);
   return withLock(path, () => {
-    checkFree(path);
-    return bindAt(path);
+    checkFree(path, type);
+    return bindAt(path, type);
   });
 }
 
 /** Removes the socket file that a broker leaves, unless a new one listens there already. To be called when our own
  *  listener is closed, and never for a socket that a service manager keeps: asking whether somebody listens there is a
  *  connection, which would make it start us again. */
-export function removeSocket(path: string): void {
+export function removeSocket(path: string, type: number = SOCK_STREAM): void {
   withLock(path, () => {
-    const state = probe(path);
+    const state = probe(path, type);
     if (state === "stale") unlinkSync(path);
   });
+}
+
+/** Whether a path on the file system fits in a socket address. */
+export function isSocketPath(path: string): boolean {
+  return path.startsWith("/") && new TextEncoder().encode(path).length <= SUN_PATH_MAX_BYTES;
 }
 
 /** @throws FailureError "invalid" when `path` does not fit in a socket address */
@@ -87,8 +93,8 @@ function takeLock(lockPath: string): OwnedFd {
   }
 }
 
-function checkFree(path: string): void {
-  const state = probe(path);
+function checkFree(path: string, type: number): void {
+  const state = probe(path, type);
   if (state === "live") throw new FailureError("name-in-use", `Cannot listen on "${path}": a broker is running there`);
   if (state === "other") {
     throw new FailureError(
@@ -100,11 +106,11 @@ function checkFree(path: string): void {
 }
 
 /** What is at `path`. connect(2) alone cannot tell: it refuses a regular file as it refuses a dead socket. */
-function probe(path: string): "free" | "stale" | "live" | "other" {
+function probe(path: string, type: number): "free" | "stale" | "live" | "other" {
   const status = lstatSync(path, { throwIfNoEntry: false });
   if (status === undefined) return "free";
   if (!status.isSocket()) return "other";
-  using fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
+  using fd = socket(AF_UNIX, type | SOCK_NONBLOCK);
   try {
     connect(fd, unixAddress(path), path);
     return "live";
@@ -112,13 +118,13 @@ function probe(path: string): "free" | "stale" | "live" | "other" {
     if (!(error instanceof SyscallError)) throw error;
     if (error.errno === errno.EAGAIN) return "live"; // its backlog is full
     if (error.errno === errno.ECONNREFUSED) return "stale";
-    if (error.errno === errno.EACCES) return "other";
+    if (error.errno === errno.EACCES || error.errno === errno.EPROTOTYPE) return "other";
     throw error;
   }
 }
 
-function bindAt(path: string): OwnedFd {
-  const fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
+function bindAt(path: string, type: number): OwnedFd {
+  const fd = socket(AF_UNIX, type | SOCK_NONBLOCK);
   try {
     fchmod(fd, 0o600); // bind(2) gives the file the socket's mode: no moment in which others could connect
     bind(fd, unixAddress(path), path);

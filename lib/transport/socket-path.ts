@@ -8,7 +8,7 @@ import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { FailureError } from "../errors.ts";
 import { checkPathLength } from "./listen.ts";
 
-export { listenOn, removeSocket } from "./listen.ts";
+export { isSocketPath, listenOn, removeSocket } from "./listen.ts";
 
 const SYSTEM_DIRECTORY = "/run/shmlink"; // world-readable: the socket and the policy say who may come in
 

@@ -1,6 +1,6 @@
 /** A broker of our own for a test: a throw-away directory, started on demand or with options, always ended. */
 import { spawn as spawnProcess } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
 import { BrokerLink, type ConnectOptions } from "../../lib/client/broker-link.ts";
@@ -52,12 +52,18 @@ export class TestBroker implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const pid of this.holders()) kill(pid, constants.SIGKILL); // or it would start the next broker
     this.#noteBroker();
     for (const pid of this.#brokers) {
       kill(pid, constants.SIGTERM);
       await waitUntil(() => !isRunning(pid), `broker ${pid} to end`);
     }
     rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  /** Processes that hold descriptors for the broker after this one. */
+  holders(): number[] {
+    return existsSync(`${this.socketPath}.held`) ? processesAt(this.socketPath, "hold") : [];
   }
 
   /** A command may have started one that no connect() has seen. */
@@ -88,6 +94,20 @@ export function brokerPid(link: BrokerLink): number {
   const broker = link.list().find((entry) => entry.kind === "broker");
   if (broker === undefined) throw new Error("The listing does not name the broker");
   return broker.pid;
+}
+
+/** Processes that run `shmlink VERB` for that socket; killed ones that nobody has waited for do not count. */
+export function processesAt(socketPath: string, verb: string): number[] {
+  const isOne = (pid: number): boolean => {
+    try {
+      const words = readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
+      const env = readFileSync(`/proc/${pid}/environ`, "latin1").split("\0");
+      return words.includes(verb) && env.includes(`SHMLINK_SOCKET=${socketPath}`) && isRunning(pid);
+    } catch {
+      return false; // ended meanwhile, or another user's
+    }
+  };
+  return readdirSync("/proc").map(Number).filter(Number.isInteger).filter(isOne);
 }
 
 /** Whether the process is there and not a zombie. */

@@ -1,9 +1,8 @@
 /** Processes that stay, with what they write, against a broker of a test, and how that broker ends under them. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
-import { CHECKOUT, isRunning, type TestBroker, waitUntil } from "./broker.ts";
+import { CHECKOUT, isRunning, processesAt, type TestBroker, waitUntil } from "./broker.ts";
 
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
 
@@ -40,18 +39,9 @@ export class Staying extends StayingProgram {
   }
 }
 
-/** Processes that run `shmlink broker` for that socket; killed ones that nobody has waited for do not count. */
+/** Processes that run `shmlink broker` for that socket. */
 export function brokersAt(socketPath: string): number[] {
-  const isBroker = (pid: number): boolean => {
-    try {
-      const words = readFileSync(`/proc/${pid}/cmdline`, "latin1").split("\0");
-      const env = readFileSync(`/proc/${pid}/environ`, "latin1").split("\0");
-      return words.includes("broker") && env.includes(`SHMLINK_SOCKET=${socketPath}`) && isRunning(pid);
-    } catch {
-      return false; // ended meanwhile, or another user's
-    }
-  };
-  return readdirSync("/proc").map(Number).filter(Number.isInteger).filter(isBroker);
+  return processesAt(socketPath, "broker");
 }
 
 /** Ends the broker there, and waits until it has gone. @returns its pid */

@@ -1,9 +1,9 @@
 /**
- * Descriptors in the service manager's store, each under a name of its own, and the state file that says what they stand
- * for. Invariant: a line of the state names only descriptors that the manager was given before; so whatever moment we are
- * killed at, what is there is whole.
+ * Descriptors in the store, the service manager's or a holder's, each under a name of its own, and the state file that says
+ * what they stand for. Invariant: a line of the state names only descriptors that the store was given before; so whatever
+ * moment we are killed at, what is there is whole.
  *
- * Things that come and go quickly never trouble the manager: they are put there a moment after they came.
+ * Things that come and go quickly never trouble the store: they are put there a moment after they came.
  */
 import { type BorrowedFd, fstat, type OwnedFd } from "../../../ffi/mod.ts";
 import type { Logger } from "../../log.ts";
@@ -116,7 +116,18 @@ export class Keeper implements Disposable {
     if (!this.#enabled) return true;
     if (this.#waiting.size > 0) this.#state ??= new StateFile();
     if (this.#state?.isWasteful === true) this.#replaceState(this.#state.lines);
-    return this.#storeState() && this.#stored.unstoreReleased() && this.#storeWaiting();
+    const isDone = this.#storeState() && this.#stored.unstoreReleased() && this.#storeWaiting();
+    if (!isDone && !this.#options.store.isEnabled) this.#giveUp();
+    return isDone || !this.#enabled;
+  }
+
+  /** There is no store any more. */
+  #giveUp(): void {
+    this.#enabled = false;
+    for (const [key, { done }] of this.#waiting) {
+      this.#takeWaiting(key);
+      done();
+    }
   }
 
   #replaceState(lines: ReadonlyMap<string, string>): void {
@@ -201,7 +212,14 @@ export class Keeper implements Disposable {
   /** Stays as it is from now on, for who comes after us. What was put a moment ago is stored first. */
   freeze(): void {
     this.flush();
+    if (this.#enabled && this.#state?.lines.size === 0) this.#dropState();
     this.#enabled = false;
+  }
+
+  /** It stands for nothing; who holds it may have nothing else to do. */
+  #dropState(): void {
+    if (this.#isStateStored) this.#stored.unstoreLater([`${STATE_PREFIX}${this.#generation}`]);
+    this.#stored.unstoreReleased();
   }
 
   [Symbol.dispose](): void {

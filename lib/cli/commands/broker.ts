@@ -1,13 +1,30 @@
 /** `shmlink broker`: the broker in the foreground, on inherited sockets or on its own. */
-import { getFileLimit, getsockname, type OwnedFd, readUnixAddress, setFileLimit } from "../../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  getFileLimit,
+  getsockname,
+  type OwnedFd,
+  readUnixAddress,
+  setFileLimit,
+} from "../../../ffi/mod.ts";
 import { runBroker } from "../../broker/broker.ts";
 import { LimitedLog } from "../../broker/log-limit.ts";
+import { HeldStore } from "../../broker/survival/held-store.ts";
+import { HELD_SUFFIX } from "../../broker/survival/holding.ts";
 import { isKept } from "../../broker/survival/keeper.ts";
+import { launchHolder } from "../../client/activate.ts";
 import { ownLogKeeper } from "../../client/broker-log.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { ShmlinkConfig } from "../../config/schema.ts";
+import type { Logger } from "../../log.ts";
 import { takeInherited } from "../../transport/activation.ts";
-import { brokerSocketPath, listenOn, prepareSocketDirectory, removeSocket } from "../../transport/socket-path.ts";
+import {
+  brokerSocketPath,
+  isSocketPath,
+  listenOn,
+  prepareSocketDirectory,
+  removeSocket,
+} from "../../transport/socket-path.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
 import { createLogger } from "../logger.ts";
@@ -54,10 +71,15 @@ SIGHUP reads the configuration again; nobody is disconnected, and a broken file 
     const notified = env["NOTIFY_SOCKET"] !== undefined;
     raiseFileLimit();
     const { listeners, paths, inherited, stored } = takeSockets(socket);
+    // Who chose how this one runs has to say how the next one does.
+    const isOnDemand = inherited && [socket, idleMs, configPath].every((option) => option === undefined);
+    using held = notified ? undefined : heldStore(paths, logger, isOnDemand);
     logger.debug(sources.length === 0 ? "Configuration: built in" : `Configuration: ${sources.join(", ")}`);
     logger.info(`Serving ${paths.join(", ")}`);
     const reload = (): ShmlinkConfig => withIdleMs(loadConfig(where).config, idleMs);
-    const signal = runBroker({ listeners, stored, config: effective, reload, logger, env });
+    const left = held?.takeOver() ?? stored;
+    const survival = { stored: left, ...(held === undefined ? {} : { held }) };
+    const signal = runBroker({ listeners, ...survival, config: effective, reload, logger, env });
     limited?.tellLeftOut();
     // A service manager keeps its sockets, and asking them whether they live would start us again.
     if (!inherited || !notified) for (const path of paths) removeSocket(path);
@@ -65,6 +87,15 @@ SIGHUP reads the configuration again; nobody is disconnected, and a broken file 
     return OK;
   },
 });
+
+/** Where what outlives us is kept when no service manager does. */
+function heldStore(paths: readonly string[], logger: Logger, isOnDemand: boolean): HeldStore | undefined {
+  const [broker = ""] = paths;
+  const path = `${broker}${HELD_SUFFIX}`;
+  if (paths.length !== 1 || !isSocketPath(path)) return undefined;
+  const launch = (listener: BorrowedFd): void => launchHolder(listener, broker, process.env, isOnDemand);
+  return new HeldStore({ path, launch, logger });
+}
 
 /** A channel that is being set up takes six descriptors, one that is offered one; nothing here uses select(2). */
 function raiseFileLimit(): void {

@@ -157,6 +157,20 @@ test("an open file that two things hold stays until both have let go of it", () 
   expect(store.held.size).toBe(1);
 });
 
+test("a broker that ends and has nothing to keep leaves nothing in the store, not even what would say so", () => {
+  using store = new Store();
+  using keeper = keeperOf(store);
+  const { reader, writer } = pipe();
+  using _r = reader;
+  using _w = writer;
+  keeper.put("a", () => ({}), [reader]);
+  keeper.flush();
+  keeper.remove("a");
+  keeper.freeze();
+  store.work();
+  expect([...store.held.keys()]).toEqual([]);
+});
+
 test("what stands for nothing any more, and what has no line, is taken out of the store", () => {
   using store = new Store();
   const { reader, writer } = pipe();
