@@ -2,7 +2,7 @@
  * What outlives a broker that no service manager looks after: a process of its own holds it for the next one. Whatever ends
  * the broker, established channels never notice, and ls is complete again, without anybody having to say anything.
  */
-import { expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
@@ -13,8 +13,10 @@ import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
+import { buildForNode, RUNTIMES } from "../helpers/runtimes.ts";
 import { brokersAt, endBroker, Staying } from "../helpers/staying.ts";
 
+beforeAll(buildForNode, 180_000);
 expectNoFdLeaks();
 
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
@@ -173,6 +175,19 @@ test("a broker that was killed is there again although nobody asks for one", asy
     "it to know",
   );
 }, 60_000);
+
+for (const runtime of RUNTIMES) {
+  test(`a broker on ${runtime.name} leaves what there is to the next one`, async () => {
+    await using broker = new TestBroker(RULES);
+    const [program = "", ...words] = runtime.command("bin/shmlink.ts", "ls");
+    await once(spawn(program, words, { env: broker.env, stdio: "ignore" }), "exit"); // which starts the broker
+    using things = await Things.make(broker);
+    await untilHeld(broker);
+    const before = await kept(broker);
+    await endBroker(broker, "SIGKILL");
+    await expectAllThere(broker, things, before);
+  }, 60_000);
+}
 
 test("a broker in the foreground hands over to the next one that is started so", async () => {
   await using broker = new TestBroker(RULES);
