@@ -1,41 +1,14 @@
-/**
- * The same script is run twice, natively and with each of its programs under wrap: exit codes, output, errors and logs
- * have to be the same, and every listener has to be handed off.
- */
-import { expect } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+/** Programs natively and wrapped, compared line by line (helpers/differential.ts): what each of them does first of all. */
 import { join } from "node:path";
+import { compareScripts, type Script } from "../helpers/differential.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { type Requirement, requires } from "../helpers/requires.ts";
+import { requires } from "../helpers/requires.ts";
 import { ROOT } from "../helpers/runtimes.ts";
-import { freePort, Running, Stage } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
 const FIXTURES = join(ROOT, "test/fixtures/programs");
-const bash = requires.program("bash", "bash");
 const curl = requires.program("curl", "curl");
 const python = requires.program("python3", "python3");
-
-/** run COMMAND… runs it as this round does, and serve, in the background, is it; ready PORT waits until somebody listens there; ended PID NAME waits for it. */
-const PRELUDE = `
-run() { $WRAP "$@"; }
-serve() { exec $WRAP "$@"; }
-ready() {
-  until if [ -n "$WRAP" ]; then compgen -G "$REGISTRY/*_$1.json" > /dev/null; else
-    grep -q ":$(printf %04X "$1") [0-9A-F:]* 0A " /proc/net/tcp /proc/net/tcp6; fi
-  do sleep 0.02; done
-}
-ended() { wait "$1"; echo "$2 ended with $?"; }
-`;
-
-type Script = {
-  readonly needs: readonly Requirement[];
-  /** How many listeners the wrapped round hands off. */
-  readonly listeners: number;
-  readonly text: string;
-  /** Lines of programs that write at the same time come in any order. */
-  readonly isSorted?: boolean;
-};
 
 const NGINX_CONF = `cat > conf <<END
 $([ "$(id -u)" = 0 ] && echo 'user root;') daemon off; worker_processes 2; pid $PWD/pid; error_log stderr notice;
@@ -130,7 +103,7 @@ with socket.create_connection(("127.0.0.1", port)) as s:
 END
 kill $S; ended $S memcached`,
   },
-  "python's http.server: many at once, its log, and its end": {
+  "python's http.server: 64 at once, its log, and its end": {
     needs: [python, curl],
     listeners: 1,
     isSorted: true,
@@ -138,20 +111,20 @@ kill $S; ended $S memcached`,
 echo the page > page
 serve python3 -u -m http.server "$A" --bind 127.0.0.1 > log 2>&1 & S=$!
 ready "$A"
-run bash -c 'for i in $(seq 40); do curl -sS --max-time 20 http://127.0.0.1:$0/page & done; wait' "$A"
+run bash -c 'for i in $(seq 64); do curl -sS --max-time 20 http://127.0.0.1:$0/page & done; wait' "$A"
 run curl -sS -o none -w '%{http_code}\\n' "http://127.0.0.1:$A/none"
 kill -TERM $S; ended $S server
 sed -E 's/\\[[^]]*\\]/DATE/' log`,
   },
-  "asyncio: hundreds of streams": {
+  "asyncio: two thousand streams": {
     needs: [python],
     listeners: 1,
-    text: `
-serve python3 ${FIXTURES}/streams.py server "$A" 300 > log 2>&1 & S=$!
+    text: `ulimit -n "$(ulimit -Hn)"
+serve python3 ${FIXTURES}/streams.py server "$A" 2000 > log 2>&1 & S=$!
 ready "$A"
-run python3 ${FIXTURES}/streams.py client "$A" 300
+run python3 ${FIXTURES}/streams.py client "$A" 2000
 ended $S server
-sed -E 's/different 30[01]/different 300/' log`,
+sed -E 's/different 200[01]/different 2000/' log`,
   },
   "node: an agent that keeps connections, an upload, a refusal, and a server that closes and listens again": {
     needs: [requires.program("node", "nodejs")],
@@ -243,38 +216,4 @@ run perl -MIO::Socket::INET -e 'IO::Socket::INET->new(PeerAddr => "127.0.0.1:" .
   },
 };
 
-/** One round, in a folder of its own. @returns what it said, with ports by their names */
-async function play(stage: Stage, script: Script, wrap: string): Promise<string> {
-  const folder = join(stage.path, wrap === "" ? "native" : "wrapped");
-  mkdirSync(folder);
-  const [a, b] = [freePort(), freePort()];
-  const file = join(folder, "script");
-  const names = `WRAP="${wrap}" REGISTRY="${join(stage.path, "registry")}" A=${a} B=${b}`;
-  writeFileSync(file, `${names}\n${PRELUDE}${script.text}\n`);
-  const running = new Running(["bash", file], folder);
-  const code = await running.exit;
-  const lines = `${running.output}script ended with ${code}`
-    .replaceAll(folder, "FOLDER")
-    .replaceAll(String(a), "PORT-A")
-    .replaceAll(String(b), "PORT-B")
-    .split("\n");
-  return (script.isSorted === true ? lines.sort() : lines).join("\n");
-}
-
-for (const [name, script] of Object.entries(SCRIPTS)) {
-  requires.test(
-    [bash, ...script.needs],
-    name,
-    async () => {
-      await using stage = new Stage();
-      const log = join(stage.path, "log");
-      const native = await play(stage, script, "");
-      const wrapped = await play(stage, script, stage.wrapCommand([], { flags: [`--log=${log}`] }).join(" "));
-      expect(wrapped).toBe(native);
-      const said = readFileSync(log, "utf8");
-      expect(said.match(/Handed off tcp:/g), said).toHaveLength(script.listeners);
-      expect(stage.registry.fallbacks()).toEqual([]);
-    },
-    120_000,
-  );
-}
+compareScripts(SCRIPTS);

@@ -1,0 +1,66 @@
+/** The same script is run twice, natively and with each of its programs under wrap: exit codes, output, errors and logs
+ *  have to be the same, and every listener has to be handed off. */
+import { expect } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Requirement, requires } from "./requires.ts";
+import { freePort, Running, Stage } from "./wrapped.ts";
+
+const bash = requires.program("bash", "bash");
+
+/** run COMMAND… runs it as this round does, and serve, in the background, is it; ready PORT waits until somebody listens there; ended PID NAME waits for it. */
+const PRELUDE = `
+run() { $WRAP "$@"; }
+serve() { exec $WRAP "$@"; }
+ready() {
+  until if [ -n "$WRAP" ]; then compgen -G "$REGISTRY/*_$1.json" > /dev/null; else
+    grep -q ":$(printf %04X "$1") [0-9A-F:]* 0A " /proc/net/tcp /proc/net/tcp6; fi
+  do sleep 0.02; done
+}
+ended() { wait "$1"; echo "$2 ended with $?"; }
+`;
+
+export type Script = {
+  readonly needs: readonly Requirement[];
+  /** How many listeners the wrapped round hands off. */
+  readonly listeners: number;
+  readonly text: string;
+  /** Lines of programs that write at the same time come in any order. */
+  readonly isSorted?: boolean;
+};
+
+/** One round, in a folder of its own. @returns what it said, with ports by their names */
+async function play(stage: Stage, script: Script, wrap: string): Promise<string> {
+  const folder = join(stage.path, wrap === "" ? "native" : "wrapped");
+  mkdirSync(folder);
+  const [a, b] = [freePort(), freePort()];
+  const file = join(folder, "script");
+  const names = `WRAP="${wrap}" REGISTRY="${join(stage.path, "registry")}" A=${a} B=${b}`;
+  writeFileSync(file, `${names}\n${PRELUDE}${script.text}\n`);
+  const running = new Running(["bash", file], folder);
+  const code = await running.exit;
+  const lines = `${running.output}script ended with ${code}`
+    .replaceAll(folder, "FOLDER")
+    .replaceAll(String(a), "PORT-A")
+    .replaceAll(String(b), "PORT-B")
+    .split("\n");
+  return (script.isSorted === true ? lines.sort() : lines).join("\n");
+}
+
+/** Makes a test of each script. */
+export function compareScripts(scripts: Readonly<Record<string, Script>>): void {
+  for (const [name, script] of Object.entries(scripts)) {
+    requires.test([bash, ...script.needs], name, () => compare(script), 120_000);
+  }
+}
+
+async function compare(script: Script): Promise<void> {
+  await using stage = new Stage();
+  const log = join(stage.path, "log");
+  const native = await play(stage, script, "");
+  const wrapped = await play(stage, script, stage.wrapCommand([], { flags: [`--log=${log}`] }).join(" "));
+  expect(wrapped).toBe(native);
+  const said = existsSync(log) ? readFileSync(log, "utf8") : "";
+  expect(said.match(/Handed off tcp:/g) ?? [], said).toHaveLength(script.listeners);
+  expect(stage.registry.fallbacks()).toEqual([]);
+}
