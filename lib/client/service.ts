@@ -25,8 +25,9 @@ export class Service implements Disposable {
   #object: ObjectId | undefined;
   #generation = -1;
   #pending: PendingChannel[] = [];
-  /** Of our last ring, until there is one like it for the next channel. */
-  #spareCapacity: number | undefined;
+  /** Of our last ring: the next one is likely to be like it. */
+  #ringCapacity: number | undefined;
+  #lacksSpares = false;
   #closed = false;
 
   constructor(link: BrokerLink, name: string, options: ServiceOptions) {
@@ -42,6 +43,7 @@ export class Service implements Disposable {
     this.#object = object;
     this.#generation = this.#link.generation;
     this.id = 0;
+    this.#lacksSpares = true; // the broker before had them
     for (const pending of this.#pending) pending.cancel();
     this.#pending = this.#pending.filter(({ outcome }) => !(outcome instanceof Error));
   }
@@ -58,18 +60,20 @@ export class Service implements Disposable {
     else if (event.kind === "failed") this.failure = failureOf(event.code, event.message);
     else {
       const learn = (capacity: number): void => {
-        this.#spareCapacity = capacity;
+        this.#ringCapacity = capacity;
+        this.#lacksSpares = true;
       };
       this.#pending.push(this.#link.track(event.channel, this.name, this.#options, learn));
     }
   }
 
-  /** Who was dialled will be dialled again: has rings ready then. Not before what was dialled is served, and not again
-   *  because nobody came and the broker let go of them. */
-  #prepare(): void {
-    if (this.#spareCapacity === undefined || this.#closed) return;
-    this.#link.provideSpares(this.#spareCapacity, SPARES);
-    this.#spareCapacity = undefined;
+  /** For who waits otherwise than in accept(), before he does: has rings ready for who dials next, since who was dialled will
+   *  be dialled again. Not before what was dialled is served, and not again because nobody came and the broker let go of
+   *  them. */
+  prepare(): void {
+    if (!this.#lacksSpares || this.#ringCapacity === undefined || this.#closed) return;
+    this.#link.provideSpares(this.#ringCapacity, SPARES);
+    this.#lacksSpares = false;
   }
 
   /** A channel that is whole, if there is one now. Diallers that gave up are passed over. */
@@ -95,7 +99,7 @@ export class Service implements Disposable {
   accept(timeoutMs = -1): Channel | undefined {
     const left = countdown(timeoutMs);
     for (;;) {
-      if (!this.#isWaitedFor) this.#prepare();
+      if (!this.#isWaitedFor) this.prepare();
       const outcome = this.#link.wait(() => this.#isWaitedFor, left());
       const channel = this.tryAccept();
       if (channel !== undefined) return channel;
@@ -108,7 +112,7 @@ export class Service implements Disposable {
   async acceptAsync(timeoutMs = -1): Promise<Channel | undefined> {
     const left = countdown(timeoutMs);
     for (;;) {
-      if (!this.#isWaitedFor) this.#prepare();
+      if (!this.#isWaitedFor) this.prepare();
       const outcome = await this.#link.waitAsync(() => this.#isWaitedFor, left());
       const channel = this.tryAccept(); // another acceptAsync() may have been faster
       if (channel !== undefined) return channel;

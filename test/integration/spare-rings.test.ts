@@ -10,6 +10,7 @@ import { DATA_OFFSET } from "../../lib/ring/layout.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
+import { endBroker, Staying } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
 
@@ -83,6 +84,54 @@ test("from the second channel on both sides have their rings ready; what is not 
   link.close();
   server.close();
   expect(ownRings()).toEqual({ made: 0, spare: 0 });
+});
+
+/** Rings that another process has mapped to write to, and that it made ahead. */
+function spareRingsOf(pid: number): number {
+  return readFileSync(`/proc/${pid}/maps`, "utf8").match(/ .w.. .*memfd:shmlink:spare/g)?.length ?? 0;
+}
+
+test("a service has rings ready at the next broker, too, before anybody has dialled there", async () => {
+  await using broker = new TestBroker();
+  const link = broker.connect({ wake: true });
+  const back = Promise.withResolvers<void>();
+  const server = broker.connect({ wake: true, onBroker: ({ kind }) => void (kind === "back" && back.resolve()) });
+  const service = server.listen("x", { capacity: 8192 });
+  for (const channel of await connect(link, service)) channel.close();
+  const first = service.acceptAsync();
+  server.sync();
+  link.close();
+  expect(ownRings().spare).toBe(2);
+  await endBroker(broker, "SIGKILL");
+  await back.promise;
+  // Those of before went with their broker.
+  await waitUntil(() => ownRings().spare === 2, "new rings at the next one");
+  using again = broker.connect({ wake: true });
+  const near = await again.dialAsync("x");
+  const far = await first;
+  if (far === undefined) throw new Error("Nothing was accepted");
+  await exchange(near, far);
+  expect(ownRings()).toEqual({ made: 1, spare: 2 }); // the dialler had none
+  for (const channel of [near, far]) channel.close();
+  service.close();
+  server.close();
+}, 60_000);
+
+test("listen --keep has rings ready for who dials next", async () => {
+  await using broker = new TestBroker();
+  await using listener = new Staying(broker, "listen", "--keep", "--message", "lines");
+  listener.child.stdin?.end();
+  using link = broker.connect({ wake: true });
+  const pid = listener.child.pid ?? 0;
+  await waitUntil(() => link.list("lines").length === 1, "the name");
+  expect(spareRingsOf(pid)).toBe(0); // nobody knows of what size they would have to be
+  for (const [index, text] of ["one\n", "two\n"].entries()) {
+    using channel = await link.dialAsync("lines");
+    await channel.sendAsync(new TextEncoder().encode(text.trim()));
+    channel.close();
+    await waitUntil(() => listener.stdout.endsWith(text), "the line");
+    await waitUntil(() => spareRingsOf(pid) === 2, `rings for who dials after the ${index + 1}.`);
+  }
 });
 
 test("many channels of changing sizes and directions, some with a spare ring of the size and some without", async () => {

@@ -4,6 +4,7 @@ import type { Channel } from "../../channel/channel.ts";
 import { BrokerLink, type ListenOptions } from "../../client/broker-link.ts";
 import type { Service } from "../../client/service.ts";
 import { FailureError, ProtocolError } from "../../errors.ts";
+import type { Registration } from "../../transport/reactor.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { CopyLoop, type SessionOptions } from "../copy/session.ts";
 import { DIRECTION_ARG, parseDirection } from "../direction.ts";
@@ -77,6 +78,7 @@ class Offered implements Disposable {
 /** @throws FailureError "gone" when the broker has ended */
 function serveAll({ waiting, loop }: Offered, options: SessionOptions): number {
   for (;;) {
+    waiting.prepare();
     const channel = waiting.next();
     if (channel === undefined) return loop.stoppedBy ?? OK;
     const exitCode = survive(loop, channel, options);
@@ -98,18 +100,30 @@ function survive(loop: CopyLoop, channel: Channel, options: SessionOptions): num
 
 /** Channels as they come. The link is watched also while one is served, so that others get theirs set up meanwhile. */
 class Waiting {
+  readonly #link: BrokerLink;
   readonly #service: Service;
   readonly #loop: CopyLoop;
+  readonly #registration: Registration;
   #brokerEnded = false;
 
   constructor(link: BrokerLink, service: Service, loop: CopyLoop) {
+    this.#link = link;
     this.#service = service;
     this.#loop = loop;
-    const registration = loop.reactor.add(link.fd, constants.EPOLLIN, () => {
-      if (link.dispatch() === "open") return;
-      this.#brokerEnded = true;
-      registration.remove();
-    });
+    this.#registration = loop.reactor.add(link.fd, constants.EPOLLIN, () => this.#dispatch());
+  }
+
+  /** Hears what the broker said, and says what is to be said. */
+  #dispatch(): void {
+    if (this.#brokerEnded || this.#link.dispatch() === "open") return;
+    this.#brokerEnded = true;
+    this.#registration.remove();
+  }
+
+  /** Who dials next finds rings that are ready: nobody else is served now. */
+  prepare(): void {
+    this.#service.prepare();
+    this.#dispatch();
   }
 
   /** @returns undefined after a signal @throws FailureError "gone" without a broker nobody can find us */
