@@ -11,6 +11,10 @@ function names(text: string | undefined): Listing {
   return { channels: of(channels), contexts: of(contexts), relayed: of(relayed) };
 }
 
+function versionIn(text: string | undefined): string {
+  return (JSON.parse(text ?? "null") as { readonly broker: { readonly version: string } }).broker.version;
+}
+
 requires.test(
   BOOT_NEEDS,
   "a broker that systemd starts again lists what there was, after SIGKILL, the watchdog and a restart, and ends when nothing is left",
@@ -33,6 +37,26 @@ requires.test(
     // Offered again by a command that does not know that it is still there: it goes to one taker all the same.
     expect([values.get("taken"), values.get("again"), values.get("offered")]).toEqual(["kept", "1", "0"]);
     expect(values.get("idle")).toBe("inactive success 0");
+    expect(values.get("stopped")).toBe("success");
+  },
+  BOOT_TIMEOUT_MS,
+);
+
+requires.test(
+  BOOT_NEEDS,
+  "another version takes over everything that a broker holds: channels, one-way ones, contexts, offers, and services with their rings",
+  async () => {
+    const values = await boot("upgrade-job.sh");
+    const [before, after] = ["before", "after"].map((when) => names(values.get(`ls.${when}`)));
+    expect(before?.channels.map(({ name }) => name)).toEqual(["talk", "log"]);
+    expect(before?.contexts.map(({ name }) => name)).toEqual(["test/app/1"]);
+    expect(before?.relayed.map(({ name }) => name)).toEqual(["note"]);
+    expect(after).toEqual(before as Listing);
+    expect(versionIn(values.get("ls.before"))).not.toBe("99.0.0");
+    expect(versionIn(values.get("ls.after"))).toBe("99.0.0");
+    for (const file of ["heard", "logged"]) expect(values.get(`said.${file}.after`)).toBe("after");
+    expect(new Set(values.get("pids")?.split(" ")).size).toBe(2);
+    expect([values.get("spares"), values.get("context"), values.get("taken")]).toEqual(["2", "0", "kept"]);
     expect(values.get("stopped")).toBe("success");
   },
   BOOT_TIMEOUT_MS,
