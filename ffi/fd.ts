@@ -11,13 +11,22 @@ export function borrowFd(number: number): BorrowedFd {
   return { number };
 }
 
+/** Closes a descriptor, now or a moment later: from the call on it is nobody else's. */
+export type CloseFd = (number: number) => void;
+
+/** close(2). */
+export const closeNow: CloseFd = (number) => void calls.close(number);
+
 /** Sole owner of a descriptor. Used after close() or take() it throws EBADF, and never means a reused number. */
 export class OwnedFd implements Disposable, BorrowedFd {
   #number: number;
+  readonly #closeFd: CloseFd;
 
-  /** Takes ownership of `number`, which must be open and owned by nobody else. */
-  constructor(number: number) {
+  /** Takes ownership of `number`, which must be open and owned by nobody else.
+   *  @param closeFd  how it is closed: close(2) can take long for what a stranger has opened */
+  constructor(number: number, closeFd: CloseFd = closeNow) {
     this.#number = number;
+    this.#closeFd = closeFd;
   }
 
   get number(): number {
@@ -36,9 +45,9 @@ export class OwnedFd implements Disposable, BorrowedFd {
     return number;
   }
 
-  /** A second descriptor for the same open file description, close-on-exec. */
+  /** A second descriptor for the same open file description, close-on-exec; closed in the same way. */
   dup(): OwnedFd {
-    return duplicateFd(this);
+    return duplicateFd(this, this.#closeFd);
   }
 
   /** Safe to call twice. An error of close(2) is dropped: the descriptor is gone in any case. */
@@ -46,7 +55,7 @@ export class OwnedFd implements Disposable, BorrowedFd {
     if (this.#number < 0) return;
     const number = this.#number;
     this.#number = -1;
-    calls.close(number);
+    this.#closeFd(number);
   }
 
   [Symbol.dispose](): void {
@@ -60,6 +69,7 @@ export function replaceFd(fd: BorrowedFd, number: number): void {
 }
 
 /** Duplicates a lent descriptor into one that the caller owns, close-on-exec. @throws SyscallError EBADF, EMFILE */
-export function duplicateFd(fd: BorrowedFd): OwnedFd {
-  return new OwnedFd(check(calls.fcntl(fd.number, F_DUPFD_CLOEXEC, 3), "fcntl F_DUPFD_CLOEXEC", String(fd.number)));
+export function duplicateFd(fd: BorrowedFd, closeFd?: CloseFd): OwnedFd {
+  const copy = check(calls.fcntl(fd.number, F_DUPFD_CLOEXEC, 3), "fcntl F_DUPFD_CLOEXEC", String(fd.number));
+  return new OwnedFd(copy, closeFd);
 }

@@ -1,9 +1,10 @@
 /** The only door to the kernel: safe functions and types. No pointer, no -1 and no errno global leaves this folder. */
 export type { BackendName } from "./backend.ts";
+export { CallThread } from "./call-thread.ts";
 export * as constants from "./constants.ts";
 export * as errno from "./errno.ts";
 export { errnoName, SyscallError } from "./errno.ts";
-export { type BorrowedFd, borrowFd, duplicateFd, OwnedFd, replaceFd } from "./fd.ts";
+export { type BorrowedFd, borrowFd, type CloseFd, closeNow, duplicateFd, OwnedFd, replaceFd } from "./fd.ts";
 export { loaded } from "./load.ts";
 export { Mapping, mapShared } from "./mapping.ts";
 export { PageTable } from "./page-table.ts";

@@ -76,6 +76,7 @@ export const SYMBOLS = {
   processVmWritev:   { c: "ssize_t process_vm_writev(pid_t pid, const struct iovec *local, unsigned long n, const struct iovec *remote, unsigned long m, unsigned long flags)", args: ["i32", "address", "i64", "address", "i64", "i64"], result: "i32", nr: { x64: 311, arm64: 271 }, man: "process_vm_readv(2)" },
   kcmp:              { c: "int kcmp(pid_t pid1, pid_t pid2, int type, unsigned long idx1, unsigned long idx2)", args: ["i32", "i32", "i32", "i64", "address"], result: "i32", nr: { x64: 312, arm64: 272 }, man: "kcmp(2)" },
   schedSetaffinity:  { c: "int sched_setaffinity(pid_t pid, size_t size, const unsigned long *mask)", args: ["i32", "i64", "view"], result: "i32", nr: { x64: 203, arm64: 122 }, man: "sched_setaffinity(2)" },
+  futex:             { c: "long futex(uint32_t *word, int op, uint32_t value, const struct timespec *timeout, uint32_t *word2, uint32_t value3)", args: ["address", "i32", "u32", "address", "address", "u32"], result: "i32", nr: { x64: 202, arm64: 98 }, man: "futex(2)" },
   setsid:            { c: "pid_t setsid(void)", args: [], result: "i32", nr: { x64: 112, arm64: 157 }, man: "setsid(2)" },
   umask:             { c: "mode_t umask(mode_t mask)", args: ["u32"], result: "i32", nr: { x64: 95, arm64: 166 }, man: "umask(2)" },
 } as const;

@@ -62,7 +62,7 @@ const STEPS: readonly Step[] = [
     name: "trap-path",
     why: "the committed machine code is what the C gives",
     unless: compiler && `"${compiler}" is not installed (Debian: gcc)`,
-    command: BUN.command("ffi/machine/compile-trap-path.ts", "--check"),
+    command: BUN.command("ffi/machine/compile-entries.ts", "--check"),
   },
   {
     name: "docs",

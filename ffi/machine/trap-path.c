@@ -3,7 +3,7 @@
  * both ends. The same steps in the same order as lib/wrap/handlers/ and lib/wrap/swap.ts. Whatever is unusual (an option that was set, a socket that is bound, an epoll
  * set that holds it, a refusal) is left before anything of the program has changed, and TypeScript does it from the
  * beginning. One call from TypeScript does the thirty system calls of a connect; for x86-64 alone.
- * compile-trap-path.ts makes machine code of this file, which is committed: no compiler is there at run time.
+ * compile-entries.ts makes machine code of this file, which is committed: no compiler is there at run time.
  *
  * Nothing here confirms by itself that a call still waits: each answer is given under its id, ids are never used twice,
  * and the kernel refuses one (ENOENT) whose thread went on. What that id waited for is therefore what was looked at. */

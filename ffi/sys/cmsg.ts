@@ -2,7 +2,7 @@
 import { calls } from "../calls.ts";
 import { MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET } from "../constants.ts";
 import { EAGAIN, EINTR, SyscallError } from "../errno.ts";
-import { type BorrowedFd, OwnedFd } from "../fd.ts";
+import { type BorrowedFd, type CloseFd, OwnedFd } from "../fd.ts";
 import { allocateForever, type NativeMemory } from "../memory.ts";
 import { CMSGHDR, IOVEC, MSGHDR } from "../structs/socket.ts";
 
@@ -73,8 +73,9 @@ export type Received = {
 
 /** Receives up to 64 KiB and the descriptors that came with them.
  *  @param wait  sleeps until something comes, where the descriptor is blocking, SO_RCVTIMEO at most
+ *  @param closeFd  how those are closed that came
  *  @returns null if nothing is there, or a signal came while it slept: the time that it may sleep would begin anew */
-export function recvmsg(fd: BorrowedFd, wait = false): Received | null {
+export function recvmsg(fd: BorrowedFd, wait = false, closeFd?: CloseFd): Received | null {
   prepare(PAYLOAD_BYTES, CONTROL_BYTES);
   const { number } = fd;
   const flags = wait ? MSG_CMSG_CLOEXEC : MSG_CMSG_CLOEXEC | MSG_DONTWAIT;
@@ -85,19 +86,19 @@ export function recvmsg(fd: BorrowedFd, wait = false): Received | null {
   if (result < 0) throw new SyscallError("recvmsg", -result, `fd ${number}`);
   return {
     bytes: payload.bytes.slice(0, result),
-    fds: readControl(message.data.getUint32(CONTROL_LENGTH_AT, true)),
+    fds: readControl(message.data.getUint32(CONTROL_LENGTH_AT, true), closeFd),
     truncated: (message.data.getInt32(FLAGS_AT, true) & MSG_CTRUNC) !== 0,
   };
 }
 
-function readControl(controlBytes: number): OwnedFd[] {
+function readControl(controlBytes: number, closeFd: CloseFd | undefined): OwnedFd[] {
   const fds: OwnedFd[] = [];
   for (let at = 0; at + CMSG_DATA <= controlBytes; ) {
     const { cmsg_len, cmsg_level, cmsg_type } = CMSGHDR.read(control.data, at);
     if (cmsg_len < CMSG_DATA) break;
     if (cmsg_level === SOL_SOCKET && cmsg_type === SCM_RIGHTS) {
       for (let data = CMSG_DATA; data + 4 <= cmsg_len; data += 4) {
-        fds.push(new OwnedFd(control.data.getInt32(at + data, true)));
+        fds.push(new OwnedFd(control.data.getInt32(at + data, true), closeFd));
       }
     }
     at += Math.ceil(cmsg_len / 8) * 8;

@@ -127,12 +127,16 @@ export type FileStatus = {
   readonly uid: number;
   readonly gid: number;
   readonly ino: bigint;
+  /** Which file system it is on: the two halves of its number in one. */
+  readonly device: number;
   readonly sizeBytes: number;
   /** What it takes up, in memory for a memfd; also beyond its end. */
   readonly storedBytes: number;
 };
 
 const STATUS = allocateForever(256);
+/** stx_dev_major and stx_dev_minor, which has twenty bits. */
+const DEVICE_AT = 136;
 /** Of stx_blocks, whatever the file system. */
 const BLOCK_BYTES = 512;
 const EMPTY_PATH = cString("");
@@ -155,6 +159,7 @@ export function fstat(fd: BorrowedFd): FileStatus {
     uid: data.getUint32(STATX.offsets.stx_uid, true),
     gid: data.getUint32(STATX.offsets.stx_gid, true),
     ino: data.getBigUint64(STATX.offsets.stx_ino, true),
+    device: STATUS.data.getUint32(DEVICE_AT, true) * 2 ** 20 + STATUS.data.getUint32(DEVICE_AT + 4, true),
     sizeBytes: long(STATX.offsets.stx_size),
     storedBytes: long(STATX.offsets.stx_blocks) * BLOCK_BYTES,
   };

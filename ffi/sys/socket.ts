@@ -2,6 +2,7 @@
 import { calls } from "../calls.ts";
 import {
   AF_UNIX,
+  FIONREAD,
   SHUT_RDWR,
   SO_COOKIE,
   SO_ERROR,
@@ -146,6 +147,14 @@ export function getCookie(fd: BorrowedFd): bigint {
 /** Reads and clears SO_ERROR: 0, or the errno of what went wrong asynchronously. */
 export function takeSocketError(fd: BorrowedFd): number {
   return getIntOption(fd, SOL_SOCKET, SO_ERROR);
+}
+
+const UNREAD = allocateForever(4);
+
+/** How many bytes wait to be received (FIONREAD of tcp(7), which Unix stream sockets answer as well). */
+export function unreadBytes(fd: BorrowedFd): number {
+  check(calls.ioctl(fd.number, FIONREAD, UNREAD.address), "ioctl FIONREAD", `fd ${fd.number}`);
+  return UNREAD.data.getInt32(0, true);
 }
 
 export function shutdown(fd: BorrowedFd, how: number = SHUT_RDWR): void {

@@ -6,6 +6,7 @@ import { FD_CASES } from "./ffi-fds.ts";
 import { MEMORY_CASES } from "./ffi-memory.ts";
 import { SECCOMP_CASES } from "./ffi-seccomp.ts";
 import { SPAWN_CASES } from "./ffi-spawn.ts";
+import { THREAD_CASES } from "./ffi-threads.ts";
 import { WAITING_CASES } from "./ffi-waiting.ts";
 import { type Case, runSuite } from "./suite.ts";
 
@@ -15,6 +16,7 @@ export const FFI_CASES: readonly Case[] = [
   ...MEMORY_CASES,
   ...WAITING_CASES,
   ...SECCOMP_CASES,
+  ...THREAD_CASES,
   ...SPAWN_CASES, // last: it pins the thread to a CPU
 ];
 
