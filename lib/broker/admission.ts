@@ -58,17 +58,20 @@ export class Admission implements Disposable {
   }
 
   #accept(listener: OwnedFd, context?: ContextRecord): void {
-    const accepted = this.#tryAccept(listener);
+    const accepted = this.#tryAccept(listener, context);
     if (accepted === undefined) return;
     if (!(accepted instanceof SyscallError)) return this.#receive(accepted, context);
     this.#exhaustion.warn(accepted);
-    if (!this.#turnAway(listener, accepted)) this.#pause(listener, context);
+    if (!this.#turnAway(listener, context, accepted)) this.#pause(listener, context);
   }
 
   /** @returns undefined when nobody is there any more; an error when the system has nothing to give, such as a descriptor */
-  #tryAccept(listener: OwnedFd): OwnedFd | SyscallError | undefined {
+  #tryAccept(listener: OwnedFd, context: ContextRecord | undefined): OwnedFd | SyscallError | undefined {
     try {
-      return accept(listener)?.fd;
+      const accepted = accept(listener);
+      if (accepted === null) return undefined;
+      const { uid } = peerCredentials(accepted.fd);
+      return this.#core.closer.guardConnection(accepted.fd, { uid, context: context?.identity });
     } catch (error) {
       if (error instanceof SyscallError) return error;
       throw error;
@@ -76,10 +79,10 @@ export class Admission implements Disposable {
   }
 
   /** Who waits hears why, with the descriptor that was kept for that. @returns false when it is time to look away */
-  #turnAway(listener: OwnedFd, why: SyscallError): boolean {
+  #turnAway(listener: OwnedFd, context: ContextRecord | undefined, why: SyscallError): boolean {
     let isTold = false;
     const hasReserve = this.#exhaustion.spend(() => {
-      const accepted = this.#tryAccept(listener);
+      const accepted = this.#tryAccept(listener, context);
       if (accepted === undefined || accepted instanceof SyscallError) return;
       refuse(accepted, DISPLAY_ERROR.no_memory, `Cannot let you in: ${explainRefusal(why)}`);
       isTold = true;
@@ -131,6 +134,7 @@ export class Admission implements Disposable {
       pidfd?.close();
       const owner = { ...known, context };
       authorize(this.#core, owner, "connect", "");
+      this.#core.closer.checkBacklog(owner);
       chargeQuota(this.#core, owner, { sessions: 1 });
       charged = owner;
       this.#core.startSession(fd, owner);

@@ -9,6 +9,7 @@ import { Reactor } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import { VERSION } from "../version.ts";
 import { Admission } from "./admission.ts";
+import { Closer } from "./closer.ts";
 import { Contexts } from "./contexts.ts";
 import type { BrokerCore } from "./core.ts";
 import { OwnSockets } from "./own-sockets.ts";
@@ -54,14 +55,17 @@ export class Broker implements Disposable {
   constructor(options: BrokerOptions) {
     this.#options = options;
     this.#notifier = new Notifier(options.env);
+    const setTimer = (delayMs: number, callback: () => void): void => void this.#reactor.setTimer(delayMs, callback);
+    const quota = new Quota(options.config.limits);
     this.#core = {
       config: options.config,
       registry: new Registry(),
-      quota: new Quota(options.config.limits),
+      quota,
+      closer: new Closer({ quota, setTimer }),
       rate: new RateLimiter(options.config.limits.maxMessagesPerSecond),
       ownSockets: new OwnSockets(),
-      survival: this.#makeSurvival(),
-      youngRings: new YoungRings((delayMs, callback) => void this.#reactor.setTimer(delayMs, callback)),
+      survival: this.#makeSurvival(setTimer),
+      youngRings: new YoungRings(setTimer),
       logger: options.logger,
       version: VERSION,
       uid: process.geteuid?.() ?? 0,
@@ -81,8 +85,7 @@ export class Broker implements Disposable {
     this.#core.survival.restore(this.#core, options.stored ?? new Map());
   }
 
-  #makeSurvival(): Survival {
-    const setTimer = (delayMs: number, callback: () => void): void => void this.#reactor.setTimer(delayMs, callback);
+  #makeSurvival(setTimer: (delayMs: number, callback: () => void) => void): Survival {
     const { held, logger } = this.#options;
     const keeper = new Keeper({ store: held ?? this.#notifier, logger, setTimer });
     return new Survival(keeper, new Life(this.#reactor));
@@ -148,6 +151,7 @@ export class Broker implements Disposable {
       this.#core.touched.delete(session);
       session.settle();
     }
+    this.#core.closer.settle();
   }
 
   #startWatchdog(): void {
@@ -162,7 +166,9 @@ export class Broker implements Disposable {
 
   #start(fd: OwnedFd, owner: Owner): Session {
     const { maxQueuedBytes } = this.#core.config.limits;
-    const connection = new ServerConnection(new UnixTransport(fd, { maxQueuedBytes }));
+    const connection = new ServerConnection(
+      new UnixTransport(fd, { maxQueuedBytes, closeFd: this.#core.closer.closingFor(owner) }),
+    );
     const onEnd = (ended: Session): void => {
       this.#sessions.delete(ended);
       this.#core.quota.release(owner, { sessions: 1 });
@@ -192,7 +198,7 @@ export class Broker implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    const { survival, registry } = this.#core;
+    const { survival, registry, closer } = this.#core;
     survival.freeze();
     for (const session of [...this.#sessions]) session.end();
     this.#admission[Symbol.dispose]();
@@ -200,6 +206,7 @@ export class Broker implements Disposable {
     for (const { bundles } of registry.offers.values()) for (const { fds } of bundles) for (const fd of fds) fd.close();
     survival[Symbol.dispose]();
     for (const listener of this.#options.listeners) listener.close();
+    closer[Symbol.dispose]();
     this.#reactor[Symbol.dispose]();
   }
 }

@@ -37,7 +37,8 @@ export function makeSide(
     const waiting = { spare, doorbell };
     return { record: { ...common, memfd: spare.fd, sealed: true, waiting }, map: undefined };
   }
-  const memfd = createRing({ channelId, side, capacity, name: `shmlink:${channelId}:${side}` });
+  const ring = createRing({ channelId, side, capacity, name: `shmlink:${channelId}:${side}` });
+  const memfd = session.core.closer.guard(ring, session.owner);
   try {
     const map = { kind: "map", channelId, side, memfd: memfd.dup(), doorbell } as const;
     return { record: { ...common, memfd, sealed: false, waiting: undefined }, map };

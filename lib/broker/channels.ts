@@ -91,12 +91,14 @@ function setUp(
   const id = core.registry.nextId();
   const built = new DisposableStack();
   try {
+    // Whoever has one end can send the other one something, while we still hold it.
     const bells = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-    for (const bell of bells) built.use(bell);
-    const near = makeSide(id, 0, nearPlan, bells[0]);
+    const nearBell = built.use(core.closer.guard(bells[0], nearPlan.session.owner));
+    const farBell = built.use(core.closer.guard(bells[1], farPlan.session.owner));
+    const near = makeSide(id, 0, nearPlan, nearBell);
     built.defer(() => abandonSide(near.record));
     built.defer(() => near.map?.memfd.close());
-    const far = makeSide(id, 1, farPlan, bells[1]);
+    const far = makeSide(id, 1, farPlan, farBell);
     built.defer(() => abandonSide(far.record));
     built.move(); // nothing below fails
     far.record.object = service.session.createObject("shmlink_channel_v1", service.object);

@@ -6,6 +6,7 @@ import type { Logger } from "../log.ts";
 import { BUILT_IN, decide } from "../policy/decide.ts";
 import type { Request } from "../policy/types.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
+import type { Closer } from "./closer.ts";
 import type { Right } from "./grants.ts";
 import type { OwnSockets } from "./own-sockets.ts";
 import type { Quota } from "./quota.ts";
@@ -23,6 +24,7 @@ export type BrokerCore = {
   readonly quota: Quota;
   readonly rate: RateLimiter;
   readonly ownSockets: OwnSockets;
+  readonly closer: Closer;
   readonly survival: Survival;
   readonly youngRings: YoungRings;
   readonly logger: Logger;

@@ -229,6 +229,7 @@ export class Session {
       this.#floods = state === "more" && (this.#floods || limit === SLICE);
       if (state === "ended") return this.end();
       this.#checkWaitingFds();
+      this.core.closer.checkBacklog(this.owner);
       if (!this.#dirty) this.#account(); // else settle() does, when what is queued now is sent and costs nothing
       if (state === "more" || this.#hungUp) this.#readLater(0);
     } catch (error) {

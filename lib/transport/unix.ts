@@ -2,7 +2,7 @@
  * Transport over a connected Unix stream socket: bytes and SCM_RIGHTS. What was queued goes
  * out together, up to 28 descriptors at a time, which is what libwayland has room for.
  */
-import { type BorrowedFd, errno, type OwnedFd, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
+import { type BorrowedFd, type CloseFd, errno, type OwnedFd, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
 import { ProtocolError } from "../errors.ts";
 import { OutputQueue } from "./output-queue.ts";
 import { closeAll, DEFAULT_MAX_QUEUED_BYTES, type Incoming, type Transport } from "./transport.ts";
@@ -10,17 +10,23 @@ import { closeAll, DEFAULT_MAX_QUEUED_BYTES, type Incoming, type Transport } fro
 const SEND_BYTES = 1 << 16;
 const ETOOMANYREFS = 109; // asm-generic/errno.h
 
-export type UnixTransportOptions = { readonly maxQueuedBytes?: number };
+export type UnixTransportOptions = {
+  readonly maxQueuedBytes?: number;
+  /** How descriptors are closed that the peer has sent. */
+  readonly closeFd?: CloseFd;
+};
 
 export class UnixTransport implements Transport {
   readonly #fd: OwnedFd;
   readonly #output: OutputQueue;
+  readonly #closeFd: CloseFd | undefined;
   #peerGone = false;
   #starved = false;
 
   /** Takes `fd`, a connected SOCK_STREAM Unix socket; blocking or not makes no difference. */
   constructor(fd: OwnedFd, options: UnixTransportOptions = {}) {
     this.#fd = fd;
+    this.#closeFd = options.closeFd;
     this.#output = new OutputQueue(options.maxQueuedBytes ?? DEFAULT_MAX_QUEUED_BYTES);
   }
 
@@ -55,7 +61,7 @@ export class UnixTransport implements Transport {
 
   #receive(wait: boolean): ReturnType<typeof recvmsg> | "end" {
     try {
-      return recvmsg(this.#fd, wait);
+      return recvmsg(this.#fd, wait, this.#closeFd);
     } catch (error) {
       if (isPeerGone(error)) return "end";
       throw error;

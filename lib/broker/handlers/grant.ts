@@ -70,7 +70,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     using stack = new DisposableStack();
     const [ours, theirs] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
     for (const fd of [ours, theirs]) stack.use(fd);
-    const minted = core.startSession(ours, { ...owner, grants: handle.grants });
+    const minted = core.startSession(core.closer.guardConnection(ours, owner), { ...owner, grants: handle.grants });
     stack.move();
     minted.trackOwnSocket(theirs);
     handle.state = "connected";

@@ -10,6 +10,7 @@ import type { ObjectId } from "../../util/brand.ts";
 import { dropSide } from "../channels.ts";
 import type { BrokerCore } from "../core.ts";
 import { removeOffer } from "../offers.ts";
+import type { Account } from "../quota.ts";
 import type { Bundle, ChannelRecord, ChannelSide, ContextRecord, OfferRecord, Owner } from "../records.ts";
 import type { Found, Keeper } from "./keeper.ts";
 import { type Life, startTimeOf } from "./life.ts";
@@ -24,6 +25,8 @@ type SavedContext = Pick<ContextRecord, "id" | "name" | "identity" | "accepted">
 type SavedBundle = Pick<OfferRecord, "id" | "name" | "program"> &
   Pick<Bundle, "number" | "keep" | "about"> & { readonly owner: SavedOwner };
 
+/** In whose name what an earlier broker left is closed: not in that of anybody who is there now. */
+const RESTORED: Account = { uid: 0, context: { engine: "shmlink", app: "restored", instance: "" } };
 const NOBODY = 0 as ObjectId; // never looked at: there is no session that it could be an object of
 
 export class Survival implements Disposable {
@@ -99,7 +102,8 @@ export class Survival implements Disposable {
   /** Makes records of what an earlier broker left. @param stored  taken */
   restore(core: BrokerCore, stored: ReadonlyMap<string, OwnedFd>): void {
     if (stored.size === 0) return;
-    this.#keeper.restore(stored, (found) => this.#adopt(core, found));
+    const guarded = [...stored].map(([name, fd]) => [name, core.closer.guard(fd, RESTORED)] as const);
+    this.#keeper.restore(new Map(guarded), (found) => this.#adopt(core, found));
     const { channels, contexts, offers } = core.registry;
     core.logger.info(
       `Carried on from an earlier broker: ${channels.size} channels, ${contexts.size} contexts, ${offers.size} offers`,
