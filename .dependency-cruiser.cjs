@@ -71,7 +71,7 @@ module.exports = {
       name: "bin-calls-the-cli",
       severity: "error",
       from: { path: "^bin/" },
-      to: { path: "^(lib|ffi)/", pathNot: "^lib/(cli/main\\.ts|util/)" },
+      to: { path: "^(lib|ffi)/", pathNot: "^lib/(cli/(main|command-table)\\.ts|cli/commands/|util/)" },
     },
     {
       name: "product-imports-no-tests",

@@ -1,7 +1,6 @@
 /**
  * Checks the words of a command line against a command's definition and puts them into one plain form
- * (options as `--name=value`, positionals apart), so that citty's parser, which lets unknown
- * options and missing values pass, and each runtime's parseArgs below it, only ever see what is right.
+ * (options as `--name=value`, positionals apart), from which argument-values.ts takes what a command is given.
  */
 import type { ArgDef } from "citty";
 import { suggest } from "../util/suggest.ts";

@@ -1,5 +1,6 @@
 /** What a command is: citty's definition, with what its help needs to teach. One file a command under commands/. */
-import type { ArgsDef, CommandDef, ParsedArgs } from "citty";
+import type { ArgsDef, ParsedArgs } from "citty";
+import type { ArgumentValues } from "./argument-values.ts";
 import type { LauncherState } from "./launcher.ts";
 
 export type { ArgsDef } from "citty";
@@ -32,7 +33,10 @@ export type CommandSpec<T extends ArgsDef> = {
 };
 
 /** A command whose argument types were checked where it was defined. */
-export type Command = Omit<CommandSpec<ArgsDef>, "run"> & { toCitty(input: CommandInput): CommandDef };
+export type Command = Omit<CommandSpec<ArgsDef>, "run"> & {
+  /** @returns the exit code */
+  start(values: ArgumentValues, input: CommandInput): number | Promise<number>;
+};
 
 /** Every command has these. */
 const COMMON_ARGS = {
@@ -45,10 +49,6 @@ export function makeCommand<const T extends ArgsDef>(spec: CommandSpec<T>): Comm
   return {
     ...spec,
     args,
-    toCitty: (input) => ({
-      meta: { name: spec.name, description: spec.summary },
-      args,
-      run: (context) => spec.run(context.args as ParsedArgs<T>, input),
-    }),
+    start: (values, input) => spec.run(values as ParsedArgs<T>, input),
   };
 }

@@ -1,6 +1,6 @@
 /** User names to ids, as this machine knows them. */
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 
 /** Asks /etc/passwd, then getent(1), which also knows users of a directory service. @returns undefined for an unknown name */
 export function findUser(name: string): number | undefined {
@@ -17,6 +17,8 @@ function readPasswd(): string {
 }
 
 function askServices(name: string): string {
+  // Only now: every command that reads the configuration would load it otherwise.
+  const { execFileSync } = createRequire(import.meta.url)("node:child_process") as typeof import("node:child_process");
   try {
     return execFileSync("getent", ["passwd", name], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
   } catch {

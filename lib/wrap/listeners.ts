@@ -1,8 +1,8 @@
 /** The wrapped listeners of one tree: how they begin, how TCP clients reach them, how they end. */
-import { randomBytes } from "node:crypto";
 import { type BorrowedFd, constants, fstat, type OwnedFd, SyscallError, setNonBlocking } from "../../ffi/mod.ts";
 import type { Logger } from "../log.ts";
 import type { Reactor, Registration as Watching } from "../transport/reactor.ts";
+import { randomHex } from "../util/random.ts";
 import { borrowSocket, type Holder } from "./borrow.ts";
 import { Counters } from "./counters.ts";
 import { formatHost } from "./host.ts";
@@ -64,7 +64,7 @@ export class Listeners implements Disposable {
   readonly #options: ListenersOptions;
   readonly #watch: ListenerWatch<WrappedListener>;
   readonly #entries: Map<WrappedListener, Entry> = new Map();
-  readonly #token: string = randomBytes(12).toString("hex");
+  readonly #token: string = randomHex(12);
   #lastSerial = 0;
 
   constructor(options: ListenersOptions) {

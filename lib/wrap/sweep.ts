@@ -6,9 +6,9 @@
  * The race it is written against: a file is there from bind(2) on, but refuses connections until listen(2). Who makes
  * one holds the folder's lock shared, who sweeps holds it alone.
  */
-import { randomBytes } from "node:crypto";
 import { lstatSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
 import { bind, connect, constants, errno, flock, open, SyscallError, socket, unixAddress } from "../../ffi/mod.ts";
+import { randomHex } from "../util/random.ts";
 import { parseListenerPath, probeName } from "./names.ts";
 
 const { AF_UNIX, LOCK_EX, LOCK_NB, LOCK_SH, O_RDONLY, SOCK_NONBLOCK, SOCK_STREAM } = constants;
@@ -63,7 +63,7 @@ function boundPaths(): Set<string> {
 export function isServed(path: string): boolean {
   using probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK);
   try {
-    bind(probe, unixAddress(probeName(randomBytes(12).toString("hex"))));
+    bind(probe, unixAddress(probeName(randomHex(12))));
     connect(probe, unixAddress(path));
     return true;
   } catch (error) {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { argumentValues } from "../../../lib/cli/argument-values.ts";
 import { checkArguments } from "../../../lib/cli/arguments.ts";
 import { makeCommand } from "../../../lib/cli/command.ts";
 
@@ -44,7 +45,7 @@ describe("checkArguments()", () => {
     expect(checkArguments(["--name=n", ...program], runner)).toEqual(checked);
   });
 
-  test("refuses what citty lets pass: unknown options, missing and unwanted values, too few and too many words", () => {
+  test("refuses unknown options, missing and unwanted values, too few and too many words", () => {
     const wrong = [
       ["--sise=1", "x"],
       ["-z", "x"],
@@ -55,5 +56,27 @@ describe("checkArguments()", () => {
     wrong.push(["--json=1", "x"], ["--no-json", "x"], ["--no-tcp=1", "x"], ["--first=x"], [], ["1", "2", "3"]);
     for (const words of wrong)
       expect(() => checkArguments(words, plain)).toThrow(expect.objectContaining({ name: "UsageError" }));
+  });
+});
+
+describe("argumentValues()", () => {
+  const values = (...words: string[]): object => argumentValues(checkArguments(words, plain), plain.args);
+
+  test("gives each argument what was said, the last of several, or its default", () => {
+    const unsaid = { first: "x", second: undefined, json: undefined, tcp: true, size: undefined };
+    expect(values("x")).toMatchObject(unsaid);
+    expect(values("x", "y", "-j", "--size=1", "--no-tcp", "--size", "a=b")).toMatchObject({
+      first: "x",
+      second: "y",
+      json: true,
+      tcp: false,
+      size: "a=b",
+    });
+    expect(values("--", "--json", "-")).toMatchObject({ ...unsaid, first: "--json", second: "-" });
+  });
+
+  test("does not take one option for another that begins like it", () => {
+    const args = { in: { type: "string" }, input: { type: "string" } } as const;
+    expect(argumentValues({ options: ["--input=a"], positionals: [] }, args)).toEqual({ in: undefined, input: "a" });
   });
 });
