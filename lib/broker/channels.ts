@@ -1,6 +1,6 @@
 /** Channels being set up and their records: rings are made here, sealed when mapped, and forgotten when both sides have them. */
 import { constants, SyscallError, socketpair } from "../../ffi/mod.ts";
-import { checkSealedRing, sealRing } from "../channel/memfd.ts";
+import { checkSealedRing } from "../channel/memfd.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import { NO_CAPACITY, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
@@ -20,7 +20,7 @@ import { accountKey, type Charge } from "./quota.ts";
 import type { ChannelRecord, ChannelSide, Owner, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
-/** Of shmlink_channel_v1, from which on it has the event open, and seals its ring itself. */
+/** Of shmlink_channel_v1, from which on it has the event open. */
 const VERSION_OF_OPEN = 2;
 
 /** Who asks for a channel, and the bytes of its ring. */
@@ -137,14 +137,13 @@ function sendMap({ session, object }: ChannelSide, map: MapEvent): void {
   else session.send(object, "shmlink_channel_v1", map);
 }
 
-/** The side has mapped its ring: it goes to the other side, if it is as the other side needs it.
- *  @throws ProtocolError when it is not, SyscallError */
+/** The side has mapped its ring and sealed it: it goes to the other side, if it is as the other side needs it. Sealing it is
+ *  the client's business, whatever its version: whoever writes to a file, or reserves pages of it, keeps out those who seal
+ *  it for as long as he likes. @throws ProtocolError when it is not, SyscallError */
 export function handOver(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const side = channel.sides[index];
   if (side.memfd === undefined) return; // the other side is gone, and was told about
-  const knowsSeals = side.session !== undefined && side.session.versionOf(side.object) >= VERSION_OF_OPEN;
-  if (!knowsSeals) sealRing(side.memfd, side.capacity);
-  else if (checkSealedRing(side.memfd) !== side.capacity)
+  if (checkSealedRing(side.memfd) !== side.capacity)
     throw new ProtocolError(`The ring of the channel to "${channel.name}" has another size than it was made with`);
   side.sealed = true;
   give(core, channel, index);

@@ -5,6 +5,7 @@ import {
   constants,
   type FileStatus,
   fstat,
+  getIntOption,
   getpeername,
   getsockname,
   readUnixAddress,
@@ -45,6 +46,8 @@ export class OwnSockets {
   has(fd: BorrowedFd, { mode, ino }: Pick<FileStatus, "mode" | "ino"> = fstat(fd)): boolean {
     if ((mode & constants.S_IFMT) !== constants.S_IFSOCK) return false; // a number of another file system means nothing
     if (this.#inodes.has(ino)) return true;
+    // Whoever is in the middle of sending on a TCP socket keeps those waiting who ask it for its names.
+    if (getIntOption(fd, constants.SOL_SOCKET, constants.SO_DOMAIN) !== constants.AF_UNIX) return false;
     return this.#paths.has(pathOf(getsockname, fd)) || this.#paths.has(pathOf(getpeername, fd));
   }
 }

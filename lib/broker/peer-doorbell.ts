@@ -4,10 +4,15 @@ import { type BorrowedFd, constants, fstat, getIntOption, type OwnedFd, SyscallE
 
 const RING = new Uint8Array([1]);
 
-/** Whether it is one that can be rung, without waiting: any other descriptor means that none is wanted. */
+/** Whether it is one that can be rung, without waiting: any other descriptor means that none is wanted. Not TCP, which keeps
+ *  those who ring waiting while somebody else is in the middle of sending. */
 export function isDoorbell(fd: BorrowedFd): boolean {
   if ((fstat(fd).mode & constants.S_IFMT) !== constants.S_IFSOCK) return false;
-  return getIntOption(fd, constants.SOL_SOCKET, constants.SO_TYPE) === constants.SOCK_STREAM;
+  const { SOL_SOCKET, SO_DOMAIN, SO_TYPE } = constants;
+  return (
+    getIntOption(fd, SOL_SOCKET, SO_DOMAIN) === constants.AF_UNIX &&
+    getIntOption(fd, SOL_SOCKET, SO_TYPE) === constants.SOCK_STREAM
+  );
 }
 
 export class PeerDoorbell implements Disposable {

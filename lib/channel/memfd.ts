@@ -1,4 +1,4 @@
-/** The broker's part in a ring: makes its file, seals it once the producer has mapped it, reads its statistics. */
+/** The broker's part in a ring: makes its file, checks what its producer made of it, reads its statistics. */
 import {
   addSeals,
   type BorrowedFd,

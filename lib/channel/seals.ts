@@ -17,7 +17,8 @@ const NAMES: readonly (readonly [bit: number, name: string, why: string])[] = [
 export function checkRingSeals(fd: BorrowedFd): void {
   const seals = sealsOf(fd);
   for (const [bit, name, why] of NAMES) {
-    if ((seals & bit) === 0) throw new ProtocolError(`Cannot share the ring: ${name} is missing, ${why}`);
+    if ((seals & bit) === 0)
+      throw new ProtocolError(`Cannot share the ring: ${name} is missing, ${why}; who maps it seals it`);
   }
 }
 

@@ -87,8 +87,8 @@ export type Requests<Fd> = {
     /**
      * makes a wrapped TCP listener known
      *
-     * The broker answers with listener.registered or listener.failed. The counters are a memfd of at least 4096 bytes
-     * that is sealed against shrinking; the client counts there and the broker only reads: three 64-bit little-endian
+     * The broker answers with listener.registered or listener.failed. The counters are a memfd of 4096 bytes that
+     * is sealed against shrinking and growing; the client counts there and the broker only reads: three 64-bit little-endian
      * numbers, connections accepted over the Unix socket, over TCP, and trapped calls answered.
      *
      * The process that listens is the client or descends from it, as the client numbers it: a client in a pid namespace
@@ -253,8 +253,7 @@ export type Requests<Fd> = {
    * Set-up takes these steps. The broker creates a memfd for each side, writes its header page, and sends each side
    * its own one together with a doorbell (map). The side maps it writable, seals it with F_SEAL_SHRINK, F_SEAL_GROW,
    * F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and says so (mapped). The broker checks that, and only now sends it to the
-   * other side (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel. Of
-   * version 1, a side may leave the sealing to the broker.
+   * other side (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
    *
    * A side that had a spare ring of the right size gets one event instead, open, when the other side's ring is there; it
    * answers nothing.
@@ -476,8 +475,7 @@ export type Events<Fd> = {
    * Set-up takes these steps. The broker creates a memfd for each side, writes its header page, and sends each side
    * its own one together with a doorbell (map). The side maps it writable, seals it with F_SEAL_SHRINK, F_SEAL_GROW,
    * F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and says so (mapped). The broker checks that, and only now sends it to the
-   * other side (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel. Of
-   * version 1, a side may leave the sealing to the broker.
+   * other side (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
    *
    * A side that had a spare ring of the right size gets one event instead, open, when the other side's ring is there; it
    * answers nothing.

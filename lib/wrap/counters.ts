@@ -18,7 +18,7 @@ export class Counters implements Disposable {
     this.fd = memfdCreate(name);
     try {
       ftruncate(this.fd, SIZE_BYTES);
-      addSeals(this.fd, constants.F_SEAL_SHRINK);
+      addSeals(this.fd, constants.F_SEAL_SHRINK | constants.F_SEAL_GROW);
       this.#mapping = mapShared(this.fd, SIZE_BYTES, "read-write");
     } catch (error) {
       this.fd.close();

@@ -27,11 +27,26 @@ afterAll(async () => {
   await broker[Symbol.asyncDispose]();
 });
 
-function makeCounters(): OwnedFd {
+const { F_SEAL_SHRINK, F_SEAL_GROW } = constants;
+
+function makeCounters(sizeBytes = 4096, seals: number = F_SEAL_SHRINK | F_SEAL_GROW): OwnedFd {
   const fd = memfdCreate("counters");
-  ftruncate(fd, 4096);
-  addSeals(fd, constants.F_SEAL_SHRINK);
+  ftruncate(fd, sizeBytes);
+  addSeals(fd, seals);
   return fd;
+}
+
+for (const [which, make] of Object.entries({
+  "that may grow": () => makeCounters(4096, F_SEAL_SHRINK),
+  "of more than a page": () => makeCounters(8192),
+})) {
+  test(`counters ${which} are refused: the broker would have to give all of it back`, () => {
+    using peer = new RawPeer(broker.socketPath);
+    peer.greet();
+    using counters = make();
+    peer.send(message(MANAGER, 3, 4, ...text("127.0.0.1"), 8123, ...text("/tmp/x.sock"), 0, 0), [counters]);
+    expect(peer.nextError()?.message).toMatch(/a memfd of 4096 bytes with F_SEAL_SHRINK and F_SEAL_GROW is needed/);
+  });
 }
 
 function register(peer: RawPeer, flags: number, pid: number): void {

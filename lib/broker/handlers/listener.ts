@@ -1,6 +1,7 @@
 /** shmlink_listener_v1 and shmlink_resolution_v1: wrapped TCP listeners and who asks for them. */
 import { networkInterfaces } from "node:os";
 import { constants, fstat, getSeals, mapShared, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
+import { mostStored } from "../../channel/stored.ts";
 import { FailureError } from "../../errors.ts";
 import { type Requests, SHMLINK_MANAGER_V1_LISTENER_FLAGS } from "../../protocol/shmlink-v1.gen.ts";
 import { executableOf } from "../../transport/peer.ts";
@@ -18,22 +19,28 @@ type Resolve = Extract<Manager, { kind: "resolve" }>;
 type Fallback = Extract<Manager, { kind: "report_fallback" }>;
 
 const COUNTERS_BYTES = 4096;
+const COUNTERS_SEALS = constants.F_SEAL_SHRINK | constants.F_SEAL_GROW;
 /** What looking into a process counts for, in messages. */
 const CLAIM_COST = 50;
 const MAX_REASONS = 16;
 const MAX_REASON_BYTES = 60;
 
-/** Maps the counters read-only; the seal makes sure that reading them can never fault.
+/** Maps the counters read-only. One seal makes sure that reading them can never fault; the other one that there is no more in
+ *  the file than a page: who is the last to unmap it gives all of that back, and waits for it.
  *  @throws ProtocolError when the descriptor cannot carry them */
 function mapCounters(fd: OwnedFd): ListenerRecord["counters"] {
   try {
-    const sealed = (getSeals(fd) & constants.F_SEAL_SHRINK) !== 0;
-    if (sealed && fstat(fd).sizeBytes >= COUNTERS_BYTES) return mapShared(fd, COUNTERS_BYTES, "read");
+    const isSealed = (getSeals(fd) & COUNTERS_SEALS) === COUNTERS_SEALS;
+    const { sizeBytes, storedBytes } = fstat(fd);
+    if (isSealed && sizeBytes === COUNTERS_BYTES && storedBytes <= mostStored(sizeBytes))
+      return mapShared(fd, COUNTERS_BYTES, "read");
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
     throw invalidArgument(`Invalid counters: ${error.message}`);
   }
-  throw invalidArgument(`Invalid counters: a memfd of ${COUNTERS_BYTES} bytes with F_SEAL_SHRINK is needed`);
+  throw invalidArgument(
+    `Invalid counters: a memfd of ${COUNTERS_BYTES} bytes with F_SEAL_SHRINK and F_SEAL_GROW is needed`,
+  );
 }
 
 /** @throws FailureError name-in-use, denied, quota; ProtocolError */
