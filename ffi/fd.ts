@@ -20,7 +20,7 @@ export const closeNow: CloseFd = (number) => void calls.close(number);
 /** Sole owner of a descriptor. Used after close() or take() it throws EBADF, and never means a reused number. */
 export class OwnedFd implements Disposable, BorrowedFd {
   #number: number;
-  readonly #closeFd: CloseFd;
+  #closeFd: CloseFd;
 
   /** Takes ownership of `number`, which must be open and owned by nobody else.
    *  @param closeFd  how it is closed: close(2) can take long for what a stranger has opened */
@@ -48,6 +48,11 @@ export class OwnedFd implements Disposable, BorrowedFd {
   /** A second descriptor for the same open file description, close-on-exec; closed in the same way. */
   dup(): OwnedFd {
     return duplicateFd(this, this.#closeFd);
+  }
+
+  /** It is known now that close(2) of it takes no time, whatever anybody does. */
+  closeInPlace(): void {
+    this.#closeFd = closeNow;
   }
 
   /** Safe to call twice. An error of close(2) is dropped: the descriptor is gone in any case. */

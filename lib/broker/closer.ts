@@ -6,8 +6,9 @@
  * whoever sends something that cannot be closed holds up his own descriptors and nobody else's. What is late counts among the
  * descriptors of his that he may have (maxFdsPerUser); above that many he is shown out.
  */
-import { CallThread, type CloseFd, closeNow, OwnedFd } from "../../ffi/mod.ts";
+import { CallThread, type CloseFd, closeNow, constants, type FileStatus, OwnedFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
+import type { FdType } from "./classify.ts";
 import { type Devices, isDrained, isHarmless, knownDevices } from "./harmless.ts";
 import { type Account, accountKey, type Quota } from "./quota.ts";
 
@@ -80,6 +81,12 @@ export class Closer implements Disposable {
   /** Of what we have made and give away. @param fd  taken */
   guard(fd: OwnedFd, who: Account): OwnedFd {
     return new OwnedFd(fd.take(), this.closingFor(who));
+  }
+
+  /** Spares what is relayed most a question at the end. @param status  what fstat(2) says of it @param type  what it is */
+  settleHow(fd: OwnedFd, { mode, device }: Pick<FileStatus, "mode" | "device">, type: FdType): void {
+    const isPipe = (mode & constants.S_IFMT) === constants.S_IFIFO && device === this.#devices.pipes;
+    if (isPipe || type === "eventfd") fd.closeInPlace();
   }
 
   #lane(who: Account): Lane {

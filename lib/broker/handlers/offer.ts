@@ -138,6 +138,7 @@ function isSame(one: readonly OwnedFd[], other: readonly OwnedFd[]): boolean {
 function examine(core: BrokerCore, fd: OwnedFd, name: string): Classified {
   const status = fstat(fd);
   const about = classifyFd(fd, status);
+  core.closer.settleHow(fd, status, about.type);
   const why =
     about.holdsOthers === true
       ? "it holds other descriptors, of which nothing is known"

@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import {
   borrowFd,
+  closeNow,
   constants,
   fstat,
   memfdCreate,
@@ -170,6 +171,23 @@ test("threads are looked at again without anything happening, and not when there
   bench.threads[0]?.finish();
   bench.timers.pop()?.();
   expect([bench.timers.length, bench.closer.backlogOf(ALICE)]).toEqual([0, 0]);
+});
+
+test("a pipe that was looked at is closed without another look, and what only calls itself one is not", () => {
+  const bench = new Bench();
+  for (const fd of Object.values(pipe())) {
+    const { number } = fd;
+    const guarded = bench.closer.guard(fd, ALICE);
+    bench.closer.settleHow(guarded, fstat(guarded), "pipe");
+    guarded.close();
+    expect(() => fstat(borrowFd(number))).toThrow(SyscallError);
+  }
+  const fd = bench.closer.guard(open("/dev/null", constants.O_RDONLY), ALICE);
+  const { number } = fd;
+  bench.closer.settleHow(fd, fstat(fd), "pipe");
+  fd.close();
+  expect(bench.closer.backlogOf(ALICE)).toBe(1);
+  closeNow(number);
 });
 
 test("where no thread can be made it closes in place", () => {
