@@ -1,6 +1,4 @@
 import { expect, test } from "bun:test";
-import { spawn } from "node:child_process";
-import { join } from "node:path";
 import {
   accept,
   addSeals,
@@ -17,8 +15,6 @@ import {
   open,
   pidfdOpen,
   pipe,
-  poll,
-  recvmsg,
   socket,
   socketpair,
   unixAddress,
@@ -27,6 +23,7 @@ import { classifyFd } from "../../../lib/broker/classify.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 import { requires } from "../../helpers/requires.ts";
 import { makeRuntimeDir } from "../../helpers/runtime-dir.ts";
+import { DMA_BUF_SOURCES, makeSpecialFds, SPECIAL_FDS } from "../../helpers/special-fds.ts";
 
 expectNoFdLeaks();
 
@@ -98,31 +95,20 @@ test("classifyFd() tells pipes, pidfds and what holds other descriptors", () => 
   expect(classifyFd(epoll)).toMatchObject({ type: "other", holdsOthers: true });
 });
 
-requires.test(
-  [requires.file("/usr/bin/python3", "python3")],
-  "classifyFd() tells eventfds, timerfds and dma-bufs",
-  () => {
-    using directory = makeRuntimeDir();
-    const path = `${directory.path}/s`;
-    using listener = socket(AF_UNIX, SOCK_STREAM);
-    bind(listener, unixAddress(path), path);
-    listen(listener, 1);
-    spawn("/usr/bin/python3", [join(import.meta.dirname, "../../fixtures/programs/special-fds.py"), path], {
-      stdio: "inherit",
-    });
-    poll([{ fd: listener, events: constants.EPOLLIN }], -1);
-    using connection = accept(listener)?.fd;
-    if (connection === undefined) throw new Error("Nobody connected");
-    poll([{ fd: connection, events: constants.EPOLLIN }], -1);
-    const found = recvmsg(connection)?.fds.map((fd) => {
-      using owned = fd;
-      return classifyFd(owned);
-    });
-    expect(found?.slice(0, 2)).toEqual([
-      { type: "eventfd", access: "read-write" },
-      { type: "other", access: "read-write" },
-    ]);
-    for (const dmaBuf of found?.slice(2) ?? [])
-      expect(dmaBuf).toMatchObject({ type: "dma-buf", sizeBytes: 8192, exporter: "udmabuf" });
-  },
-);
+requires.test([SPECIAL_FDS], "classifyFd() tells eventfds and timerfds", () => {
+  using made = makeSpecialFds("eventfd", "timerfd");
+  expect(made.fds.map((fd) => classifyFd(fd))).toEqual([
+    { type: "eventfd", access: "read-write" },
+    { type: "other", access: "read-write" },
+  ]);
+});
+
+for (const [kind, exporter] of [
+  ["udmabuf", "udmabuf"],
+  ["dma-heap", "system"],
+] as const) {
+  requires.test([SPECIAL_FDS, DMA_BUF_SOURCES[kind]], `classifyFd() tells a dma-buf of ${kind} by its exporter`, () => {
+    using made = makeSpecialFds(kind);
+    expect(made.fds.map((fd) => classifyFd(fd))).toMatchObject([{ type: "dma-buf", sizeBytes: 8192, exporter }]);
+  });
+}

@@ -1,0 +1,104 @@
+/** Contexts as a container engine makes them: a listening socket and a close descriptor over the protocol. */
+import { expect, test } from "bun:test";
+import {
+  bind,
+  constants,
+  listen,
+  memfdCreate,
+  type OwnedFd,
+  pipe,
+  pollNow,
+  socket,
+  socketpair,
+  unixAddress,
+} from "../../ffi/mod.ts";
+import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+
+expectNoFdLeaks();
+
+const RULES = '[[allow]]\nengine = "test"\naction = ["connect", "list", "context"]\n';
+
+function listenerAt(path: string): OwnedFd {
+  const fd = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+  bind(fd, unixAddress(path), path);
+  listen(fd, 5);
+  return fd;
+}
+
+function contextsOf(link: BrokerLink): string[] {
+  return link.list().flatMap(({ kind, name }) => (kind === "context" ? name : []));
+}
+
+const PAIRS: Readonly<Record<string, () => readonly [lent: OwnedFd, held: OwnedFd]>> = {
+  "a pipe": () => {
+    const { reader, writer } = pipe();
+    return [reader, writer];
+  },
+  "a socket": () => socketpair(constants.SOCK_STREAM),
+};
+
+for (const [name, make] of Object.entries(PAIRS)) {
+  test(`a context ends when the other end of ${name} hangs up: whoever is inside stays, nobody else comes in`, async () => {
+    await using broker = new TestBroker(RULES);
+    using engine = broker.connect();
+    const path = `${broker.directory}/inside.sock`;
+    using listener = listenerAt(path);
+    const [lent, held] = make();
+    {
+      using closeFd = lent;
+      const id = engine.createContext({ engine: "test", app: "shop", instance: "1", listener, closeFd });
+      expect(engine.list(String(id))).toMatchObject([{ kind: "context", name: "test/shop/1" }]);
+    }
+    listener.close(); // the broker's from here on
+    using inside = broker.connect({ env: { ...broker.env, SHMLINK_SOCKET: path }, start: false });
+    expect(contextsOf(inside)).toEqual(["test/shop/1"]);
+    held.close();
+    await waitUntil(() => contextsOf(engine).length === 0, "the context to end");
+    expect(contextsOf(inside)).toEqual([]);
+    expect(() => broker.connect({ env: { ...broker.env, SHMLINK_SOCKET: path }, start: false })).toThrow();
+    expect(broker.log).toContain("Context test/shop/1 ends");
+  });
+}
+
+test("a context can make no other, whatever a rule says, and the descriptors that it sent are closed", async () => {
+  await using broker = new TestBroker(RULES);
+  using engine = broker.connect();
+  const path = `${broker.directory}/outer.sock`;
+  using listener = listenerAt(path);
+  const [lent, held] = socketpair(constants.SOCK_STREAM);
+  using _h = held;
+  {
+    using closeFd = lent;
+    engine.createContext({ engine: "test", app: "shop", instance: "1", listener, closeFd });
+  }
+  using inside = broker.connect({ env: { ...broker.env, SHMLINK_SOCKET: path }, start: false });
+  using nested = listenerAt(`${broker.directory}/nested.sock`);
+  const [nestedLent, nestedHeld] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+  {
+    using closeFd = nestedLent;
+    expect(() =>
+      inside.createContext({ engine: "test", app: "shop", instance: "2", listener: nested, closeFd }),
+    ).toThrow(/there is no nesting/);
+  }
+  using end = nestedHeld;
+  const gone = (): boolean => pollNow(end, constants.EPOLLHUP) !== 0;
+  await waitUntil(gone, "the broker to have closed the other end");
+  expect(contextsOf(engine)).toEqual(["test/shop/1"]);
+});
+
+test("a close descriptor that can never hang up, and a socket that does not listen, are refused", async () => {
+  await using broker = new TestBroker(RULES);
+  const attempt = (listener: OwnedFd, closeFd: OwnedFd): void => {
+    using engine = broker.connect();
+    engine.createContext({ engine: "test", app: "shop", instance: "1", listener, closeFd });
+  };
+  using listener = listenerAt(`${broker.directory}/x.sock`);
+  using memfd = memfdCreate("never");
+  expect(() => attempt(listener, memfd)).toThrow(/close_fd: a pipe or a socket is wanted/);
+  const [near, far] = socketpair(constants.SOCK_STREAM);
+  using _n = near;
+  using _f = far;
+  expect(() => attempt(near, far)).toThrow(/listen_fd: a listening Unix stream socket is wanted/);
+});
