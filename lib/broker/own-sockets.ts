@@ -52,11 +52,26 @@ export class OwnSockets {
   }
 }
 
+/** Whether `fd` is a connection to `listener`, accepted or not yet: it ends when the one who accepts lets go of it. */
+export function isConnectionTo(fd: BorrowedFd, listener: BorrowedFd): boolean {
+  const address = addressOf(getsockname, listener);
+  const peer = addressOf(getpeername, fd);
+  const isSame = address.length === peer.length && address.every((byte, index) => byte === peer[index]);
+  return isSame && address.length > FAMILY_BYTES;
+}
+
+/** Of an address without a name: what a socket has that is bound to nothing. */
+const FAMILY_BYTES = 2;
+
 function pathOf(ask: (fd: BorrowedFd) => Uint8Array, fd: BorrowedFd): string {
+  return readUnixAddress(addressOf(ask, fd)) ?? "";
+}
+
+function addressOf(ask: (fd: BorrowedFd) => Uint8Array, fd: BorrowedFd): Uint8Array {
   try {
-    return readUnixAddress(ask(fd)) ?? "";
+    return ask(fd);
   } catch (error) {
-    if (error instanceof SyscallError) return ""; // no socket, or not connected
+    if (error instanceof SyscallError) return new Uint8Array(0); // no socket, or not connected
     throw error;
   }
 }

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import {
   bind,
+  connect,
   constants,
   listen,
   memfdCreate,
@@ -101,4 +102,36 @@ test("a close descriptor that can never hang up, and a socket that does not list
   using _n = near;
   using _f = far;
   expect(() => attempt(near, far)).toThrow(/listen_fd: a listening Unix stream socket is wanted/);
+});
+
+/** A connection to a listener that is waiting to be accepted. */
+function waitingAt(path: string): OwnedFd {
+  const fd = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+  connect(fd, unixAddress(path), path);
+  return fd;
+}
+
+test("a context that would wait for a connection to itself is refused, also by way of another one", async () => {
+  await using broker = new TestBroker(RULES);
+  const [one, two] = ["one", "two"].map((name) => `${broker.directory}/${name}.sock`) as [string, string];
+  using first = listenerAt(one);
+  using second = listenerAt(two);
+  using toFirst = waitingAt(one);
+  using toSecond = waitingAt(two);
+  {
+    using engine = broker.connect();
+    const make = (instance: string, listener: OwnedFd, closeFd: OwnedFd): number =>
+      engine.createContext({ engine: "test", app: "shop", instance, listener, closeFd });
+    expect(() => make("1", first, toFirst)).toThrow(/denied|waits for a connection to itself/);
+    make("1", first, toSecond); // nobody of ours accepts there
+    expect(() => make("2", second, toFirst)).toThrow(/a socket of the broker/);
+    const [lent, held] = socketpair(constants.SOCK_STREAM);
+    using _h = held;
+    using closeFd = lent;
+    expect(() => make("2", second, closeFd)).toThrow(/waits for a connection to itself/);
+  }
+  toSecond.close();
+  second.close(); // and with it what was waiting there
+  using watcher = broker.connect();
+  await waitUntil(() => contextsOf(watcher).length === 0, "the context to end");
 });

@@ -5,6 +5,7 @@ import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { classifyFd } from "../classify.ts";
 import { authorize, chargeQuota } from "../core.ts";
+import { isConnectionTo } from "../own-sockets.ts";
 import { accountKey } from "../quota.ts";
 import type { ContextRecord } from "../records.ts";
 import type { Session } from "../session.ts";
@@ -81,6 +82,10 @@ function checkFds({ core }: Session, listenFd: OwnedFd, closeFd: OwnedFd): void 
   if (!hangsUp) throw invalidArgument("Invalid close_fd: a pipe or a socket is wanted, whose other end hangs up");
   if (core.ownSockets.has(listenFd) || core.ownSockets.has(closeFd))
     throw refuse(listenFd, closeFd, "denied", "Cannot create a context on a socket of the broker");
+  // Whoever is let in through this one and is at the same time what a context waits for would keep both for ever.
+  const waitedFor = [closeFd, ...[...core.registry.contexts.values()].map((record) => record.closeFd)];
+  if (waitedFor.some((fd) => isConnectionTo(fd, listenFd)))
+    throw refuse(listenFd, closeFd, "denied", "Cannot create a context that waits for a connection to itself");
 }
 
 /** A refusal is answered, so the connection does not close the descriptors. */
