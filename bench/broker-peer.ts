@@ -79,8 +79,16 @@ function send(peer: RawPeer, bytes: Uint8Array, fds: readonly BorrowedFd[], read
   }
 }
 
+/** @throws Error for one whom the rules do not let in: his flood would be another one than it is called */
+function checkLetIn(path: string): void {
+  using peer = new RawPeer(path);
+  peer.send(message(1, 0, 2));
+  if (peer.next()?.sender !== 2) throw new Error("Cannot flood: the broker does not let us in");
+}
+
 /** What somebody can do without end; who is thrown out for it comes again. */
 function flood(path: string, kind: string): void {
+  checkLetIn(path);
   say("ready");
   for (;;) {
     try {
