@@ -132,8 +132,20 @@ export class Quota {
   }
 }
 
+/** Of those who were asked about: it is asked for with every message. */
+const KEYS: WeakMap<Account, string> = new WeakMap();
+
 /** One text for each account. */
-export function accountKey({ uid, context }: Account): string {
+export function accountKey(who: Account): string {
+  let key = KEYS.get(who);
+  if (key === undefined) {
+    key = makeKey(who);
+    KEYS.set(who, key);
+  }
+  return key;
+}
+
+function makeKey({ uid, context }: Account): string {
   return context === undefined ? String(uid) : JSON.stringify([uid, context.engine, context.app, context.instance]);
 }
 
