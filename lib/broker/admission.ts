@@ -1,5 +1,5 @@
 /** Letting peers in: who connects to a listening socket is counted, asked who he is, judged, and then has a session. */
-import { accept, constants, type OwnedFd, peerCredentials, SyscallError } from "../../ffi/mod.ts";
+import { accept, constants, type OwnedFd, peerCredentials, recv, SyscallError } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import type { ContextIdentity } from "../policy/types.ts";
 import { ServerConnection } from "../protocol/connection.ts";
@@ -18,13 +18,17 @@ const EXHAUSTED_PAUSE_MS = 100;
 const CONNECT_COST = 50;
 /** Connections that may wait to be let in. */
 const MAX_PARKED = 128;
-const PARKED_MS = 5;
+/** Between two of them. */
+const PARKED_MS = 1;
+/** Who comes in such numbers that he cannot be let in at once is looked at so many at a time, and then others. */
+const CROWD_AT_ONCE = 4;
+const CROWD_PAUSE_MS = 0.3;
 /** Connections that hear in a row that there is no room, before everybody else has a turn. */
 const TURNED_AWAY_AT_ONCE = 64;
 const DISPLAY = 1 as ObjectId;
 
 /** Somebody who has connected and is not let in yet. */
-type Newcomer = { readonly fd: OwnedFd; readonly context: ContextIdentity | undefined };
+type Newcomer = { readonly fd: OwnedFd; readonly uid: number; readonly context: ContextIdentity | undefined };
 
 export class Admission implements Disposable {
   readonly #core: BrokerCore;
@@ -33,6 +37,7 @@ export class Admission implements Disposable {
   readonly #registrations: Map<OwnedFd, Registration> = new Map();
   readonly #exhaustion: Exhaustion;
   #turnedAway = 0;
+  #crowd = 0;
 
   constructor(core: BrokerCore, reactor: Reactor) {
     this.#core = core;
@@ -60,9 +65,13 @@ export class Admission implements Disposable {
   #accept(listener: OwnedFd, context?: ContextRecord): void {
     const accepted = this.#tryAccept(listener, context);
     if (accepted === undefined) return;
-    if (!(accepted instanceof SyscallError)) return this.#receive(accepted, context);
-    this.#exhaustion.warn(accepted);
-    if (!this.#turnAway(listener, context, accepted)) this.#pause(listener, context);
+    if (accepted instanceof SyscallError) {
+      this.#exhaustion.warn(accepted);
+      if (!this.#turnAway(listener, context, accepted)) this.#pause(listener, context, EXHAUSTED_PAUSE_MS);
+    } else if (!this.#receive(accepted, context)) {
+      this.#crowd += 1;
+      if (this.#crowd % CROWD_AT_ONCE === 0) this.#pause(listener, context, CROWD_PAUSE_MS);
+    }
   }
 
   /** @returns undefined when nobody is there any more; an error when the system has nothing to give, such as a descriptor */
@@ -91,43 +100,51 @@ export class Admission implements Disposable {
     return isTold && hasReserve && this.#turnedAway % TURNED_AWAY_AT_ONCE !== 0;
   }
 
-  /** Nothing to be had: the backlog stays readable, so look away for a moment instead of spinning. */
-  #pause(listener: OwnedFd, context: ContextRecord | undefined): void {
+  /** The backlog stays readable, so look away for a moment instead of spinning. */
+  #pause(listener: OwnedFd, context: ContextRecord | undefined, pauseMs: number): void {
     this.unwatch(listener);
-    this.#reactor.setTimer(EXHAUSTED_PAUSE_MS, () => {
+    this.#reactor.setTimer(pauseMs, () => {
       if (!listener.closed) this.watch(listener, context);
     });
   }
 
-  /** Who connects without end waits for his turn, and after that is turned away, before it costs more than a moment. */
-  #receive(fd: OwnedFd, context: ContextRecord | undefined): void {
+  /** Who connects without end waits for his turn, and after that is turned away, before it costs more than a moment.
+   *  @returns whether he is let in, or has heard why not */
+  #receive(fd: OwnedFd, context: ContextRecord | undefined): boolean {
     if (context !== undefined) context.accepted += 1;
-    const newcomer = { fd, context: context?.identity };
-    if (this.#spendConnect(newcomer)) return this.#admit(newcomer);
-    if (this.#parked.length >= MAX_PARKED) return fd.close();
+    const newcomer = { fd, uid: peerCredentials(fd).uid, context: context?.identity };
+    const hasCome = !hasLeft(fd);
+    const isTurn = hasCome && this.#isTurnOf(newcomer, performance.now());
+    if (isTurn) this.#admit(newcomer);
+    else if (hasCome && this.#parked.length < MAX_PARKED) this.#park(newcomer);
+    else fd.close();
+    return isTurn;
+  }
+
+  #park(newcomer: Newcomer): void {
     this.#parked.push(newcomer);
     if (this.#parked.length === 1) this.#reactor.setTimer(PARKED_MS, () => this.#unpark());
   }
 
-  #spendConnect({ fd, context }: Newcomer): boolean {
-    const { rate } = this.#core;
-    const who = { uid: peerCredentials(fd).uid, context };
-    const nowMs = performance.now();
-    // Not the whole cost: a user of whom one session floods never has that much, and could not come in at all.
-    if (rate.waitMs(who, 1, nowMs) > 0) return false;
-    rate.spend(who, CONNECT_COST, nowMs);
-    return true;
+  /** Not when there is enough for the whole cost: a user of whom one session floods never has that much, and could not come
+   *  in at all. */
+  #isTurnOf(who: Newcomer, nowMs: number): boolean {
+    return this.#core.rate.waitMs(who, 1, nowMs) === 0;
   }
 
+  /** The first whose turn it is. One at a time, since each is as much work as many messages. */
   #unpark(): void {
-    for (const newcomer of this.#parked.splice(0)) {
-      if (this.#spendConnect(newcomer)) this.#admit(newcomer);
-      else this.#parked.push(newcomer);
-    }
+    const nowMs = performance.now();
+    const index = this.#parked.findIndex((newcomer) => this.#isTurnOf(newcomer, nowMs));
+    const [newcomer] = index < 0 ? [] : this.#parked.splice(index, 1);
+    if (newcomer !== undefined && hasLeft(newcomer.fd)) newcomer.fd.close();
+    else if (newcomer !== undefined) this.#admit(newcomer);
     if (this.#parked.length > 0) this.#reactor.setTimer(PARKED_MS, () => this.#unpark());
   }
 
-  #admit({ fd, context }: Newcomer): void {
+  #admit(newcomer: Newcomer): void {
+    const { fd, context } = newcomer;
+    this.#core.rate.spend(newcomer, CONNECT_COST, performance.now());
     let charged: Owner | undefined;
     try {
       const { pidfd, ...known } = peerIdentity(fd);
@@ -156,6 +173,18 @@ export class Admission implements Disposable {
   [Symbol.dispose](): void {
     for (const { fd } of this.#parked) fd.close();
     this.#exhaustion[Symbol.dispose]();
+  }
+}
+
+const BYTE = new Uint8Array(1);
+
+/** Whether he has gone without a word: nobody has to be asked who that was. */
+function hasLeft(fd: OwnedFd): boolean {
+  try {
+    return recv(fd, BYTE, constants.MSG_PEEK | constants.MSG_DONTWAIT) === 0;
+  } catch (error) {
+    if (error instanceof SyscallError) return true;
+    throw error;
   }
 }
 

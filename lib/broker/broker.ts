@@ -12,6 +12,7 @@ import { Admission } from "./admission.ts";
 import { Closer } from "./closer.ts";
 import { Contexts } from "./contexts.ts";
 import type { BrokerCore } from "./core.ts";
+import { FloodTurns } from "./flood-turns.ts";
 import { OwnSockets } from "./own-sockets.ts";
 import { Quota } from "./quota.ts";
 import { RateLimiter } from "./rate.ts";
@@ -66,6 +67,7 @@ export class Broker implements Disposable {
       ownSockets: new OwnSockets(),
       survival: this.#makeSurvival(setTimer),
       youngRings: new YoungRings(setTimer),
+      floodTurns: new FloodTurns(setTimer),
       logger: options.logger,
       version: VERSION,
       uid: process.geteuid?.() ?? 0,

@@ -231,7 +231,8 @@ export class Session {
       this.#checkWaitingFds();
       this.core.closer.checkBacklog(this.owner);
       if (!this.#dirty) this.#account(); // else settle() does, when what is queued now is sent and costs nothing
-      if (state === "more" || this.#hungUp) this.#readLater(0);
+      if (this.#floods && !this.#hungUp) this.#readInTurn();
+      else if (state === "more" || this.#hungUp) this.#readLater(0);
     } catch (error) {
       this.#fail(error);
     }
@@ -249,13 +250,22 @@ export class Session {
   #readLater(delayMs: number): void {
     this.#waiting = true;
     this.#watch();
-    this.#reactor.setTimer(delayMs, () => {
-      this.#waiting = false;
-      if (this.#ended) return;
-      this.#watch();
-      this.#read();
-    });
+    this.#reactor.setTimer(delayMs, this.#readAgain);
   }
+
+  /** The same for who floods. */
+  #readInTurn(): void {
+    this.#waiting = true;
+    this.#watch();
+    this.core.floodTurns.await(this.#readAgain);
+  }
+
+  readonly #readAgain = (): void => {
+    this.#waiting = false;
+    if (this.#ended) return;
+    this.#read();
+    if (!this.#waiting && !this.#ended) this.#watch();
+  };
 
   /** Charges what has grown since the last time and gives back what has shrunk. @throws FailureError "quota" */
   #account(): void {

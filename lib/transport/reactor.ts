@@ -16,6 +16,7 @@ import {
   epollWait,
   errno,
   type OwnedFd,
+  pollOne,
   SyscallError,
 } from "../../ffi/mod.ts";
 import { TimerHeap } from "../util/timer-heap.ts";
@@ -132,7 +133,7 @@ export class Reactor implements Disposable {
   /** One turn: waits until something is ready or due, at most `timeoutMs` (-1: no limit), and calls for it.
    *  A signal may end it early. */
   runOnce(timeoutMs: number): void {
-    epollWait(this.#epoll, this.#timeoutMs(timeoutMs), this.#visit);
+    epollWait(this.#epoll, this.#sleepFinely(timeoutMs) ? 0 : this.#timeoutMs(timeoutMs), this.#visit);
     if (this.#files.size > 0) this.#runFiles();
     if (this.#timers.size > 0) this.#runTimers();
   }
@@ -146,6 +147,16 @@ export class Reactor implements Disposable {
     // Rounded up: epoll counts whole milliseconds, and a wake-up before the time would be one too many.
     const untilDueMs = Math.min(Math.max(Math.ceil(dueMs - performance.now()), 0), MAX_TIMEOUT_MS);
     return wantedMs < 0 ? untilDueMs : Math.min(untilDueMs, Math.ceil(wantedMs));
+  }
+
+  /** Less than a millisecond is slept in ppoll(2), which counts nanoseconds. @returns whether it has slept */
+  #sleepFinely(wantedMs: number): boolean {
+    const dueMs = this.#timers.nextDueMs;
+    if (dueMs === undefined || wantedMs === 0) return false;
+    const untilDueMs = dueMs - performance.now();
+    if (untilDueMs <= 0 || untilDueMs >= 1 || this.#files.size > 0) return false;
+    pollOne(this.#epoll, constants.EPOLLIN, untilDueMs);
+    return true;
   }
 
   #runFiles(): void {

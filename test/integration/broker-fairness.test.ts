@@ -28,7 +28,7 @@ function syncs(count: number): Uint8Array {
   return new Uint8Array(Array.from({ length: count }, () => [...message(1, 0, 0x10)]).flat());
 }
 
-test("who asks a few things at once has them in one turn; who floods has eight a turn, and others one each time", () => {
+test("who asks a few things at once has them in one turn; who floods has eight a turn at most, and others one each time", () => {
   using directory = makeRuntimeDir();
   const path = join(directory.path, "broker.sock");
   using broker = brokerAt(path);
@@ -41,10 +41,13 @@ test("who asks a few things at once has them in one turn; who floods has eight a
   flood.send(syncs(400));
   broker.turn(1000);
   expect(answers(flood)).toBe(40); // 32 at once, and then it is a flood
-  for (let turn = 0; turn < 20; turn++) {
+  for (let left = 360; left > 0; ) {
     other.send(syncs(1));
     broker.turn(1000);
-    expect([answers(other), answers(flood)]).toEqual([1, 8]);
+    expect(answers(other)).toBe(1);
+    const handled = answers(flood); // none while the broker pauses for the others
+    expect([0, 8]).toContain(handled);
+    left -= handled;
   }
 });
 
@@ -60,14 +63,19 @@ test("a refusal counts as four requests, so who floods with what is refused has 
   const take = INTERFACES.shmlink_manager_v1.requests.findIndex(({ name }) => name === "take");
   const requests = Array.from({ length: 40 }, (_, index) => [...message(3, take, 4 + index, ...text("nobody"), 0)]);
   flood.send(new Uint8Array(requests.flat()));
+  /** Of the next turn in which there are any. */
   const events = (): number => {
-    broker.turn(1000);
-    const { bytes } = recvmsg(flood.fd) ?? { bytes: new Uint8Array(0) };
+    let received = null;
+    while (received === null) {
+      broker.turn(1000);
+      received = recvmsg(flood.fd);
+    }
+    const { bytes } = received;
     const view = new DataView(bytes.buffer);
     let count = 0;
     for (let at = 0; at < bytes.length; at += view.getUint32(at + 4, true) >>> 16) count += 1;
     return count;
   };
-  expect(events()).toBe(8 + 2); // as a burst, and then as a flood
-  expect([events(), events(), events()]).toEqual([2, 2, 2]);
+  expect([8, 8 + 2]).toContain(events()); // as a burst, and perhaps at once, but then as a flood
+  expect([events(), events(), events(), events()]).toEqual([2, 2, 2, 2]);
 });

@@ -107,7 +107,7 @@ export class HeldStore implements Store, Disposable {
       this.#link = this.#connect();
     } catch (error) {
       if (!(error instanceof FailureError || error instanceof SyscallError)) throw error;
-      if (!isOutOfDescriptors(error)) this.#lose(error.message); // else there is another time
+      this.#lose(error.message);
     }
     return this.#link;
   }
@@ -123,11 +123,6 @@ export class HeldStore implements Store, Disposable {
   [Symbol.dispose](): void {
     this.#link?.close();
   }
-}
-
-function isOutOfDescriptors(error: Error): boolean {
-  const cause = error instanceof SyscallError ? error : error.cause;
-  return cause instanceof SyscallError && (cause.errno === errno.EMFILE || cause.errno === errno.ENFILE);
 }
 
 /** @returns undefined when it does not say all that it has */

@@ -5,7 +5,7 @@
  *
  * Things that come and go quickly never trouble the store: they are put there a moment after they came.
  */
-import { type BorrowedFd, fstat, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
+import { type BorrowedFd, fstat, type OwnedFd } from "../../../ffi/mod.ts";
 import type { Logger } from "../../log.ts";
 import { readState, type State, StateFile } from "./state-file.ts";
 import { isStoredName, type Store, StoredNames } from "./stored-names.ts";
@@ -111,24 +111,14 @@ export class Keeper implements Disposable {
     });
   }
 
-  /** Does at once what waits. @returns false when the manager is too busy to hear all of it, or we are out of descriptors */
+  /** Does at once what waits. @returns false when the manager is too busy to hear all of it */
   flush(): boolean {
     if (!this.#enabled) return true;
-    const isDone = this.#prepareState() && this.#storeState() && this.#stored.unstoreReleased() && this.#storeWaiting();
+    if (this.#waiting.size > 0) this.#state ??= new StateFile();
+    if (this.#state?.isWasteful === true) this.#replaceState(this.#state.lines);
+    const isDone = this.#storeState() && this.#stored.unstoreReleased() && this.#storeWaiting();
     if (!isDone && !this.#options.store.isEnabled) this.#giveUp();
     return isDone || !this.#enabled;
-  }
-
-  /** @returns false when the system has no descriptor for it now */
-  #prepareState(): boolean {
-    try {
-      if (this.#waiting.size > 0) this.#state ??= new StateFile();
-      if (this.#state?.isWasteful === true) this.#replaceState(this.#state.lines);
-      return true;
-    } catch (error) {
-      if (error instanceof SyscallError) return false;
-      throw error;
-    }
   }
 
   /** There is no store any more. */
@@ -140,12 +130,10 @@ export class Keeper implements Disposable {
     }
   }
 
-  /** First what may fail. */
   #replaceState(lines: ReadonlyMap<string, string>): void {
-    const next = new StateFile(lines);
     this.#state?.[Symbol.dispose]();
     if (this.#isStateStored) this.#outdated.push(`${STATE_PREFIX}${this.#generation}`);
-    this.#state = next;
+    this.#state = new StateFile(lines);
     this.#isStateStored = false;
   }
 

@@ -2,7 +2,7 @@
  * Which descriptors are in the store and under which names: each open file once, however many things hold it. A name is
  * never used twice, so that taking an old one out cannot take a new one with it.
  */
-import { type BorrowedFd, fstat, isSameFile, SyscallError } from "../../../ffi/mod.ts";
+import { type BorrowedFd, fstat, isSameFile } from "../../../ffi/mod.ts";
 
 const PREFIX = "keep.";
 
@@ -64,7 +64,7 @@ export class StoredNames {
     const { ino } = fstat(fd);
     for (const other of this.#byInode.get(ino) ?? []) {
       const [held] = other.holders.values();
-      if (held === undefined || isClosed(held) || !isSame(held, fd)) continue;
+      if (held === undefined || isClosed(held) || !isSameFile(held, process.pid, fd.number)) continue;
       other.holders.set(key, fd);
       return other.name;
     }
@@ -113,16 +113,6 @@ export class StoredNames {
       this.#released.shift();
     }
     return true;
-  }
-}
-
-/** Where kcmp(2) is not allowed, or not there, two of one file are kept. */
-function isSame(held: BorrowedFd, fd: BorrowedFd): boolean {
-  try {
-    return isSameFile(held, process.pid, fd.number);
-  } catch (error) {
-    if (error instanceof SyscallError) return false;
-    throw error;
   }
 }
 
