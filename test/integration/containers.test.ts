@@ -1,7 +1,7 @@
 /** Real containers, each with a context of its own: known by it, whatever user they run as, and joined only by policy. */
 import { expect } from "bun:test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
@@ -93,12 +93,18 @@ function container(broker: TestBroker, user: string, instance: string, ...words:
   return { child, ended: new Promise((resolve) => child.on("close", (code) => resolve({ code, ...text }))) };
 }
 
+/** Whether both processes, and we, have namespaces of their own. */
+function apart(kind: "net" | "pid", ...pids: readonly (number | undefined)[]): boolean {
+  const all = ["self", ...pids].map((pid) => readlinkSync(`/proc/${pid}/ns/${kind}`));
+  return new Set(all).size === all.length;
+}
+
 async function visit(user: string): Promise<void> {
   await using broker = new TestBroker(RULES);
   using link: BrokerLink = broker.connect();
   chmodSync(broker.directory, 0o755);
   const seller = container(broker, user, "seller", "listen", "counter");
-  seller.child.stdin?.end("change");
+  seller.child.stdin?.write("change");
   const failed = seller.ended.then(({ stderr }) => stderr);
   let early = "";
   void failed.then((stderr) => (early = stderr));
@@ -113,7 +119,13 @@ async function visit(user: string): Promise<void> {
   expect(thief.stderr).toMatch(/context podman\/shop\/thief \(user \d+\) may not dial it \(rule "bank" at .*:7\)/);
   expect(thief.code).toBe(1);
   const buyer = container(broker, user, "buyer", "dial", "counter");
-  buyer.child.stdin?.end("coins");
+  buyer.child.stdin?.write("coins");
+  await waitUntil(() => link.list("counter").some(({ kind }) => kind === "channel"), "the channel");
+  const [channel] = link.list("counter").filter(({ kind }) => kind === "channel");
+  const peer = channel?.details["peer"] as { readonly pid: number };
+  expect(apart("net", channel?.pid, peer.pid)).toBe(true);
+  expect(apart("pid", channel?.pid, peer.pid)).toBe(true);
+  for (const { child } of [seller, buyer]) child.stdin?.end();
   expect(await buyer.ended).toMatchObject({ code: 0, stdout: "change" });
   expect(await seller.ended).toMatchObject({ code: 0, stdout: "coins" });
   await waitUntil(() => link.list().every(({ kind }) => kind !== "context"), "the contexts to be gone");
