@@ -12,6 +12,7 @@ import { Admission } from "./admission.ts";
 import { Closer } from "./closer.ts";
 import { Contexts } from "./contexts.ts";
 import type { BrokerCore } from "./core.ts";
+import { Deadlines } from "./deadlines.ts";
 import { FloodTurns } from "./flood-turns.ts";
 import { OwnSockets } from "./own-sockets.ts";
 import { Quota } from "./quota.ts";
@@ -63,6 +64,7 @@ export class Broker implements Disposable {
       registry: new Registry(),
       quota,
       closer: new Closer({ quota, setTimer }),
+      deadlines: new Deadlines({ core: () => this.#core, setTimer }),
       rate: new RateLimiter(options.config.limits.maxMessagesPerSecond),
       ownSockets: new OwnSockets(),
       survival: this.#makeSurvival(setTimer),

@@ -103,10 +103,19 @@ function setUp(
     built.move(); // nothing below fails
     far.record.object = service.session.createObject("shmlink_channel_v1", service.object);
     const sides = [near.record, far.record] as const;
-    const record: ChannelRecord = { kind: "channel", id, name: service.name, serviceId: service.id, rule, sides };
+    const record: ChannelRecord = {
+      kind: "channel",
+      id,
+      name: service.name,
+      serviceId: service.id,
+      rule,
+      sinceMs: performance.now(),
+      sides,
+    };
     core.registry.channels.set(id, record);
     service.accepted += 1;
     announce(core, record, service, [near.map, far.map]);
+    if (sides.some(({ memfd }) => memfd !== undefined)) core.deadlines.watch();
   } finally {
     built.dispose();
   }
@@ -171,6 +180,22 @@ function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
     other.session.send(other.object, "shmlink_channel_v1", { kind: "open", ...place, memfd, doorbell, pid, uid });
   }
   if (other.memfd === undefined && core.survival.isEnabled) core.survival.keepChannel(channel);
+}
+
+/** It is not whole in time: who has not mapped his ring hears it, and loses the channel; so does then the other one. */
+export function abandonChannel(core: BrokerCore, channel: ChannelRecord, limitMs: number): void {
+  const message = `Cannot finish the channel to "${channel.name}": a ring was not mapped in time, broker.setUpMs is ${limitMs}`;
+  const code = failureNumber("refused");
+  for (const [index, { session, object, memfd, sealed }] of channel.sides.entries()) {
+    if (session === undefined || memfd === undefined || sealed) continue;
+    session.send(object, "shmlink_channel_v1", { kind: "failed", code, message });
+    core.logger.warn(message, { uid: session.owner.uid, pid: session.owner.pid });
+    const other = channel.sides[index === 0 ? 1 : 0];
+    other.session?.send(other.object, "shmlink_channel_v1", { kind: "failed", code, message });
+    other.session?.handles.delete(other.object);
+    other.session = undefined;
+    return session.release(object);
+  }
 }
 
 /** One side lets go. The record ends with it; the other side hears of it only while its set-up still waits. */

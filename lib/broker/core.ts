@@ -7,6 +7,7 @@ import { BUILT_IN, decide } from "../policy/decide.ts";
 import type { Request } from "../policy/types.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
 import type { Closer } from "./closer.ts";
+import type { Deadlines } from "./deadlines.ts";
 import type { FloodTurns } from "./flood-turns.ts";
 import type { Right } from "./grants.ts";
 import type { OwnSockets } from "./own-sockets.ts";
@@ -26,6 +27,7 @@ export type BrokerCore = {
   readonly rate: RateLimiter;
   readonly ownSockets: OwnSockets;
   readonly closer: Closer;
+  readonly deadlines: Deadlines;
   readonly survival: Survival;
   readonly youngRings: YoungRings;
   readonly floodTurns: FloodTurns;

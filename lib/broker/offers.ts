@@ -91,6 +91,14 @@ export function dropFds(core: BrokerCore, offer: OfferRecord, fds: readonly Owne
   if (fds.length > 0) core.quota.release(offer.owner, { fds: fds.length });
 }
 
+/** Descriptors were added and not published in time: publish hears that, if it comes. */
+export function spoil(core: BrokerCore, offer: OfferRecord, limitMs: number): void {
+  dropFds(core, offer, offer.staged.splice(0));
+  offer.stagedAbout.length = 0;
+  const message = `Cannot offer "${offer.name}": the bundle was not published in time, broker.setUpMs is ${limitMs}`;
+  offer.refusal = new FailureError("refused", message);
+}
+
 /** Withdraws the name and closes what nobody has taken. */
 export function removeOffer(core: BrokerCore, offer: OfferRecord): void {
   if (core.registry.offers.get(offer.name) !== offer) return;

@@ -47,6 +47,8 @@ export type ChannelRecord = {
   readonly name: string;
   readonly serviceId: number;
   readonly rule: string;
+  /** When it was begun, by performance.now(). */
+  readonly sinceMs: number;
   /** Dialler first. */
   readonly sides: readonly [ChannelSide, ChannelSide];
   /** Of one that an earlier broker left: forgets the processes that it lives with. */
@@ -97,6 +99,8 @@ export type OfferRecord = {
   /** Added, not published yet, and what they are. */
   readonly staged: OwnedFd[];
   readonly stagedAbout: Classified[];
+  /** When the first of them was added, by performance.now(). */
+  stagedSinceMs: number;
   /** Why the bundle that is being put together cannot be published. */
   refusal?: FailureError | undefined;
   readonly bundles: Bundle[];

@@ -42,6 +42,10 @@ export class Session {
   /** What the peer calls itself; empty before hello. */
   name = "";
   greeted = false;
+  /** By performance.now(). */
+  readonly startedMs: number = performance.now();
+  /** Requests so far. */
+  handled = 0;
   /** Rings that the client has made for channels to come. */
   readonly spares: Spares;
   readonly #connection: ServerConnection;
@@ -78,6 +82,7 @@ export class Session {
       this.#ready(events),
     );
     this.#ownSockets.push(core.ownSockets.add(wiring.fd));
+    if (owner.grants === undefined) core.deadlines.watch();
     this.spares = new Spares({
       core,
       owner,
@@ -229,6 +234,7 @@ export class Session {
       this.#floods = state === "more" && (this.#floods || limit === SLICE);
       if (state === "ended") return this.end();
       this.#checkWaitingFds();
+      if (this.#connection.isHalfRead) this.core.deadlines.watch();
       this.core.closer.checkBacklog(this.owner);
       if (!this.#dirty) this.#account(); // else settle() does, when what is queued now is sent and costs nothing
       if (this.#floods && !this.#hungUp) this.#readInTurn();
@@ -283,8 +289,20 @@ export class Session {
   }
 
   readonly #handle = (message: AnyRequest<OwnedFd>): void => {
+    this.handled += 1;
     if (!this.#ended) handleRequest(this, message);
   };
+
+  /** What the peer has begun and not finished. A connection that was minted is for whoever is given it, whenever he is. */
+  get unfinished(): "hello" | "a message" | undefined {
+    if (!this.greeted && this.owner.grants === undefined) return "hello";
+    return this.#connection.isHalfRead ? "a message" : undefined;
+  }
+
+  /** Ends the session and says why. */
+  expel(why: FailureError): void {
+    this.#fail(why);
+  }
 
   /** Lets go of what `object` stands for. */
   release(object: ObjectId): void {

@@ -11,6 +11,8 @@ export type BrokerConfig = {
   /** The broker ends when nobody was connected for so long; 0 for never. */
   readonly idleMs: number;
   readonly logLevel: LogLevel;
+  /** How long hello, half a message, a channel that is not whole or a bundle that is not published is waited for; 0 for ever. */
+  readonly setUpMs: number;
 };
 
 export type LimitsConfig = {
@@ -79,6 +81,7 @@ export const SCHEMA: Schema = {
   broker: {
     idleMs: { kind: "integer", standard: 60_000, min: 0, max: 7 * DAY_MS },
     logLevel: { kind: "choice", standard: "info", choices: LOG_LEVELS },
+    setUpMs: { kind: "integer", standard: 30_000, min: 0, max: DAY_MS },
   },
   limits: {
     maxSessionsPerUser: count(1024),

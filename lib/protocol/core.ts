@@ -53,6 +53,11 @@ export class Core {
     this.objects.addDisplay(newEntry("wl_display", 1));
   }
 
+  /** Bytes of messages that were not handed on: they are not whole, or it was not their turn. */
+  get waitingBytes(): number {
+    return this.#reader.waitingBytes;
+  }
+
   /** Descriptors that wait for their messages. */
   get waitingFds(): readonly OwnedFd[] {
     return this.#reader.waitingFds;

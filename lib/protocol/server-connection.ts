@@ -41,6 +41,11 @@ export class ServerConnection implements Disposable {
     return this.#core.transport.queuedFds;
   }
 
+  /** Whether more has come than messages were handed on. */
+  get isHalfRead(): boolean {
+    return this.#core.waitingBytes > 0 || this.#core.waitingFdCount > 0;
+  }
+
   /** Descriptors that have come, and their messages have not. */
   get waitingFdCount(): number {
     return this.#core.waitingFdCount;

@@ -33,7 +33,7 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
   }
   chargeQuota(core, owner, { services: 1 });
   const id = core.registry.nextId();
-  const counters = { staged: [], stagedAbout: [], bundles: [], published: 0, taken: 0 };
+  const counters = { staged: [], stagedAbout: [], stagedSinceMs: 0, bundles: [], published: 0, taken: 0 };
   const who = { owner, program: session.name, session, object };
   const record: OfferRecord = { kind: "relayed", id, name, ...who, ...counters };
   core.registry.offers.set(name, record);
@@ -78,6 +78,10 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
   try {
     const about = examine(core, fd, offer.name); // not only when it is published: a connection that we hold would never end
     chargeQuota(core, offer.owner, { fds: 1 });
+    if (offer.staged.length === 0) {
+      offer.stagedSinceMs = performance.now();
+      core.deadlines.watch();
+    }
     offer.staged.push(fd);
     offer.stagedAbout.push(about);
   } catch (error) {

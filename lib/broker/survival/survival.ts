@@ -153,7 +153,15 @@ export class Survival implements Disposable {
     });
     const [near, far] = made;
     if (near === undefined || far === undefined || made.some(hasClosed)) return false;
-    const record: ChannelRecord = { kind: "channel", id, name, serviceId, rule, sides: [near, far] };
+    const record: ChannelRecord = {
+      kind: "channel",
+      id,
+      name,
+      serviceId,
+      rule,
+      sinceMs: performance.now(),
+      sides: [near, far],
+    };
     const end = (): void => dropSide(core, record, 0);
     for (const { owner } of sides) {
       const cancel = this.#life.watch(owner.pid, owner.started, end);
@@ -183,7 +191,7 @@ export class Survival implements Disposable {
 
   #restoreOffer(core: BrokerCore, { id, name, program, owner: saved }: SavedBundle): OfferRecord | undefined {
     const owner = loadOwner(saved);
-    const counters = { staged: [], stagedAbout: [], bundles: [], published: 0, taken: 0 };
+    const counters = { staged: [], stagedAbout: [], stagedSinceMs: 0, bundles: [], published: 0, taken: 0 };
     const who = { owner, program, session: undefined, object: NOBODY };
     const record: OfferRecord = { kind: "relayed", id, name, ...who, ...counters };
     record.unwatch = this.#life.watch(owner.pid, saved.started, () => removeOffer(core, record));

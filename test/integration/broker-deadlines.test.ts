@@ -1,0 +1,130 @@
+/** What is begun and not finished is given up in time, with a word about it; what is finished, or only idle, is left alone. */
+import { expect, test } from "bun:test";
+import { constants, open, pipe, poll } from "../../ffi/mod.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
+
+expectNoFdLeaks();
+
+const CONFIG = "[broker]\nsetUpMs = 200\n";
+const MANAGER = 3;
+const FAILED = 2; // of shmlink_channel_v1
+
+function nextOf(peer: RawPeer, sender: number): RawEvent {
+  for (let event = peer.next(); event !== undefined; event = peer.next()) if (event.sender === sender) return event;
+  throw new Error("The connection ended");
+}
+
+function nextFailure(peer: RawPeer, channel: number): string {
+  let event = nextOf(peer, channel);
+  while (event.opcode !== FAILED) event = nextOf(peer, channel);
+  const { body } = event;
+  return new TextDecoder().decode(new Uint8Array(body.buffer, body.byteOffset + 8, body.getUint32(4, true) - 1));
+}
+
+/** Each is begun and left. */
+const HALVES: Readonly<Record<string, readonly [what: string, begin: (peer: RawPeer) => void]>> = {
+  "says nothing at all": ["hello", () => undefined],
+  "asks for things and never says hello": ["hello", (peer) => peer.send(message(1, 1, 2))],
+  "sends half a message": [
+    "a message",
+    (peer) => {
+      peer.greet();
+      peer.send(message(1, 0, 9).subarray(0, 6));
+    },
+  ],
+  "sends a descriptor without its message": [
+    "a message",
+    (peer) => {
+      peer.greet();
+      using fd = open("/dev/null", constants.O_RDONLY);
+      peer.send(message(1, 0, 9), [fd]);
+    },
+  ],
+};
+
+for (const [name, [what, begin]] of Object.entries(HALVES)) {
+  test(`who ${name} is shown out in time, and others stay`, async () => {
+    await using broker = new TestBroker(CONFIG);
+    using other = broker.connect();
+    using peer = new RawPeer(broker.socketPath);
+    begin(peer);
+    expect(peer.nextError()?.message).toBe(`Cannot wait any longer for ${what}: broker.setUpMs is 200`);
+    other.list();
+  });
+}
+
+test("a message that comes byte by byte, with nothing else between, has no more time than any other", async () => {
+  await using broker = new TestBroker(CONFIG);
+  using _other = broker.connect();
+  using peer = new RawPeer(broker.socketPath);
+  peer.greet();
+  const long = message(MANAGER, 6, ...text("x".repeat(2000)));
+  let sent = 0;
+  await waitUntil(() => {
+    try {
+      peer.send(long.subarray(sent, ++sent));
+      return false;
+    } catch {
+      return true; // shown out
+    }
+  }, "the broker to lose patience");
+  expect(peer.nextError()?.message).toMatch(/^Cannot wait any longer for a message/);
+});
+
+test("a channel whose service never maps its ring is given up: both hear it, and its descriptors come back", async () => {
+  await using broker = new TestBroker(`${CONFIG}[limits]\nmaxFdsPerUser = 2\n`);
+  using other = broker.connect();
+  using service = new RawPeer(broker.socketPath);
+  using dialler = new RawPeer(broker.socketPath);
+  for (const peer of [service, dialler]) peer.greet();
+  service.send(message(MANAGER, 1, 5, ...text("deaf"), 4096));
+  await waitUntil(() => other.list("deaf").length === 1, "the name to be offered");
+  for (let turn = 0; turn < 2; turn++) {
+    dialler.send(message(MANAGER, 2, 6 + turn, ...text("deaf"), 4096));
+    expect(nextOf(dialler, 6 + turn).opcode).toBe(0); // map: there was room
+    expect(nextFailure(dialler, 6 + turn)).toMatch(
+      /^Cannot finish the channel to "deaf": a ring was not mapped in time/,
+    );
+    expect(nextFailure(service, 0xff000000 + turn)).toMatch(/a ring was not mapped in time, broker\.setUpMs is 200/);
+  }
+  expect(broker.log).toMatch(/Cannot finish the channel to "deaf": a ring was not mapped in time/);
+  expect(other.list("deaf").length).toBe(1); // the service stays
+});
+
+test("descriptors that are added to an offer and not published are given up, and publish says so", async () => {
+  await using broker = new TestBroker(CONFIG);
+  using _other = broker.connect();
+  using peer = new RawPeer(broker.socketPath);
+  peer.greet();
+  const { reader, writer } = pipe();
+  using _reader = reader;
+  peer.send(message(MANAGER, 7, 5, ...text("slow")));
+  peer.send(message(5, 1), [writer]);
+  writer.close();
+  expect(poll([{ fd: reader, events: 0 }], 0)[0]).toBe(0); // it is on its way, or the broker has it
+  await waitUntil(() => poll([{ fd: reader, events: 0 }], 0)[0] !== 0, "the broker to have closed it");
+  peer.send(message(5, 2, 0));
+  let event = nextOf(peer, 5);
+  while (event.opcode !== 3) event = nextOf(peer, 5); // refused
+  const said = new TextDecoder().decode(new Uint8Array(event.body.buffer, event.body.byteOffset + 8));
+  expect(said).toMatch(/^Cannot offer "slow": the bundle was not published in time, broker\.setUpMs is 200/);
+});
+
+test("who is only idle stays, whole channels too, while somebody else is shown out", async () => {
+  await using broker = new TestBroker("[broker]\nsetUpMs = 50\n");
+  using link = broker.connect({ wake: true });
+  using service = link.listen("x");
+  const [near, far] = await Promise.all([link.dialAsync("x"), service.acceptAsync()]);
+  using idle = new RawPeer(broker.socketPath);
+  idle.greet();
+  using late = new RawPeer(broker.socketPath);
+  expect(late.nextError()?.message).toMatch(/for hello/); // a while has gone by
+  idle.send(message(1, 0, 9));
+  while (idle.next()?.sender !== 9);
+  near.send(new Uint8Array(1));
+  expect((await far?.receiveAsync())?.data).toEqual(new Uint8Array(1));
+  expect(link.list("x").length).toBeGreaterThan(0);
+  for (const channel of [near, far]) channel?.close();
+});
