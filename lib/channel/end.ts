@@ -44,12 +44,14 @@ export class ChannelEnd extends SendingEnd {
   /** A message that is here already. @returns undefined when there is none; `ended` tells whether one can come
    *  @throws ProtocolError when the peer breaks the rules, which ends the channel; ClosedError after close() */
   tryReceive(): Message | undefined {
+    this.#begin();
     return this.#receiveWithin(this.#mostRecords);
   }
 
   /** The newest whole message that is here already; those before it are thrown away and counted. Of one who goes on sending
    *  meanwhile no more is looked at than fits into the ring once. */
   tryReceiveNewest(): Message | undefined {
+    this.#begin();
     const before = this.pieces;
     let newest: Message | undefined;
     for (let messages = 0; ; messages++) {
@@ -108,8 +110,17 @@ export class ChannelEnd extends SendingEnd {
 
   /** Finds the record to read next. @returns its bytes, or a negative number: nothing there, or nothing will come */
   protected nextRecord(): number {
+    this.#begin();
+    return this.#findRecord();
+  }
+
+  /** Once in each call of the caller's: a sender at full speed would have us throw messages away for ever. */
+  #begin(): void {
     if (this.refusal !== undefined) throw this.refusal;
     if (this.dropsOld) this.keepUp();
+  }
+
+  #findRecord(): number {
     const length = this.consumer.next();
     if (length < 0) return this.#noRecord(length);
     if (this.#awaiting) this.tookDoorbell(); // a record found disarms the wake word: whoever awaits has to arm it again
@@ -141,7 +152,7 @@ export class ChannelEnd extends SendingEnd {
   }
 
   #receiveWithin(most: number): Message | undefined {
-    for (let records = most; records > 0 && this.nextRecord() >= 0; records--) {
+    for (let records = most; records > 0 && this.#findRecord() >= 0; records--) {
       const { flags, type } = this.consumer;
       if (flags === (FIRST | LAST)) return { type, data: this.#takeRecord() };
       const message = this.#gather(flags, type);
@@ -174,8 +185,9 @@ export class ChannelEnd extends SendingEnd {
 
   /** Like nextRecord(), but empty messages are no bytes. */
   #nextBytes(): number {
+    this.#begin();
     for (let records = this.#mostRecords; records > 0; records--) {
-      const length = this.nextRecord();
+      const length = this.#findRecord();
       if (length !== 0) return length;
       this.consumer.release();
       this.pieces++;

@@ -138,6 +138,30 @@ test("drop-old holds for every way to receive, and spares messages of several re
   }
 });
 
+test("drop-old throws away once a call, however fast the sender fills the ring again", () => {
+  const ways: Record<string, (receiver: Channel) => unknown> = {
+    tryReceive: (receiver) => receiver.tryReceive(),
+    tryReceiveNewest: (receiver) => receiver.tryReceiveNewest(),
+    tryReadBytes: (receiver) => receiver.tryReadBytes(1),
+  };
+  for (const [way, receive] of Object.entries(ways)) {
+    const { sender, receiver, close } = ends({ receiver: { whenBehind: "drop-old" } });
+    const empty = new Uint8Array(0);
+    const { consumer } = receiver as unknown as { consumer: { skipOld(most: number, keep: number): void } };
+    const skipOld = consumer.skipOld.bind(consumer);
+    let calls = 0;
+    consumer.skipOld = (most, keep) => {
+      calls++;
+      skipOld(most, keep);
+      while (sender.trySend(empty));
+    };
+    while (sender.trySend(empty));
+    receive(receiver);
+    expect([way, calls]).toEqual([way, 1]);
+    close();
+  }
+});
+
 test("drop-old spares messages of several records", async () => {
   const { sender, receiver, lost, close } = ends({ receiver: { whenBehind: "drop-old" } });
   const large = new Uint8Array(4 * CAPACITY).map((_, index) => index % 251);
