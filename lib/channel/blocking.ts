@@ -2,6 +2,7 @@
 import { FailureError } from "../errors.ts";
 import { EMPTY } from "../ring/consumer.ts";
 import { FIRST, LAST, MAX_MESSAGE_BYTES } from "../ring/layout.ts";
+import { deadlineOf } from "../util/milliseconds.ts";
 import { AdaptiveSpin } from "./adaptive-spin.ts";
 import { ChannelEnd, type ChannelOptions, type ChannelParts, type SendOptions } from "./end.ts";
 import type { Message } from "./message.ts";
@@ -55,7 +56,7 @@ export class BlockingChannel extends ChannelEnd {
   /** Waits for a message. @param timeoutMs  -1 for no limit
    *  @returns undefined at the end (`ended` is true then), or when the time was up */
   receive(timeoutMs = -1): Message | undefined {
-    const deadline = deadlineOf(timeoutMs);
+    const deadline = deadlineOf(timeoutMs, "timeoutMs");
     for (;;) {
       const message = this.tryReceive();
       if (message !== undefined || !this.#awaitData(deadline)) return message;
@@ -186,7 +187,7 @@ export class BlockingChannel extends ChannelEnd {
   }
 
   #sendWaiting(bytes: Uint8Array, options?: SendOptions): boolean {
-    const deadline = deadlineOf(options?.timeoutMs ?? -1);
+    const deadline = deadlineOf(options?.timeoutMs ?? -1, "timeoutMs");
     if (bytes.length > this.producer.maxPayload) return this.#sendLarge(bytes, options?.type ?? 0, deadline);
     while (!this.trySend(bytes, options)) this.#awaitSpace(bytes.length, deadline);
     return true;
@@ -223,7 +224,7 @@ export class BlockingChannel extends ChannelEnd {
   #receiveWaiting(into: Uint8Array, timeoutMs: number): number {
     const length = this.consumer.receive(into, this.#spin.looks);
     if (length >= 0) return length;
-    const deadline = deadlineOf(timeoutMs);
+    const deadline = deadlineOf(timeoutMs, "timeoutMs");
     for (;;) {
       const length = this.tryReceiveInto(into);
       if (length >= 0 || !this.#awaitData(deadline)) return length;
@@ -276,12 +277,6 @@ export class BlockingChannel extends ChannelEnd {
       throw new FailureError("timeout", `Cannot send on channel "${this.channelId}": the peer made no room in time`);
     }
   }
-}
-
-/** When a timeout that starts now is over, by performance.now(). */
-function deadlineOf(timeoutMs: number): number {
-  if (Number.isNaN(Number(timeoutMs))) throw new TypeError(`Cannot wait for "${timeoutMs}": milliseconds are needed`);
-  return timeoutMs < 0 ? NEVER : performance.now() + timeoutMs;
 }
 
 /** Milliseconds until then, for poll(2): -1 for never. */

@@ -1,6 +1,6 @@
 /** Dialling a name that nobody offers yet: asked again until somebody does, since the broker keeps no one waiting. */
 import { FailureError } from "../errors.ts";
-import { checkMilliseconds } from "../util/milliseconds.ts";
+import { deadlineOf } from "../util/milliseconds.ts";
 
 /** Two programs that are started together find one another soon; who waits for long costs the broker next to nothing. */
 const [FIRST_MS, LAST_MS] = [20, 250];
@@ -11,7 +11,7 @@ export class UntilOffered {
 
   /** @param waitMs  0 for one try, -1 for as long as it takes  @throws TypeError for what is no number */
   constructor(waitMs: number) {
-    this.#deadline = checkMilliseconds(waitMs, "waitMs") < 0 ? Number.POSITIVE_INFINITY : performance.now() + waitMs;
+    this.#deadline = deadlineOf(waitMs, "waitMs");
   }
 
   /** What to do about a try that failed. @returns how long to wait before the next @throws error when there is none */
