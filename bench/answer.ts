@@ -1,4 +1,8 @@
-/** A question of a benchmark and its answer: both sides of a ratio take turns in one run, and medians are compared. */
+/**
+ * A question of a benchmark and its answer. Both sides of a ratio take turns, and each turn is compared with its two
+ * neighbours: a virtual machine's processors move, and what two of them exchange takes three times as long, or a third,
+ * until they move again. A turn between two neighbours that differ says nothing.
+ */
 
 export type Result = {
   readonly id: string;
@@ -6,8 +10,10 @@ export type Result = {
   readonly value: number;
   readonly baseline: number;
   readonly baselineName: string;
-  /** value / baseline */
+  /** The median of the turns' ratios, value to baseline. */
   readonly ratio: number;
+  /** How many turns counted. */
+  readonly turns: number;
 };
 
 export type Question = {
@@ -19,27 +25,40 @@ export type Question = {
   readonly measureBaseline: () => number;
 };
 
-const ROUNDS = 7;
+type Turn = { readonly value: number; readonly before: number; readonly after: number };
 
-/** Medians of both sides; nanoseconds become messages a second where that is the unit. */
+const TURNS = 15;
+/** Two that are further apart were not measured on the same machine, so to say. */
+const ALIKE = 1.15;
+const ENOUGH = 5;
+
+/** Medians of both sides and of their ratios; nanoseconds become messages a second where that is the unit. */
 export function answer({ id, unit, baselineName, measure, measureBaseline }: Question): Result {
-  const values: number[] = [];
-  const baselines: number[] = [];
-  const sides = [() => baselines.push(measureBaseline()), () => values.push(measure())];
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const side of sides) side();
-    sides.reverse(); // neither always comes after the other
-  }
+  const all = takeTurns(measure, measureBaseline);
+  const steady = all.filter(({ before, after }) => Math.max(before, after) < ALIKE * Math.min(before, after));
+  const turns = steady.length < ENOUGH ? all : steady;
   const convert = (ns: number): number => (unit === "ns" ? ns : 1e9 / ns);
-  const [value, baseline] = [convert(median(values)), convert(median(baselines))];
+  const value = (turn: Turn): number => convert(turn.value);
+  const baseline = ({ before, after }: Turn): number => convert((before + after) / 2);
   return {
     id,
     unit,
-    value: round(value),
-    baseline: round(baseline),
+    value: round(median(turns.map(value))),
+    baseline: round(median(turns.map(baseline))),
     baselineName,
-    ratio: round(value / baseline, 1000),
+    ratio: round(median(turns.map((turn) => value(turn) / baseline(turn))), 1000),
+    turns: turns.length,
   };
+}
+
+function takeTurns(measure: () => number, measureBaseline: () => number): readonly Turn[] {
+  let before = measureBaseline();
+  return Array.from({ length: TURNS }, () => {
+    const value = measure();
+    const turn = { value, before, after: measureBaseline() };
+    before = turn.after;
+    return turn;
+  });
 }
 
 function median(values: readonly number[]): number {
