@@ -4,10 +4,11 @@
  * what a trapped call costs, against a supervisor in C; and how long a start takes.
  */
 import { BUILD, buildBaselines } from "./baseline.ts";
+import { benchStart } from "./start.ts";
 import { cannotCount, countConnections } from "./wrap-counts.ts";
 import { type Course, compare, type Kind, type Rates } from "./wrap-load.ts";
 import { type Served, startNginx, startRedis } from "./wrap-servers.ts";
-import { Bench, median, type Under, untilServed } from "./wrap-stage.ts";
+import { Bench, median, untilServed } from "./wrap-stage.ts";
 
 export type WrapResult = {
   readonly id: string;
@@ -23,7 +24,6 @@ export type WrapResult = {
 
 const ROUNDS = 5;
 const TRAPS = 20_000;
-const STARTS = 9;
 
 function rate(id: string, rates: Rates, [others, baselineName]: [Rates, string], asked?: string): WrapResult {
   const ratio = median(rates.map((each, turn) => each / (others[turn] ?? Number.NaN)));
@@ -107,25 +107,6 @@ async function benchTrap(bench: Bench): Promise<WrapResult[]> {
   const [value, baseline] = [median(ours), median(theirs)];
   const ratio = value / baseline;
   return [{ id: "wrap.trap.ns", unit: "ns", value, baseline, baselineName: "C supervisor", ratio, asked: "<= 1.5" }];
-}
-
-async function benchStart(bench: Bench): Promise<WrapResult[]> {
-  const time = (under: Under): number => {
-    const start = performance.now();
-    bench.run(["/bin/true"], under);
-    return performance.now() - start;
-  };
-  time("wrap"); // starts the broker
-  const [ours, bare]: [number[], number[]] = [[], []];
-  for (let round = 0; round < STARTS; round++) {
-    bare.push(time("nothing"));
-    ours.push(time("wrap"));
-  }
-  const baseline = median(bare);
-  // What wrap adds.
-  const value = median(ours) - baseline;
-  const ratio = value / baseline;
-  return [{ id: "wrap.start.ms", unit: "ms", value, baseline, baselineName: "bare", ratio, asked: "value <= 40" }];
 }
 
 const QUESTIONS: Readonly<Record<string, (bench: Bench) => Promise<WrapResult[]>>> = {
