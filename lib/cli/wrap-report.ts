@@ -2,7 +2,12 @@
 import type { DecisionCount, Summary } from "../wrap/journal.ts";
 import { renderTable } from "./table.ts";
 
-export function renderSummary({ traps, decisions }: Summary): string {
+export function renderSummary({ lostLines, ...counted }: Summary): string {
+  const lost = lostLines === 0 ? "" : `shmlink: ${lostLines} lines of the trace could not be written\n`;
+  return `${lost}${renderCounted(counted)}`;
+}
+
+function renderCounted({ traps, decisions }: Omit<Summary, "lostLines">): string {
   const rows = [...traps]
     .sort((a, b) => b.count - a.count)
     .map(({ call, count, totalUs, longestUs }) => [call, String(count), micros(totalUs / count), micros(longestUs)]);

@@ -21,18 +21,28 @@ export type Decision = {
 export type TrapCount = { readonly call: string; count: number; totalUs: number; longestUs: number };
 export type DecisionCount = Omit<Decision, "thread"> & { count: number };
 
-export type Summary = { readonly traps: readonly TrapCount[]; readonly decisions: readonly DecisionCount[] };
+export type Summary = {
+  readonly traps: readonly TrapCount[];
+  readonly decisions: readonly DecisionCount[];
+  /** Lines that the trace lacks. */
+  readonly lostLines: number;
+};
+
+/** A descriptor for JSON lines, and who is told, once, that it takes no more. */
+export type Trace = { readonly fd: number; readonly onLoss: (error: Error) => void };
 
 const MAX_DECISIONS = 256;
 
 export class Journal {
-  readonly #trace: number | undefined;
+  readonly #trace: Trace | undefined;
   readonly #traps: Map<string, TrapCount> = new Map();
   readonly #decisions: Map<string, DecisionCount> = new Map();
   readonly #start: number = performance.now();
+  #lostLines = 0;
+  /** Whether a line was written in part. */
+  #isTorn = false;
 
-  /** @param trace  a descriptor for JSON lines */
-  constructor(trace?: number) {
+  constructor(trace?: Trace) {
     this.#trace = trace;
   }
 
@@ -71,15 +81,27 @@ export class Journal {
   }
 
   summary(): Summary {
-    return { traps: [...this.#traps.values()], decisions: [...this.#decisions.values()] };
+    const lists = { traps: [...this.#traps.values()], decisions: [...this.#decisions.values()] };
+    return { ...lists, lostLines: this.#lostLines };
   }
 
+  /** What cannot be written, on a full disk, is counted: it must not end the program, nor pass unnoticed. */
   #write(record: object): void {
+    const trace = this.#trace;
+    if (trace === undefined) return;
     const atMs = Math.round((performance.now() - this.#start) * 1000) / 1000;
+    const line = `${this.#isTorn ? "\n" : ""}${JSON.stringify({ atMs, ...record })}\n`;
     try {
-      writeSync(this.#trace ?? -1, `${JSON.stringify({ atMs, ...record })}\n`);
-    } catch {
-      // a full disk must not end the program
+      const written = writeSync(trace.fd, line);
+      this.#isTorn = written < Buffer.byteLength(line);
+      if (this.#isTorn) this.#lose(trace, new Error(`only ${written} bytes of a line were written`));
+    } catch (error) {
+      this.#lose(trace, error as Error);
     }
+  }
+
+  #lose(trace: Trace, error: Error): void {
+    this.#lostLines += 1;
+    if (this.#lostLines === 1) trace.onLoss(error);
   }
 }

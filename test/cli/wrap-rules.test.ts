@@ -130,6 +130,22 @@ for (const runtime of RUNTIMES) {
   );
 }
 
+requires.test(
+  [python],
+  "a trace on a full disk is said once and its lost lines are counted, and the program does not notice",
+  async () => {
+    await using cli = new Cli(BUN);
+    const dial = 'import socket\nfor _ in range(5):\n s = socket.socket(); print(s.connect_ex(("127.0.0.1", 1)))';
+    const args = ["wrap", "--trace=/dev/full", "--explain", "--", "python3", "-c", dial];
+    const { code, text, stderr } = await cli.run(args);
+    expect([code, text]).toEqual([0, "111\n".repeat(5)]);
+    expect(stderr.match(/Lines of the trace "\/dev\/full" are lost.*ENOSPC/g)).toHaveLength(1);
+    const lost = Number(/shmlink: (\d+) lines of the trace could not be written/.exec(stderr)?.[1]);
+    expect(lost).toBeGreaterThanOrEqual(10); // a call and a decision for each
+  },
+  LIMIT_MS,
+);
+
 function listed(cli: Cli, port: number): boolean {
   try {
     using link = cli.link();

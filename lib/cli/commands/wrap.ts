@@ -7,7 +7,7 @@ import { loadConfig } from "../../config/load.ts";
 import type { ShmlinkConfig } from "../../config/schema.ts";
 import { FailureError } from "../../errors.ts";
 import { brokerSocketPath } from "../../transport/socket-path.ts";
-import { Journal } from "../../wrap/journal.ts";
+import { Journal, type Trace } from "../../wrap/journal.ts";
 import type { Rule } from "../../wrap/rules/types.ts";
 import { runWrapped } from "../../wrap/run.ts";
 import { type Command, type CommandInput, makeCommand } from "../command.ts";
@@ -128,9 +128,11 @@ function run(args: Arguments, { program, verbose, launcher }: CommandInput, made
   });
 }
 
-function openTrace(path: string): number {
+function openTrace(path: string): Trace {
   try {
-    return openSync(path, "a", 0o600);
+    const onLoss = ({ message }: Error): void =>
+      printError(`shmlink: Lines of the trace "${path}" are lost, and the program goes on: ${message}\n`);
+    return { fd: openSync(path, "a", 0o600), onLoss };
   } catch (error) {
     throw new FailureError("invalid", `Cannot write a trace to "${path}": ${(error as Error).message}`);
   }
