@@ -49,6 +49,22 @@ requires.test(
 );
 
 requires.test(
+  [python],
+  "TLS by the kernel is refused on a connection that is handed off, as where the kernel has none, and data goes on",
+  async () => {
+    await using stage = new Stage();
+    const program = ["python3", join(ROOT, "test/fixtures/programs/ktls.py")];
+    const [native, wrapped] = [stage.plain(program), stage.wrap(program)];
+    expect([await native.exit, await wrapped.exit], native.output + wrapped.output).toEqual([0, 0]);
+    expect(wrapped.output).toMatch(/^client E[A-Z]+$/m);
+    expect(wrapped.output).toEndWith("b'still plain'\n");
+    if (native.output.includes("client ENOENT")) expect(wrapped.output).toBe(native.output);
+    expect(stage.registry.fallbacks()).toEqual([]);
+  },
+  LIMIT_MS,
+);
+
+requires.test(
   [requires.program("cc", "gcc")],
   "what connect() overlooks of a socket is what is documented",
   async () => {
