@@ -224,8 +224,14 @@ function hasClosed({ stats }: ChannelSide): boolean {
   return said?.finished === true && said.gone;
 }
 
-function saveOwner({ grants: _, ...owner }: Owner): SavedOwner {
-  return { ...owner, started: startTimeOf(owner.pid) };
+/** A session's owner is one process for as long as it lasts: asked once, not for each of its channels. */
+const STARTED: WeakMap<Owner, string> = new WeakMap();
+
+function saveOwner(who: Owner): SavedOwner {
+  const started = STARTED.get(who) ?? startTimeOf(who.pid);
+  STARTED.set(who, started);
+  const { grants: _, ...owner } = who;
+  return { ...owner, started };
 }
 
 function saveSide({ owner, capacity }: ChannelSide): SavedSide {
