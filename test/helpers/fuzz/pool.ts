@@ -1,10 +1,12 @@
 /** Descriptors that a fuzzer sends: one of each kind, rings that are as they have to be, and what it was given. */
 import {
+  accept,
   addSeals,
   type BorrowedFd,
   bind,
   constants,
   epollCreate,
+  ftruncate,
   listen,
   memfdCreate,
   type OwnedFd,
@@ -22,6 +24,7 @@ import { NO_CHANNEL } from "../../../lib/ring/layout.ts";
 import type { Random } from "./random.ts";
 
 const MAX_FOUND = 6;
+const COUNTERS_BYTES = 4096;
 
 export class Pool implements Disposable {
   readonly #random: Random;
@@ -53,8 +56,18 @@ export class Pool implements Disposable {
     const [, near, , reader, writer, listener] = this.#own;
     if (use === "listenFd" && listener !== undefined && !this.#random.chance(8)) return listener;
     if (use === "closeFd" && !this.#random.chance(8)) return this.#random.pick([near, reader, writer]) as OwnedFd;
+    if (use === "counters" && !this.#random.chance(8)) return this.#makeCounters();
     if ((use === "memfd" && !this.#random.chance(8)) || this.#random.chance(10)) return this.#makeRing();
     return this.#random.pick(this.#found.length > 0 && this.#random.chance(5) ? this.#found : this.#own);
+  }
+
+  /** As a supervisor has them. */
+  #makeCounters(): OwnedFd {
+    const fd = memfdCreate("fuzz");
+    ftruncate(fd, COUNTERS_BYTES);
+    addSeals(fd, constants.F_SEAL_SHRINK | constants.F_SEAL_GROW);
+    this.keep(fd);
+    return fd;
   }
 
   /** As a client makes one ahead, mostly sealed. */
@@ -77,7 +90,15 @@ export class Pool implements Disposable {
     if (this.#found.length > MAX_FOUND) this.#found.shift()?.close();
   }
 
+  /** What waits in the listener's queue may hold a connection of somebody who offers that listener: as documented, he
+   *  keeps himself alive then. Nobody does once they are let in here and shown out. */
+  #emptyQueue(): void {
+    const listener = this.#own[5] as OwnedFd; // as the constructor has it
+    for (let waiting = accept(listener); waiting !== null; waiting = accept(listener)) waiting.fd.close();
+  }
+
   [Symbol.dispose](): void {
+    this.#emptyQueue();
     for (const fd of [...this.#own, ...this.#found]) fd.close();
   }
 }
