@@ -12,8 +12,16 @@ import {
   SyscallError,
   setNonBlocking,
 } from "../../ffi/mod.ts";
-import { ClosedError, ProtocolError } from "../errors.ts";
-import { COLD_HUGE, NO_CAPACITY, NO_CHANNEL, type RingHeader, type RingSide, ringFileBytes } from "../ring/layout.ts";
+import { ClosedError, FailureError, ProtocolError } from "../errors.ts";
+import {
+  COLD_HUGE,
+  DEFAULT_MAX_PEER_CAPACITY,
+  NO_CAPACITY,
+  NO_CHANNEL,
+  type RingHeader,
+  type RingSide,
+  ringFileBytes,
+} from "../ring/layout.ts";
 import { Channel } from "./duplex.ts";
 import type { ChannelOptions } from "./end.ts";
 import { readRingHeader } from "./memfd.ts";
@@ -61,7 +69,8 @@ export class ChannelSetup implements Disposable {
 
   /**
    * Checks the peer's ring and makes the channel; this setup is used up then.
-   * @param peer  taken, and closed in any case  @throws ProtocolError when it is not sealed or not the other side's ring
+   * @param peer  taken, and closed in any case  @throws ProtocolError when it is not sealed or not the other side's ring,
+   *   FailureError "refused" when it is larger than options.maxPeerCapacity
    */
   complete(peer: OwnedFd, options: ChannelOptions = {}): Channel {
     try {
@@ -70,6 +79,7 @@ export class ChannelSetup implements Disposable {
       checkRingSeals(peer);
       const header = readRingHeader(peer);
       this.#checkCounterpart(header);
+      checkPeerCapacity(header.capacity, options.maxPeerCapacity);
       const hugePageBytes = options.hugePages ? takeHugePages(own) : 0;
       if (options.prefault) populate(own);
       const mapping = mapShared(peer, ringFileBytes(header.capacity), "read");
@@ -115,6 +125,15 @@ export class ChannelSetup implements Disposable {
       throw new ProtocolError(`Cannot use the ring: side is "${side}", the other side's is needed`);
     }
   }
+}
+
+/** @throws FailureError "refused" */
+function checkPeerCapacity(capacity: number, most: number = DEFAULT_MAX_PEER_CAPACITY): void {
+  if (capacity <= most) return;
+  throw new FailureError(
+    "refused",
+    `Cannot use the channel: the other side's ring has ${capacity} bytes, maxPeerCapacity is ${most}`,
+  );
 }
 
 function mapOwn(ring: OwnedFd, capacity: number): Mapping {

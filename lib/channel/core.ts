@@ -39,6 +39,9 @@ export type EndOptions = {
   readonly machineCode?: boolean;
   /** Longest message that is accepted, its fragments together. */
   readonly maxMessageBytes?: number;
+  /** Most bytes that the other side's ring may have, 64 MiB unless given: pages that it has not touched are made, and charged
+   *  to us, when we read them. A channel with a larger one is refused before any of it is mapped. */
+  readonly maxPeerCapacity?: number;
   /** Of what we send: "block" unless given. What is dropped is counted, and `inspect` shows it. */
   readonly whenFull?: WhenFull | undefined;
   /** Of what we receive: "keep" unless given. Only the receiver can drop old messages: the ring's head is its own. */

@@ -6,12 +6,25 @@ const MAX_CAPACITY = 2 ** 30;
 const FACTORS: Readonly<Record<string, number>> = { "": 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
 
 /** "65536", "64K", "1M", "1GiB": bytes of a ring. @throws UsageError */
-export function parseCapacity(text: string | undefined): number | undefined {
+export function parseCapacity(text: string | undefined, option = "--capacity"): number | undefined {
   if (text === undefined) return undefined;
   const match = /^(\d{1,10})(?:([kmg])(?:i?b)?)?$/i.exec(text);
   const bytes = match === null ? Number.NaN : Number(match[1]) * (FACTORS[(match[2] ?? "").toLowerCase()] ?? 1);
   if (bytes >= MIN_CAPACITY && bytes <= MAX_CAPACITY && Number.isInteger(Math.log2(bytes))) return bytes;
-  throw new UsageError(`Cannot use --capacity "${text}": a power of two from 4K to 1G is wanted`);
+  throw new UsageError(`Cannot use ${option} "${text}": a power of two from 4K to 1G is wanted`);
+}
+
+/** --capacity and --max-peer-capacity, as options of listen() and dial(). @throws UsageError */
+export function parseSizes(
+  capacity: string | undefined,
+  mostOfPeer: string | undefined,
+): { readonly capacity?: number; readonly maxPeerCapacity?: number } {
+  const own = parseCapacity(capacity);
+  const peer = parseCapacity(mostOfPeer, "--max-peer-capacity");
+  return {
+    ...(own === undefined ? {} : { capacity: own }),
+    ...(peer === undefined ? {} : { maxPeerCapacity: peer }),
+  };
 }
 
 /** A count of seconds, fractions allowed. @returns milliseconds @throws UsageError */

@@ -54,9 +54,10 @@ export function describePeer({ uid, context }: Peer): string {
   return `context ${engine}/${app}/${instance} (user ${uid})`;
 }
 
+/** Where the operation's name with "it" behind is no English. */
+const PHRASES: Partial<Record<Request["what"], string>> = { listen: "listen under it", context: "make it a context" };
+
 function describe({ what, service, fds }: Request): string {
-  const object = service === "" ? "" : " it";
-  return fds === undefined || fds.length === 0
-    ? `${what}${object}`
-    : `${what}${object} as ${[...new Set(fds)].join(", ")}`;
+  const phrase = service === "" ? what : (PHRASES[what] ?? `${what} it`);
+  return fds === undefined || fds.length === 0 ? phrase : `${phrase} as ${[...new Set(fds)].join(", ")}`;
 }

@@ -15,6 +15,9 @@ export const DATA_OFFSET: number = HEADER_BYTES + CONTROL_BYTES;
 export const MIN_CAPACITY = 4096;
 export const MAX_CAPACITY: number = 2 ** 30; // so that 32-bit positions tell full from empty
 
+/** Of the other side's ring, where nothing else is said. */
+export const DEFAULT_MAX_PEER_CAPACITY: number = 2 ** 26;
+
 export const RECORD_HEADER_BYTES = 8;
 /** Longest message, all its fragments together. */
 export const MAX_MESSAGE_BYTES: number = 2 ** 28;

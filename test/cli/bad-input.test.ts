@@ -70,6 +70,13 @@ for (const runtime of RUNTIMES) {
       expect(ring.code).toBe(1);
     });
 
+    test("a grant that only delegates is refused: it would pass nothing on", async () => {
+      await using cli = new Cli(runtime);
+      const result = await cli.run(["run", "--grant=dial:db", "--grant=delegate:db", "--", "true"]);
+      expect(errorLine(result)).toMatch(/Invalid --grant "delegate:db": delegate stands beside what may be passed on/);
+      expect(result.code).toBe(2);
+    });
+
     test("-v adds the causes below the line", async () => {
       await using cli = new Cli(runtime);
       writeFileSync(cli.socketPath, "no socket");

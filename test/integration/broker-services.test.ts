@@ -184,3 +184,21 @@ test("channels go on when the broker is killed", async () => {
   expect(await far?.receiveAsync()).toBeUndefined();
   far?.close();
 });
+
+test("a ring larger than its reader takes is refused to both: dial says so, and the service goes on", async () => {
+  await using own = new TestBroker();
+  using link = own.connect({ wake: true });
+  using service = link.listen("x", { capacity: 8192, maxPeerCapacity: 4096 });
+  const accepted = service.acceptAsync();
+  await expect(link.dialAsync("x", { capacity: 4096, maxPeerCapacity: 4096 })).rejects.toThrow(
+    "the other side's ring has 8192 bytes, maxPeerCapacity is 4096",
+  );
+  (await accepted)?.close();
+  using large = await link.dialAsync("x", { capacity: 8192 });
+  await large.receiveAsync().catch(() => undefined); // nobody took it
+  const waiting = service.acceptAsync();
+  using near = await link.dialAsync("x", { capacity: 4096 });
+  using far = await waiting;
+  near.send(new Uint8Array(3));
+  expect((await far?.receiveAsync())?.data.length).toBe(3);
+});

@@ -5,7 +5,7 @@ import { FailureError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { CopyLoop } from "../copy/session.ts";
 import { DIRECTION_ARG, parseDirection } from "../direction.ts";
-import { parseCapacity, parseSeconds } from "../numbers.ts";
+import { parseSeconds, parseSizes } from "../numbers.ts";
 import { parseServiceName } from "../service-name.ts";
 
 const DEFAULT_WAIT = "5";
@@ -29,20 +29,24 @@ enough. A name that nobody offers yet is waited for, ${DEFAULT_WAIT} seconds unl
     },
     message: { type: "boolean", alias: "m", description: "lines instead of bytes: each line is one message" },
     capacity: { type: "string", valueHint: "SIZE", description: "our ring, a power of two from 4K to 1G (default 1M)" },
+    "max-peer-capacity": {
+      type: "string",
+      valueHint: "SIZE",
+      description: "largest ring of the other side, whose memory can be charged to us (default 64M)",
+    },
     direction: DIRECTION_ARG,
   },
   examples: [
     ["tar cf - src | shmlink dial files", 'send a file tree to "shmlink listen files > out.tar"'],
     ["shmlink dial --wait=60 log < lines.txt", "wait up to a minute for somebody to listen"],
   ],
-  run: ({ name, wait, message, capacity, direction: way }, { verbose, launcher }) => {
+  run: ({ name, wait, message, capacity, "max-peer-capacity": most, direction: way }, { verbose, launcher }) => {
     parseServiceName(name);
     const waitMs = parseSeconds(wait, "--wait");
-    const bytes = parseCapacity(capacity);
+    const sizes = parseSizes(capacity, most);
     const direction = parseDirection(way);
     using link = BrokerLink.connect({ name: "shmlink dial" });
-    const wishes = { waitMs, direction };
-    const channel = dialWaiting(link, name, bytes === undefined ? wishes : { ...wishes, capacity: bytes });
+    const channel = dialWaiting(link, name, { waitMs, direction, ...sizes });
     using loop = new CopyLoop(launcher);
     return loop.copy(channel, { name, messages: message === true, verbose });
   },

@@ -10,7 +10,7 @@ import { CopyLoop, type SessionOptions } from "../copy/session.ts";
 import { DIRECTION_ARG, parseDirection } from "../direction.ts";
 import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
-import { parseCapacity } from "../numbers.ts";
+import { parseSizes } from "../numbers.ts";
 import { outliving } from "../outliving.ts";
 import { reportError } from "../report-error.ts";
 import { parseServiceName } from "../service-name.ts";
@@ -32,17 +32,21 @@ does not read the terminal at all.`,
       valueHint: "SIZE",
       description: "our ring, a power of two from 4K to what the broker allows, 256M unless configured (default 1M)",
     },
+    "max-peer-capacity": {
+      type: "string",
+      valueHint: "SIZE",
+      description: "largest ring of the other side, whose memory can be charged to us (default 64M)",
+    },
     direction: DIRECTION_ARG,
   },
   examples: [
     ["shmlink listen files > out.tar &", 'take what "tar cf - src | shmlink dial files" sends'],
     ["shmlink listen --keep --message log", "print the lines of one process after another"],
   ],
-  run: ({ name, keep, message, capacity, direction: way }, { verbose, launcher }) => {
+  run: ({ name, keep, message, capacity, "max-peer-capacity": most, direction: way }, { verbose, launcher }) => {
     parseServiceName(name);
-    const bytes = parseCapacity(capacity);
     const direction = parseDirection(way);
-    const wishes = bytes === undefined ? { direction } : { direction, capacity: bytes };
+    const wishes = { direction, ...parseSizes(capacity, most) };
     const make = (): Offered => new Offered(name, wishes, launcher);
     const options = { name, messages: message === true, verbose };
     if (keep === true) return outliving(make, (offered) => serveAll(offered, options));

@@ -70,7 +70,12 @@ function parseGrant(text: string): GrantSpec {
   const name = text.slice(colon + 1);
   if (colon < 1 || !/^[A-Za-z0-9._:/@*?-]{1,128}$/.test(name))
     throw new UsageError(`Invalid --grant "${text}": RIGHTS:NAME is wanted, as in dial:db or listen,offer:web/*`);
-  return { rights: text.slice(0, colon).split(",").map(parseRight), name };
+  const rights = text.slice(0, colon).split(",").map(parseRight);
+  if (rights.every((right) => right === "delegate"))
+    throw new UsageError(
+      `Invalid --grant "${text}": delegate stands beside what may be passed on, as in dial,delegate:${name}`,
+    );
+  return { rights, name };
 }
 
 function parseRight(text: string): RightName {

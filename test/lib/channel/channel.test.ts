@@ -14,7 +14,7 @@ import {
 import { type Channel, ChannelSetup } from "../../../lib/channel/channel.ts";
 import { createRing, directionStats, RingStats, sealRing } from "../../../lib/channel/memfd.ts";
 import { SocketDoorbell } from "../../../lib/channel/socket-doorbell.ts";
-import { ClosedError, ProtocolError } from "../../../lib/errors.ts";
+import { ClosedError, FailureError, ProtocolError } from "../../../lib/errors.ts";
 import { RingConsumer } from "../../../lib/ring/consumer.ts";
 import {
   DATA_OFFSET,
@@ -252,6 +252,28 @@ test("a peer killed while it waits: its last message is read, then the end, and 
     expect(mode === "sync" ? channel.receive() : await channel.receiveAsync()).toBeUndefined();
     expect(channel.peerEnded).toBe("vanished");
     expect(() => channel.send(bytes("anyone?"))).toThrow("the peer has gone");
+  }
+});
+
+test("complete() refuses a ring above maxPeerCapacity, 64 MiB unless it is said, before any of it is mapped", () => {
+  const mapped = (): number => readFileSync("/proc/self/maps", "utf8").split("memfd:shmlink:7:1").length - 1;
+  for (const [capacity, options, most] of [
+    [8192, { maxPeerCapacity: 4096 }, 4096],
+    [2 ** 27, {}, 2 ** 26],
+  ] as const) {
+    const [bell, other] = socketpair(constants.SOCK_STREAM);
+    using _other = other;
+    using setup = new ChannelSetup(createRing({ channelId: 7, side: 0, capacity: 4096 }), bell);
+    const ring = createRing({ channelId: 7, side: 1, capacity });
+    sealRing(ring);
+    const refusal = `the other side's ring has ${capacity} bytes, maxPeerCapacity is ${most}`;
+    expect(() => setup.complete(ring, options)).toThrow(
+      new FailureError("refused", `Cannot use the channel: ${refusal}`),
+    );
+    expect(mapped()).toBe(0);
+    const fits = createRing({ channelId: 7, side: 1, capacity });
+    sealRing(fits);
+    setup.complete(fits, { maxPeerCapacity: capacity }).close();
   }
 });
 

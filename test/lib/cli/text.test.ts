@@ -1,13 +1,20 @@
 /** Numbers, tables and records as text. */
 import { describe, expect, test } from "bun:test";
 import { renderListing } from "../../../lib/cli/listing-text.ts";
-import { formatBytes, formatDuration, parseCapacity, parseSeconds, parseWhole } from "../../../lib/cli/numbers.ts";
+import {
+  formatBytes,
+  formatDuration,
+  parseCapacity,
+  parseSeconds,
+  parseSizes,
+  parseWhole,
+} from "../../../lib/cli/numbers.ts";
 import { renderRecord } from "../../../lib/cli/record-text.ts";
 import { describeOwner, toListing } from "../../../lib/cli/records.ts";
 import { printable, renderTable } from "../../../lib/cli/table.ts";
 
 test("parseCapacity() takes powers of two with any unit, and nothing else", () => {
-  expect(["4096", "4K", "4k", "4KiB", "1M", "1g"].map(parseCapacity)).toEqual([
+  expect(["4096", "4K", "4k", "4KiB", "1M", "1g"].map((text) => parseCapacity(text))).toEqual([
     4096,
     4096,
     4096,
@@ -18,6 +25,12 @@ test("parseCapacity() takes powers of two with any unit, and nothing else", () =
   expect(parseCapacity(undefined)).toBeUndefined();
   for (const text of ["0", "2K", "5000", "3M", "2G", "1T", "-4K", "1.5M", "K", " 4K"])
     expect(() => parseCapacity(text)).toThrow(text);
+});
+
+test("parseSizes() has what was said, and names the option that is wrong", () => {
+  expect(parseSizes(undefined, undefined)).toEqual({});
+  expect(parseSizes("4K", "1M")).toEqual({ capacity: 4096, maxPeerCapacity: 2 ** 20 });
+  expect(() => parseSizes("4K", "5K")).toThrow('Cannot use --max-peer-capacity "5K"');
 });
 
 test("parseSeconds() and parseWhole() refuse signs, words and what is too large", () => {

@@ -121,6 +121,15 @@ test("a refusal names the rule and where it stands", () => {
   expect(decide(rules, peer(), DIAL)).toEqual({ kind: "deny", rule: "no-db", where: "file:1", reason });
 });
 
+test("a refusal to listen, or to make a context, is a sentence", () => {
+  const reasonOf = (what: "listen" | "context"): string | undefined => {
+    const decision = decide([rule("deny", { uid: ["any"] })], peer(), { what, service: "db.x" });
+    return decision.kind === "deny" ? decision.reason : undefined;
+  };
+  expect(reasonOf("listen")).toBe("user 1001 may not listen under it");
+  expect(reasonOf("context")).toBe("user 1001 may not make it a context");
+});
+
 test("explain() says of every rule what does not fit, those that refuse first", () => {
   const rules = [
     rule("allow", { uid: [1001] }),
