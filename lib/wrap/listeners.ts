@@ -179,9 +179,9 @@ export class Listeners implements Disposable {
     entry.watching?.remove();
     entry.watching = undefined;
     entry.registration?.close();
-    unlinkSame(listener.path, entry.inode);
     removeAlias(listener.address);
     listener[Symbol.dispose]();
+    unlinkSame(listener.path, entry.inode); // last: where it is gone, the port is closed too
     this.#options.onClosed(listener);
     this.#options.logger.info(`Closed ${listener.label}`);
   }
