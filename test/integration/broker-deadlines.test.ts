@@ -113,7 +113,7 @@ test("descriptors that are added to an offer and not published are given up, and
 });
 
 test("who is only idle stays, whole channels too, while somebody else is shown out", async () => {
-  await using broker = new TestBroker("[broker]\nsetUpMs = 50\n");
+  await using broker = new TestBroker("[broker]\nsetUpMs = 1000\n");
   using link = broker.connect({ wake: true });
   using service = link.listen("x");
   const [near, far] = await Promise.all([link.dialAsync("x"), service.acceptAsync()]);
