@@ -13,7 +13,7 @@ const MAX_WAITING = 16;
 export function startListing(session: Session, object: ObjectId, selector: string): void {
   const { core } = session;
   authorize(core, session.owner, "list", "");
-  if (session.waitingListings >= MAX_WAITING) {
+  if (session.output.waitingListings >= MAX_WAITING) {
     throw new FailureError("quota", `Cannot list: ${MAX_WAITING} listings wait for this client to read them`);
   }
   core.survival.sweep(core);
@@ -25,7 +25,7 @@ export function startListing(session: Session, object: ObjectId, selector: strin
     session.send(object, "shmlink_listing_v1", ended);
   let index = 0;
   if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));
-  session.addListing(() => {
+  session.output.addListing(() => {
     const record = records[index++];
     if (record === undefined) {
       session.send(object, "shmlink_listing_v1", { kind: "done" });

@@ -35,8 +35,11 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
   try {
     const subject = { fds: typesOf(bundle.about), target: offer.owner };
     authorize(core, session.owner, "take", offer.name, subject);
-    if (session.queuedFds + bundle.fds.length > MAX_UNREAD_FDS)
-      throw new FailureError("quota", `Cannot take "${offer.name}": ${session.queuedFds} descriptors wait to be read`);
+    if (session.output.queuedFds + bundle.fds.length > MAX_UNREAD_FDS)
+      throw new FailureError(
+        "quota",
+        `Cannot take "${offer.name}": ${session.output.queuedFds} descriptors wait to be read`,
+      );
     fds = bundle.keep ? duplicateAll(bundle.fds, offer.name) : bundle.fds;
   } catch (error) {
     if (!(error instanceof FailureError)) throw error;
