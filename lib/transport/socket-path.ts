@@ -3,7 +3,7 @@
  * 0700, and refused when it is somebody else's, because in /tmp anybody could have made it first. Any other directory
  * was chosen by the user, and only has to keep strangers from replacing the socket.
  */
-import { lstatSync, mkdirSync, realpathSync } from "node:fs";
+import { lstatSync, mkdirSync, realpathSync, type Stats } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { FailureError } from "../errors.ts";
 import { checkPathLength } from "./listen.ts";
@@ -30,9 +30,13 @@ function conventionalDirectory(env: Env, uid: number): string {
   return uid === 0 ? SYSTEM_DIRECTORY : `/tmp/shmlink-${uid}`;
 }
 
-/** What is not there is said when it is used. */
+/** What is not there, or cannot be looked at, is said when it is used. */
 function belongsTo(directory: string, uid: number): boolean {
-  return (lstatSync(directory, { throwIfNoEntry: false })?.uid ?? uid) === uid;
+  try {
+    return (lstatSync(directory, { throwIfNoEntry: false })?.uid ?? uid) === uid;
+  } catch {
+    return true;
+  }
 }
 
 /** Makes the directory of socket `path`, 0700, if it is not there, and checks it.
@@ -51,7 +55,7 @@ export function prepareSocketDirectory(path: string, uid: number): void {
  *  A directory that is not there is in order. @throws FailureError "no-broker" */
 export function checkSocketDirectory(path: string, uid: number): void {
   const directory = dirname(path);
-  const status = lstatSync(directory, { throwIfNoEntry: false });
+  const status = lookAt(directory);
   if (status === undefined) return;
   const isOurs = /^shmlink(-\d+)?$/.test(basename(directory));
   if (!status.isDirectory()) {
@@ -62,6 +66,16 @@ export function checkSocketDirectory(path: string, uid: number): void {
   }
   const problem = isOurs && directory !== SYSTEM_DIRECTORY ? ownProblem(status, uid) : foreignProblem(status, uid);
   if (problem !== undefined) throw refusal(directory, problem);
+}
+
+/** @returns undefined for one that is not there */
+function lookAt(directory: string): Stats | undefined {
+  try {
+    return lstatSync(directory, { throwIfNoEntry: false });
+  } catch (error) {
+    const problem = `it cannot be looked at (${systemCode(error) ?? String(error)}); set SHMLINK_SOCKET to another place`;
+    throw refusal(directory, problem, error);
+  }
 }
 
 type Status = { readonly uid: number; readonly mode: number };

@@ -21,9 +21,13 @@ for (const runtime of RUNTIMES) {
       await using cli = new Cli(runtime);
       const missing = await cli.run(["ls"], { env: { SHMLINK_SOCKET: join(cli.directory, "a/b/c.sock") } });
       expect(errorLine(missing)).toMatch(/does not exist; make it or set SHMLINK_SOCKET/);
+      const beyond = await cli.run(["ls"], { env: { XDG_RUNTIME_DIR: "/etc/passwd", SHMLINK_SOCKET: "" } });
+      expect(errorLine(beyond)).toMatch(
+        /Cannot use directory "\/etc\/passwd\/shmlink": it cannot be looked at \(ENOTDIR\)/,
+      );
       const long = await cli.run(["ls"], { env: { SHMLINK_SOCKET: join(cli.directory, "x".repeat(120)) } });
       expect(errorLine(long)).toMatch(/107 is the most; set SHMLINK_SOCKET to a shorter path/);
-      expect([missing.code, long.code]).toEqual([1, 1]);
+      expect([missing.code, beyond.code, long.code]).toEqual([1, 1, 1]);
     });
 
     test("broken TOML is reported with file, line and column by check, show and broker", async () => {
@@ -99,7 +103,7 @@ for (const runtime of RUNTIMES) {
 
     test("a stdout that was closed is an error of whatever writes there", async () => {
       await using cli = new Cli(runtime);
-      const env = { SHMLINK_NO_STDOUT: "1" }; // as bin/shmlink says it
+      const env = { SHMLINK_CLOSED: " 1" }; // as bin/shmlink says it
       const printing = [
         ["ls"],
         ["ls", "--json"],
