@@ -71,6 +71,8 @@ export type SpawnOptions = {
   /** Descriptors that this process inherited for the program, besides 0, 1 and 2. Runtimes mark them close-on-exec at
    *  their start: Bun those from 3 on, Node also the first three; the mark is lifted while the program starts. */
   readonly inheritedFds?: readonly number[];
+  /** Those of 0, 1 and 2 that the program is to find closed, though we have something there. */
+  readonly closedFds?: readonly number[];
   /** Classic BPF for seccomp(2), with a listener; `noNewPrivs` is needed without CAP_SYS_ADMIN. */
   readonly filter?: { readonly program: Uint8Array; readonly noNewPrivs: boolean };
 };
@@ -91,12 +93,13 @@ function spawnTable(): (...args: number[]) => number {
   return entry;
 }
 
-/** Lifts close-on-exec from `fds` until the returned function runs. Those that are not open are left alone. */
-function reveal(fds: readonly number[]): () => void {
-  const hidden = fds.filter((number) => calls.fcntl(number, F_GETFD, 0) === FD_CLOEXEC);
-  for (const number of hidden) calls.fcntl(number, F_SETFD, 0);
+/** Sets the flags of those of `fds` that have others, until the returned function runs. What is not open is left alone. */
+function lend(fds: readonly number[], flags: number): () => void {
+  const before = fds.map((number) => ({ number, was: calls.fcntl(number, F_GETFD, 0) }));
+  const others = before.filter(({ was }) => was >= 0 && was !== flags);
+  for (const { number } of others) calls.fcntl(number, F_SETFD, flags);
   return () => {
-    for (const number of hidden) calls.fcntl(number, F_SETFD, FD_CLOEXEC);
+    for (const { number, was } of others) calls.fcntl(number, F_SETFD, was);
   };
 }
 
@@ -211,9 +214,11 @@ export function spawn(options: SpawnOptions): Spawned {
   writeTable(steps);
   const shared = options.filter === undefined ? 0 : CLONE_FILES;
   check(calls.rtSigprocmask(SIG_BLOCK, fullMask.address, savedMask.address, 8), "rt_sigprocmask");
-  const hide = reveal([0, 1, 2, ...(options.inheritedFds ?? [])]);
+  const { closedFds = [], inheritedFds = [] } = options;
+  const standard = [0, 1, 2].filter((number) => !closedFds.includes(number));
+  const takeBack = [lend([...standard, ...inheritedFds], 0), lend(closedFds, FD_CLOEXEC)];
   const pid = spawnTable()(table.address, steps.length, CLONE_VM | CLONE_VFORK | shared | SIGCHLD);
-  hide();
+  for (const restore of takeBack) restore();
   check(calls.rtSigprocmask(SIG_SETMASK, savedMask.address, 0, 8), "rt_sigprocmask");
   check(pid, "clone");
   return finish(pid, steps, options.path);

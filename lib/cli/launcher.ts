@@ -1,7 +1,7 @@
 /**
  * What bin/shmlink wrote down before the runtime started, because runtimes change it and a wrapped program must find
- * it as it was: the soft limit of open files, the ignored signals, the descriptors that were handed down, whether there
- * was a stdout. Started without the launcher, what can still be found out is taken from /proc.
+ * it as it was: the soft limit of open files, the ignored signals, the descriptors that were handed down, and which
+ * of the first three were closed. Started without the launcher, what can still be found out is taken from /proc.
  */
 import { readFileSync } from "node:fs";
 
@@ -15,7 +15,8 @@ export type LauncherState = {
   readonly ignoredSignals: readonly number[];
   /** Descriptors from 3 on that were inherited and not close-on-exec. */
   readonly inheritedFds: readonly number[];
-  /** Whether we were started without a stdout: what is open as 1 now is the runtime's. */
+  /** Those of 0, 1 and 2 that we were started without: what is open there now is the runtime's. */
+  readonly closedFds: readonly number[];
   readonly lacksStdout: boolean;
 };
 
@@ -27,8 +28,8 @@ export function takeLauncherState(env: Env): LauncherState {
   const mask = env["SHMLINK_SIGIGN"];
   delete env["SHMLINK_NOFILE"];
   const fds = env["SHMLINK_FDS"];
-  const lacksStdout = env["SHMLINK_NO_STDOUT"] === "1";
-  delete env["SHMLINK_NO_STDOUT"];
+  const closedFds = parseNumbers(env["SHMLINK_CLOSED"]);
+  delete env["SHMLINK_CLOSED"];
   delete env["SHMLINK_SIGIGN"];
   delete env["SHMLINK_FDS"];
   return {
@@ -36,12 +37,16 @@ export function takeLauncherState(env: Env): LauncherState {
     get ignoredSignals() {
       return parseMask(mask) ?? ownIgnoredSignals(); // when a program is to be wrapped: not at every start
     },
-    inheritedFds: (fds ?? "")
-      .split(" ")
-      .filter((text) => /^\d+$/.test(text))
-      .map(Number),
-    lacksStdout,
+    inheritedFds: parseNumbers(fds),
+    closedFds,
+    lacksStdout: closedFds.includes(1),
   };
+}
+
+/** Numbers with spaces between. */
+function parseNumbers(text: string | undefined): number[] {
+  const words = (text ?? "").split(" ");
+  return words.filter((word) => /^\d+$/.test(word)).map(Number);
 }
 
 function parseLimit(text: string | undefined): bigint | undefined {

@@ -14,6 +14,7 @@ export type CommandOptions = {
   readonly env: readonly string[];
   readonly ignoredSignals: readonly number[];
   readonly inheritedFds: readonly number[];
+  readonly closedFds: readonly number[];
   readonly fileLimit: FileLimit | undefined;
   /** The seccomp filter; undefined inside another wrap, whose filter is inherited. */
   readonly program: Uint8Array | undefined;
@@ -63,10 +64,10 @@ function startWith(
   argv: readonly string[],
   noNewPrivs: boolean,
 ): StartedProgram {
-  const { env, ignoredSignals, inheritedFds, fileLimit, program } = options;
+  const { env, ignoredSignals, inheritedFds, closedFds, fileLimit, program } = options;
   const limit = fileLimit === undefined ? {} : { fileLimit };
   const filter = program === undefined ? {} : { filter: { program, noNewPrivs } };
-  return spawn({ path, argv, env, ignoredSignals, inheritedFds, ...limit, ...filter });
+  return spawn({ path, argv, env, ignoredSignals, inheritedFds, closedFds, ...limit, ...filter });
 }
 
 function isErrno(error: unknown, syscall: string, number: number): boolean {

@@ -57,6 +57,8 @@ export type WrapOptions = {
   readonly ignoredSignals?: readonly number[] | undefined;
   /** Descriptors from 3 on that the program is to inherit; runtimes mark them close-on-exec. */
   readonly inheritedFds?: readonly number[] | undefined;
+  /** Those of 0, 1 and 2 that the program is to find closed; runtimes open them at their start. */
+  readonly closedFds?: readonly number[] | undefined;
 };
 
 /**
@@ -101,9 +103,9 @@ function sweep({ directory, logger }: WrapOptions): void {
 }
 
 function start(options: WrapOptions, program: Uint8Array | undefined): StartedProgram {
-  const { argv, env, ignoredSignals = [], inheritedFds = [], fileLimit, logger } = options;
+  const { argv, env, ignoredSignals = [], inheritedFds = [], closedFds = [], fileLimit, logger } = options;
   const strings = Array.isArray(env) ? env : Object.entries(env).map(([name, value]) => `${name}=${value}`);
-  return startCommand({ argv, env: strings, ignoredSignals, inheritedFds, fileLimit, program, logger });
+  return startCommand({ argv, env: strings, ignoredSignals, inheritedFds, closedFds, fileLimit, program, logger });
 }
 
 /** The kernel allows one supervisor for a tree: inside another wrap the program is simply run, and served by that. */

@@ -113,12 +113,12 @@ describe("bin/shmlink", () => {
     expect((plain.env["SHMLINK_FDS"] ?? "").trim().split(" ")).not.toContain("7");
   });
 
-  test("says whether there was a stdout", () => {
+  test("says which of stdin, stdout and stderr were closed", () => {
     const told = (redirection: string): string | undefined => {
       const { stderr } = start(`REPORT_TO=2 "$1/bin/shmlink" ${redirection}`);
-      return (JSON.parse(stderr) as Report).env["SHMLINK_NO_STDOUT"];
+      return (JSON.parse(stderr) as Report).env["SHMLINK_CLOSED"];
     };
-    expect([told(">&-"), told(">/dev/null"), told("")]).toEqual(["1", "", ""]);
+    expect([told(">&-"), told("<&- >&-"), told(">/dev/null"), told("")]).toEqual([" 1", " 0 1", "", ""]);
   });
 
   test("says in one line that too few files may be open", () => {
@@ -135,7 +135,7 @@ describe("bin/shmlink", () => {
   test("leaves no variable of its own, and changes none of the caller's", () => {
     const env = { self: "1", bin: "2", bun: "3", _shm_bin: "mine" };
     const { env: seen } = report('unset _shm_bin; "$1/bin/shmlink"', { env });
-    expect(Object.keys(seen)).toEqual(["SHMLINK_FDS", "SHMLINK_NOFILE", "SHMLINK_NO_STDOUT", "SHMLINK_SIGIGN"]);
+    expect(Object.keys(seen)).toEqual(["SHMLINK_CLOSED", "SHMLINK_FDS", "SHMLINK_NOFILE", "SHMLINK_SIGIGN"]);
   });
 
   test("says in one line what to do when there is no runtime, or none of that name", () => {

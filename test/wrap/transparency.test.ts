@@ -13,14 +13,14 @@ const python = requires.program("python3", "python3");
 const PROGRAM = ["python3", "-I", join(ROOT, "test/fixtures/programs/process-state.py"), "a b", "--json", ""];
 
 /** Unusual in all that a shell can set; then runs its arguments. */
-const SCRIPT = `umask 027; ulimit -Sn 345; ulimit -c 0; ulimit -Ss 4096; cd sub
+const SCRIPT = (stdio: string): string => `umask 027; ulimit -Sn 345; ulimit -c 0; ulimit -Ss 4096; cd sub
 trap "" USR2 HUP; exec 5</etc/passwd 7>>out 9<>out
 export SHELL_PID=$$ ODD='a = "b"' EMPTY=
-exec 0</dev/null
+exec ${stdio}
 exec nice -n 3 "$@"`;
 
-async function stateOf(cli: Cli, command: readonly string[]): Promise<string[]> {
-  const running = new Running(["bash", "-c", SCRIPT, "bash", ...command], cli.directory);
+async function stateOf(cli: Cli, command: readonly string[], stdio = "0</dev/null"): Promise<string[]> {
+  const running = new Running(["bash", "-c", SCRIPT(stdio), "bash", ...command], cli.directory);
   expect(await running.exit, running.output).toBe(0);
   return running.output.replace(/^env SHELL_PID .*$/m, "env SHELL_PID").split("\n");
 }
@@ -42,6 +42,22 @@ for (const runtime of RUNTIMES) {
       const expected =
         process.geteuid?.() === 0 ? native : native.map((line) => line.replace("NoNewPrivs 0", "NoNewPrivs 1"));
       expect(wrapped).toEqual(expected);
+    },
+    60_000,
+  );
+
+  requires.test(
+    [python],
+    `a stdin and a stderr that were closed are closed for the program, on ${runtime.name}`,
+    async () => {
+      await using cli = new Cli(BUN);
+      mkdirSync(join(cli.directory, "sub"));
+      const set = ["env", `SHMLINK_SOCKET=${cli.socketPath}`, `SHMLINK_RUNTIME=${runtime.name}`];
+      const fds = async (command: readonly string[]): Promise<string[]> =>
+        (await stateOf(cli, [...set, ...command], "0<&- 2>&-")).filter((line) => line.startsWith("fd "));
+      const native = await fds(PROGRAM);
+      expect(native.map((line) => line.split(" ")[1])).not.toContain("0");
+      expect(await fds([join(ROOT, "bin/shmlink"), "wrap", "--", ...PROGRAM])).toEqual(native);
     },
     60_000,
   );

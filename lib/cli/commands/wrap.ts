@@ -125,6 +125,7 @@ function run(args: Arguments, { program, verbose, launcher }: CommandInput, made
     fileLimit: originalLimit(launcher),
     ignoredSignals: launcher.ignoredSignals,
     inheritedFds: passed.inheritedFds,
+    closedFds: launcher.closedFds,
   });
 }
 

@@ -15,10 +15,11 @@ describe("takeLauncherState()", () => {
       SHMLINK_NOFILE: "1024",
       SHMLINK_SIGIGN: "0000000000000003",
       SHMLINK_FDS: "3 12",
-      SHMLINK_NO_STDOUT: "1",
+      SHMLINK_CLOSED: " 0 1",
       PATH: "/bin",
     };
-    const state = { fileLimit: 1024n, ignoredSignals: [1, 2], inheritedFds: [3, 12], lacksStdout: true };
+    const fds = { inheritedFds: [3, 12], closedFds: [0, 1], lacksStdout: true };
+    const state = { fileLimit: 1024n, ignoredSignals: [1, 2], ...fds };
     expect(takeLauncherState(env)).toEqual(state);
     expect(Object.keys(env)).toEqual(["PATH"]);
   });
