@@ -10,9 +10,9 @@ import {
   F_SETFL,
   F_SETOWN_EX,
   F_SETSIG,
+  FIONBIO,
   O_ASYNC,
   O_CLOEXEC,
-  O_NONBLOCK,
   STATX_BASIC_STATS,
 } from "../constants.ts";
 import { check, EAGAIN, retry, SyscallError } from "../errno.ts";
@@ -76,11 +76,12 @@ export function getStatusFlags(fd: BorrowedFd): number {
   return check(calls.fcntl(fd.number, F_GETFL, 0), "fcntl F_GETFL", `fd ${fd.number}`);
 }
 
-/** Sets or clears O_NONBLOCK. It lives on the open file description: whoever shares that sees the change. */
+const SWITCH = allocateForever(4);
+
+/** Sets or clears O_NONBLOCK, without asking for the other flags first. It lives on the open file description: whoever shares that sees the change. */
 export function setNonBlocking(fd: BorrowedFd, on: boolean): void {
-  const flags = getStatusFlags(fd);
-  const wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
-  if (wanted !== flags) check(calls.fcntl(fd.number, F_SETFL, wanted), "fcntl F_SETFL", `fd ${fd.number}`);
+  SWITCH.data.setInt32(0, on ? 1 : 0, true);
+  check(calls.ioctl(fd.number, FIONBIO, SWITCH.address), "ioctl FIONBIO", `fd ${fd.number}`);
 }
 
 /** fcntl(2) with a plain number, for the commands that have no function of their own. @returns its result */
