@@ -24,8 +24,8 @@ import {
 } from "../ring/layout.ts";
 import { Channel } from "./duplex.ts";
 import type { ChannelOptions } from "./end.ts";
-import { readRingHeader } from "./memfd.ts";
-import { checkRingSeals, RING_SEALS } from "./seals.ts";
+import { mapSealedRing, readRingHeader } from "./memfd.ts";
+import { RING_SEALS } from "./seals.ts";
 
 export { Channel, type ReceiveOptions } from "./duplex.ts";
 export type { ChannelOptions, Direction, EndOptions, SendOptions, Trust, WhenBehind, WhenFull } from "./end.ts";
@@ -76,13 +76,9 @@ export class ChannelSetup implements Disposable {
     try {
       const own = this.#own;
       if (own === undefined) throw new ClosedError("Cannot complete the channel: its setup is closed or was used");
-      checkRingSeals(peer);
-      const header = readRingHeader(peer);
-      this.#checkCounterpart(header);
-      checkPeerCapacity(header.capacity, options.maxPeerCapacity);
       const hugePageBytes = options.hugePages ? takeHugePages(own) : 0;
       if (options.prefault) populate(own);
-      const mapping = mapShared(peer, ringFileBytes(header.capacity), "read");
+      const { header, mapping } = this.#mapPeer(peer, options.maxPeerCapacity);
       this.#own = undefined;
       const { channelId, side, capacity: ownCapacity } = this;
       const doorbell = this.#doorbell;
@@ -112,6 +108,17 @@ export class ChannelSetup implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #mapPeer(peer: OwnedFd, mostBytes: number | undefined): ReturnType<typeof mapSealedRing> {
+    const ring = mapSealedRing(peer, (capacity) => checkPeerCapacity(capacity, mostBytes));
+    try {
+      this.#checkCounterpart(ring.header);
+      return ring;
+    } catch (error) {
+      ring.mapping.close();
+      throw error;
+    }
   }
 
   #checkCounterpart({ channelId, side, capacity }: RingHeader): void {

@@ -4,6 +4,8 @@ import {
   type BorrowedFd,
   fstat,
   ftruncate,
+  type Mapping,
+  mapShared,
   memfdCreate,
   type OwnedFd,
   PageTable,
@@ -87,16 +89,45 @@ export function sealRing(fd: BorrowedFd, capacity?: number): void {
  */
 export function checkSealedRing(fd: BorrowedFd): number {
   checkRingSeals(fd);
+  return checkRingSize(fd);
+}
+
+/** The same of a file whose seals have been looked at. */
+export function checkRingSize(fd: BorrowedFd): number {
   const { sizeBytes, storedBytes } = fstat(fd);
-  const capacity = sizeBytes - DATA_OFFSET;
-  if (capacity !== NO_CAPACITY && !isCapacity(capacity))
-    throw new ProtocolError(`Cannot use the ring: its file has "${sizeBytes}" bytes, which no ring has`);
+  const capacity = capacityIn(sizeBytes);
   if (storedBytes > mostStored(sizeBytes))
     throw new ProtocolError(`Cannot use the ring: "${storedBytes}" bytes of memory lie in its file of "${sizeBytes}"`);
   return capacity;
 }
 
 const HEADER = new Uint8Array(64);
+
+/** Maps a ring for reading and looks at its header there, which costs no call. Its size is looked at before.
+ *  @param check  refuses a capacity  @throws ProtocolError, what `check` throws */
+export function mapSealedRing(
+  fd: BorrowedFd,
+  check: (capacity: number) => void,
+): { readonly header: RingHeader; readonly mapping: Mapping } {
+  checkRingSeals(fd);
+  const { sizeBytes } = fstat(fd);
+  const capacity = capacityIn(sizeBytes);
+  check(capacity);
+  const mapping = mapShared(fd, sizeBytes, "read");
+  try {
+    return { header: decodeHeader(new Uint8Array(mapping.buffer, 0, HEADER.length), sizeBytes), mapping };
+  } catch (error) {
+    mapping.close();
+    throw error;
+  }
+}
+
+/** @throws ProtocolError when no ring has a file of this size */
+function capacityIn(sizeBytes: number): number {
+  const capacity = sizeBytes - DATA_OFFSET;
+  if (capacity === NO_CAPACITY || isCapacity(capacity)) return capacity;
+  throw new ProtocolError(`Cannot use the ring: its file has "${sizeBytes}" bytes, which no ring has`);
+}
 
 /** The header of a ring. @throws ProtocolError when it does not fit the size */
 export function readRingHeader(fd: BorrowedFd): RingHeader {
