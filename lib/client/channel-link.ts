@@ -1,5 +1,5 @@
 /** A connection to the broker for who dials services: channels, and the rings that are kept ready for them. */
-import type { OwnedFd } from "../../ffi/mod.ts";
+import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import type { Channel, Direction, EndOptions } from "../channel/channel.ts";
 import { FailureError } from "../errors.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
@@ -41,6 +41,8 @@ export abstract class ChannelLink extends RelayLink {
   readonly spares: SpareRings = new SpareRings();
   /** Of a ring whose size we leave to the broker, once we have seen one. */
   #usualCapacity: number | undefined;
+  /** With a ring of our own whose size we knew. */
+  #dials = 0;
 
   /** Opens a channel to a service and waits until it is whole.
    *  @throws FailureError unknown-name, denied, quota, gone, refused, timeout */
@@ -101,7 +103,11 @@ export abstract class ChannelLink extends RelayLink {
     });
     const isOneWay = options.direction === "receive";
     const capacity = isOneWay ? NO_CAPACITY : (options.capacity ?? this.#usualCapacity);
-    if (capacity !== undefined) this.provideSpares(capacity, 1);
+    if (capacity !== undefined) {
+      this.provideSpares(capacity, 1);
+      this.#dials += 1;
+      if (this.#dials > 1) pending.prepareNext(capacity);
+    }
     this.requestDirected({ kind: "dial", id, name, capacity: options.capacity ?? 0 }, options.direction);
     return pending;
   }
@@ -151,6 +157,20 @@ export abstract class ChannelLink extends RelayLink {
   override close(): void {
     super.close();
     this.spares.clear();
+  }
+
+  /** Of a channel that has ended. What is made ready for the next one goes in one piece with that.
+   *  @param nextCapacity  of a ring for it, where one is likely */
+  forgetChannel(id: ObjectId, generation: number, nextCapacity: number | undefined): void {
+    const isNext = nextCapacity !== undefined && generation === this.generation && !this.ended;
+    this.forget(id, "shmlink_channel_v1", generation, !isNext);
+    if (!isNext) return;
+    try {
+      this.provideSpares(nextCapacity, 1);
+      this.connection.flush();
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error; // the broker is gone
+    }
   }
 
   /** Queues "mapped" for a channel. */

@@ -19,6 +19,8 @@ export class PendingChannel {
   readonly #options: EndOptions;
   readonly #generation: number;
   readonly #learn: (capacity: number) => void;
+  /** Of a ring to be made ready for the next channel when this one ends. */
+  #nextCapacity: number | undefined;
   #setup: ChannelSetup | undefined;
 
   /** @param learn  hears how many bytes our ring has */
@@ -29,6 +31,11 @@ export class PendingChannel {
     this.#name = name;
     this.#options = options;
     this.#generation = link.generation;
+  }
+
+  /** Who opens one channel after the other has the next one's ring ready before he asks for it. */
+  prepareNext(capacity: number): void {
+    this.#nextCapacity = capacity;
   }
 
   handle(message: AnyEvent<OwnedFd>): void {
@@ -85,7 +92,7 @@ export class PendingChannel {
   }
 
   #forget(): void {
-    this.#link.forget(this.#id, "shmlink_channel_v1", this.#generation);
+    this.#link.forgetChannel(this.#id, this.#generation, this.#nextCapacity);
   }
 
   /** The channel, now the caller's. @throws what the set-up ended with */

@@ -44,6 +44,12 @@ function ownRings(): { made: number; spare: number } {
   };
 }
 
+/** How many of those made ahead have this capacity. */
+function sparesOf(capacity: number): number {
+  const sizes = [...readFileSync("/proc/self/maps", "utf8").matchAll(/^(\w+)-(\w+) .w.. .*memfd:shmlink:spare/gm)];
+  return sizes.filter(([, from, to]) => Number(`0x${to}`) - Number(`0x${from}`) === DATA_OFFSET + capacity).length;
+}
+
 const REGISTRY = 2;
 const MANAGER = 4;
 
@@ -84,6 +90,26 @@ test("from the second channel on both sides have their rings ready; what is not 
   link.close();
   server.close();
   expect(ownRings()).toEqual({ made: 0, spare: 0 });
+});
+
+test("who opens one channel after the other has the next ring ready when one ends; who opens one has none", async () => {
+  await using broker = new TestBroker();
+  const link = broker.connect({ wake: true });
+  const server = broker.connect({ wake: true });
+  const service = server.listen("x", { capacity: 8192 });
+  const open = async (): Promise<void> => {
+    for (const channel of await connect(link, service, { capacity: 4096 })) channel.close();
+  };
+  await open();
+  expect(sparesOf(4096)).toBe(0);
+  await open();
+  expect(sparesOf(4096)).toBe(1); // those of the service have 8192
+  const [near, far] = await connect(link, service, { capacity: 4096 });
+  await exchange(near, far);
+  for (const channel of [near, far]) channel.close();
+  link.close();
+  expect(sparesOf(4096)).toBe(0);
+  server.close();
 });
 
 /** Rings that another process has mapped to write to, and that it made ahead. */
