@@ -1,5 +1,5 @@
 /** One side of a channel: its ring, made here or by its client before, and what the broker keeps of it. */
-import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
+import type { OwnedFd } from "../../ffi/mod.ts";
 import { createRing } from "../channel/memfd.ts";
 import { type RingSide, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
@@ -66,15 +66,4 @@ export function discardSide(side: ChannelSide): void {
 
 export function sharedBytes({ capacity }: ChannelSide): { channels: number; sharedBytes: number } {
   return { channels: 1, sharedBytes: ringFileBytes(capacity) };
-}
-
-/** Out of descriptors, the channel is all the same what it should be: its counters are not shown, or it is not listed by a
- *  broker after this one. */
-export function copyOf(ring: OwnedFd): OwnedFd | undefined {
-  try {
-    return ring.dup();
-  } catch (error) {
-    if (error instanceof SyscallError) return undefined;
-    throw error;
-  }
 }

@@ -1,24 +1,18 @@
 /** Channels being set up and their records: rings are made here, sealed when mapped, and forgotten when both sides have them. */
-import { constants, SyscallError, socketpair } from "../../ffi/mod.ts";
+import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { checkSealedRing } from "../channel/memfd.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import { NO_CAPACITY, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
-import {
-  abandonSide,
-  copyOf,
-  discardSide,
-  type MapEvent,
-  makeSide,
-  type SidePlan,
-  sharedBytes,
-} from "./channel-sides.ts";
+import { makeBells } from "./bells.ts";
+import { abandonSide, discardSide, type MapEvent, makeSide, type SidePlan, sharedBytes } from "./channel-sides.ts";
 import { type BrokerCore, chargeQuota, failureNumber } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
 import { endedChannel } from "./listing.ts";
 import { accountKey, type Charge } from "./quota.ts";
 import type { ChannelRecord, ChannelSide, Owner, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
+import { shareFd } from "./shared-fd.ts";
 
 /** Of shmlink_channel_v1, from which on it has the event open. */
 const VERSION_OF_OPEN = 2;
@@ -91,10 +85,9 @@ function setUp(
   const id = core.registry.nextId();
   const built = new DisposableStack();
   try {
-    // Whoever has one end can send the other one something, while we still hold it.
-    const bells = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-    const nearBell = built.use(core.closer.guard(bells[0], nearPlan.session.owner));
-    const farBell = built.use(core.closer.guard(bells[1], farPlan.session.owner));
+    const [nearBell, farBell] = makeBells(core.closer, nearPlan, farPlan);
+    built.use(nearBell);
+    built.use(farBell);
     const near = makeSide(id, 0, nearPlan, nearBell);
     built.defer(() => abandonSide(near.record));
     built.defer(() => near.map?.memfd.close());
@@ -162,14 +155,11 @@ export function handOver(core: BrokerCore, channel: ChannelRecord, index: 0 | 1)
 function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const side = channel.sides[index];
   const other = channel.sides[index === 0 ? 1 : 0];
-  const memfd = side.memfd;
-  if (memfd === undefined) return;
-  const watched = copyOf(memfd);
-  if (watched !== undefined) side.stats = core.youngRings.watch(watched, side.capacity);
+  if (side.memfd === undefined) return;
+  const memfd = shareOut(core, side, side.memfd);
   side.memfd = undefined;
   core.quota.release(side.owner, { fds: 1 });
   if (other.session === undefined) return memfd.close();
-  if (core.survival.isEnabled) side.copy = copyOf(memfd);
   const { pid, uid } = side.owner;
   const { waiting } = other;
   other.waiting = undefined;
@@ -180,6 +170,15 @@ function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
     other.session.send(other.object, "shmlink_channel_v1", { kind: "open", ...place, memfd, doorbell, pid, uid });
   }
   if (other.memfd === undefined && core.survival.isEnabled) core.survival.keepChannel(channel);
+}
+
+/** What the listings and who outlives us need of it stays here. @returns what the other side is given */
+function shareOut(core: BrokerCore, side: ChannelSide, memfd: OwnedFd): OwnedFd {
+  const [given, watched, copy] = shareFd(memfd, core.survival.isEnabled ? 3 : 2);
+  if (given === undefined || watched === undefined) throw new TypeError("Cannot share a descriptor with nobody");
+  side.stats = core.youngRings.watch(watched, side.capacity);
+  side.copy = copy;
+  return given;
 }
 
 /** It is not whole in time: who has not mapped his ring hears it, and loses the channel; so does then the other one. */

@@ -19,6 +19,8 @@ const LATE_MS = 100;
 /** In all, and for the lanes of one user: his contexts cannot take up all of them. */
 const MAX_THREADS = 32;
 const MAX_THREADS_PER_USER = 8;
+/** So many of those that are in no hurry are given to a thread at once; fewer wait for LOOK_MS. */
+const BATCH = 16;
 /** How long the end of the broker waits for what is still to be closed. */
 const LAST_WAIT_MS = 1000;
 
@@ -29,6 +31,8 @@ type Lane = {
   readonly who: Account;
   readonly key: string;
   readonly waiting: number[];
+  /** Whether all that wait may wait for others. */
+  isLazy: boolean;
   /** What the thread has, how many, and since when. */
   thread: ClosingThread | undefined;
   given: number;
@@ -55,6 +59,7 @@ export class Closer implements Disposable {
   readonly #now: () => number;
   #threadCount = 0;
   #isTimerSet = false;
+  #isEnding = false;
 
   constructor(options: CloserOptions) {
     this.#options = options;
@@ -66,15 +71,28 @@ export class Closer implements Disposable {
   closingFor(who: Account): CloseFd {
     return (number) => {
       if (isHarmless(number, this.#devices)) closeNow(number);
-      else this.#lane(who).waiting.push(number);
+      else this.#push(who, number);
     };
+  }
+
+  /** How those are closed that are in no hurry: many at once, for waking a thread costs more than closing one. */
+  closingLaterFor(who: Account): CloseFd {
+    return (number) => {
+      this.#lane(who).waiting.push(number);
+    };
+  }
+
+  #push(who: Account, number: number): void {
+    const lane = this.#lane(who);
+    lane.isLazy = false;
+    lane.waiting.push(number);
   }
 
   /** Of a connection of ours. @param fd  taken */
   guardConnection(fd: OwnedFd, who: Account): OwnedFd {
     return new OwnedFd(fd.take(), (number) => {
       if (isDrained(number)) closeNow(number);
-      else this.#lane(who).waiting.push(number);
+      else this.#push(who, number);
     });
   }
 
@@ -95,6 +113,7 @@ export class Closer implements Disposable {
       who,
       key,
       waiting: [],
+      isLazy: true,
       thread: undefined,
       given: 0,
       sinceMs: this.#now(),
@@ -126,11 +145,18 @@ export class Closer implements Disposable {
     if (this.#lanes.size === 0) return;
     for (const lane of this.#lanes.values()) {
       if (lane.thread?.isBusy === false) this.#finish(lane);
-      if (lane.thread === undefined && lane.waiting.length > 0) this.#begin(lane);
+      if (lane.thread === undefined && this.#isTime(lane)) this.#begin(lane);
       this.#account(lane);
       if (lane.thread === undefined && lane.waiting.length === 0) this.#lanes.delete(lane.key);
     }
     if (this.#lanes.size > 0) this.#lookAgain();
+  }
+
+  #isTime({ waiting, isLazy, sinceMs }: Lane): boolean {
+    if (waiting.length === 0) return false;
+    if (!isLazy || this.#isEnding || this.#now() - sinceMs >= LOOK_MS) return true;
+    // That we wait is not to bring anybody near his limit.
+    return waiting.length >= Math.min(BATCH, Math.floor(this.#options.quota.limits.maxFdsPerUser / 4));
   }
 
   #finish(lane: Lane): void {
@@ -147,6 +173,7 @@ export class Closer implements Disposable {
     else {
       lane.thread = thread;
       lane.given = numbers.length;
+      lane.isLazy = lane.waiting.length === 0;
       lane.sinceMs = this.#now();
       thread.close(numbers);
     }
@@ -184,6 +211,7 @@ export class Closer implements Disposable {
 
   /** Waits a moment for what is left; the end of the process closes the rest. */
   [Symbol.dispose](): void {
+    this.#isEnding = true;
     const untilMs = performance.now() + LAST_WAIT_MS;
     for (this.settle(); this.#lanes.size > 0 && performance.now() < untilMs; this.settle())
       for (const { thread } of this.#lanes.values()) thread?.wait(LOOK_MS);

@@ -4,7 +4,7 @@
 import { borrowFd, constants, fstat, memfdCreate, pipe, SyscallError, shutdown, unreadBytes } from "../../ffi/mod.ts";
 
 /** Memory files above that are given back elsewhere: a megabyte takes less than a tenth of a millisecond. */
-const MOST_STORED_BYTES = 1 << 20;
+export const MOST_STORED_BYTES: number = 1 << 20;
 
 export type Devices = { readonly pipes: number; readonly memory: number };
 

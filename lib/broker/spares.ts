@@ -6,12 +6,13 @@
  * write of ours, or a seal, would wait for as long as he likes. It has all its seals already, so that what it is now it stays.
  */
 import { constants, getSeals, memfdCreate, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
-import { checkSealedRing } from "../channel/memfd.ts";
+import { checkRingSize } from "../channel/memfd.ts";
 import { RING_SEALS } from "../channel/seals.ts";
 import { ProtocolError } from "../errors.ts";
-import { DATA_OFFSET } from "../ring/layout.ts";
+import { DATA_OFFSET, ringFileBytes } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { BrokerCore } from "./core.ts";
+import { MOST_STORED_BYTES } from "./harmless.ts";
 import type { Owner } from "./records.ts";
 
 const MAX_SPARES = 8;
@@ -127,8 +128,11 @@ function capacityOf(fd: OwnedFd, maxCapacity: number): number | undefined {
   try {
     // Before anything else: only a memory file carries seals, and only one of those answers at once.
     if (getSeals(fd) !== wantedSeals()) return undefined;
-    const capacity = checkSealedRing(fd);
-    return capacity <= maxCapacity ? capacity : undefined;
+    const capacity = checkRingSize(fd);
+    if (capacity > maxCapacity) return undefined;
+    // It stays as small as it is: nobody has to ask again, for each copy of it, whether closing it takes long.
+    if (ringFileBytes(capacity) <= MOST_STORED_BYTES) fd.closeInPlace();
+    return capacity;
   } catch (error) {
     if (error instanceof SyscallError || error instanceof ProtocolError) return undefined;
     throw error;

@@ -61,21 +61,31 @@ class Bench {
   nowMs = 0;
   readonly timers: (() => void)[] = [];
   readonly threads: SlowThread[] = [];
-  readonly quota: Quota = new Quota({ ...builtInConfig.limits, maxFdsPerUser: 10 });
-  readonly closer: Closer = new Closer({
-    quota: this.quota,
-    setTimer: (_delayMs, callback) => void this.timers.push(callback),
-    now: () => this.nowMs,
-    startThread: () => {
-      const thread = new SlowThread();
-      this.threads.push(thread);
-      return thread;
-    },
-  });
+  readonly quota: Quota;
+  readonly closer: Closer;
   #next = 1_000_000; // not open: nothing is known of it
 
   send(who: Account, count = 1): void {
     const close = this.closer.closingFor(who);
+    for (let index = 0; index < count; index++) close(this.#next++);
+  }
+
+  constructor(maxFdsPerUser = 10) {
+    this.quota = new Quota({ ...builtInConfig.limits, maxFdsPerUser });
+    this.closer = new Closer({
+      quota: this.quota,
+      setTimer: (_delayMs, callback) => void this.timers.push(callback),
+      now: () => this.nowMs,
+      startThread: () => {
+        const thread = new SlowThread();
+        this.threads.push(thread);
+        return thread;
+      },
+    });
+  }
+
+  sendUnhurried(who: Account, count = 1): void {
+    const close = this.closer.closingLaterFor(who);
     for (let index = 0; index < count; index++) close(this.#next++);
   }
 
@@ -97,6 +107,36 @@ test("what comes in a turn goes to one thread together, and what comes later wai
   bench.closer.settle();
   expect(bench.given).toEqual([2]);
   expect(bench.closer.backlogOf(ALICE)).toBe(2);
+});
+
+test("what is in no hurry waits for others, a while, or for something that is in a hurry", () => {
+  const late = new Bench(1000);
+  late.sendUnhurried(ALICE, 3);
+  late.closer.settle();
+  expect(late.given).toEqual([]);
+  expect(late.closer.backlogOf(ALICE)).toBe(3);
+  late.nowMs = 10;
+  late.closer.settle();
+  expect(late.given).toEqual([3]);
+
+  const many = new Bench(1000);
+  many.sendUnhurried(ALICE, 15);
+  many.closer.settle();
+  many.sendUnhurried(ALICE, 1);
+  many.closer.settle();
+  expect(many.given).toEqual([16]);
+
+  const mixed = new Bench(1000);
+  mixed.sendUnhurried(ALICE);
+  mixed.closer.settle();
+  mixed.send(ALICE);
+  mixed.closer.settle();
+  expect(mixed.given).toEqual([2]);
+
+  const few = new Bench(7);
+  few.sendUnhurried(ALICE);
+  few.closer.settle();
+  expect(few.given).toEqual([1]); // no part of what he may have is taken up by our waiting
 });
 
 test("a user whose descriptors do not close holds up no other user, and none of his own contexts", () => {
