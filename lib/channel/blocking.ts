@@ -82,11 +82,15 @@ export class BlockingChannel extends ChannelEnd {
 
   /**
    * Waits for messages and copies one after another to the start of `into`, calling `visit` after each, as many as are
-   * here, at most `max`. The fastest way to receive small ones. Messages of several records come here too.
+   * here, at most `max`. The fastest way to receive small ones. Messages of several records come here too. A message is
+   * taken before its visit: whatever `visit` receives by itself comes after it, and is not visited.
    * @returns how many, 0 at the end  @throws RangeError when one is longer than `into`; it stays then
    */
   receiveEach(into: Uint8Array, max: number, visit: (length: number, type: number) => void): number {
     this.checkOpen();
+    if (typeof visit !== "function")
+      throw new TypeError("Cannot receive each message: a function to visit them is needed");
+    if (!(max >= 1)) throw new RangeError(`Cannot receive "${max}" messages: at least 1 is needed`);
     this.keepUp();
     let count = this.consumer.takeMany(into, max, visit);
     while (count === 0) {

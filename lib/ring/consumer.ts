@@ -67,8 +67,8 @@ export class RingConsumer extends ConsumerCore {
   }
 
   /** Takes whole messages that are published already, at most `max`, with the same checks as next(), positions kept in
-   *  locals. Stops before everything else: the end, a fragment, a pad record, what is wrong or too long for `into`.
-   *  @returns how many; next() says why there are no more */
+   *  locals. Stops before everything else: the end, a fragment, a pad record, what is wrong or too long for `into`, and a
+   *  record that `visit` began to read.  @returns how many; next() says why there are no more */
   takeMany(into: Uint8Array, max: number, visit: (length: number, type: number) => void): number {
     if ((this.state & (OPEN | IN_MESSAGE)) !== 0) return 0;
     if (this.head === this.tail && !this.readTail()) return 0;
@@ -89,6 +89,7 @@ export class RingConsumer extends ConsumerCore {
       this.head = (head + ((length + 15) & ~7)) | 0; // before the visit, which may throw
       count++;
       visit(length, kind & 0xffff);
+      if ((this.state & (OPEN | IN_MESSAGE)) !== 0) break; // the visitor reads a record: it goes on from there
     }
     if (words.length === 0) return count; // closed by the visitor
     if (((this.head - this.published) | 0) >= this.publishEvery) this.publish();
