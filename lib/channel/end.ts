@@ -4,6 +4,7 @@
  */
 import { BROKEN, EMPTY, FINISHED } from "../ring/consumer.ts";
 import { FIRST, LAST } from "../ring/layout.ts";
+import { checkCount } from "../util/count.ts";
 import { Assembly, type Message } from "./message.ts";
 import { SendingEnd } from "./sending.ts";
 
@@ -12,6 +13,7 @@ export type { SendOptions } from "./sending.ts";
 
 /** Records without a whole message that one call takes: a small part of a millisecond. */
 const RECORDS_A_CALL = 4096;
+const NO_SPAN = -1; // no position: those are multiples of 8
 
 export class ChannelEnd extends SendingEnd {
   /** How many records were taken that were no whole message: parts of one, or no bytes of a stream. */
@@ -20,6 +22,7 @@ export class ChannelEnd extends SendingEnd {
   #peerEnded: "finished" | "vanished" | undefined;
   #assembly: Assembly | undefined;
   #peeked: Message | undefined;
+  #spanAt: number = NO_SPAN; // consumer.progress at readableSpan()
 
   /** Set once everything was received: "finished" if the peer said that it ends, "vanished" if it was just gone. */
   get peerEnded(): "finished" | "vanished" | undefined {
@@ -92,12 +95,18 @@ export class ChannelEnd extends SendingEnd {
 
   /** Bytes that are here already, in place, for write(2) to take them; then releaseSpan(). They are the peer's: do not parse. */
   readableSpan(): Uint8Array | undefined {
-    return this.#nextBytes() < 0 ? undefined : this.consumer.view();
+    if (this.#nextBytes() < 0) return undefined;
+    this.#spanAt = this.consumer.progress;
+    return this.consumer.view();
   }
 
-  /** Done with the first `count` bytes of the span. */
+  /** Done with the first `count` bytes of the span, or of what is left of it.
+   *  @throws TypeError when there is none, or when `count` is no whole number; RangeError when less is left. Nothing moves then */
   releaseSpan(count: number): void {
     this.checkOpen();
+    const most = this.consumer.leftAt(this.#spanAt);
+    if (most < 0 && count !== 0) throw new TypeError("Cannot release a span: there is none, call readableSpan() first");
+    checkCount(count, Math.max(most, 0), "bytes of a span to release");
     if (count > 0) this.consumer.skip(count);
   }
 

@@ -124,6 +124,11 @@ export class ConsumerCore extends ConsumerPlace {
     if (((head - this.published) | 0) >= this.publishEvery) this.publish();
   }
 
+  /** Bytes left of the record that next() found, if it is still the one at `position`; else -1. */
+  leftAt(position: number): number {
+    return (this.state & OPEN) !== 0 && position === this.head ? this.length : -1;
+  }
+
   /** Done with the first `count` bytes of what is left of the record. */
   skip(count: number): void {
     this.offset += count;
