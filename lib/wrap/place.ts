@@ -104,6 +104,7 @@ function placeAt(path: string, access: Access): Placed {
 }
 
 function placeByMove(path: string, name: string, access: Access): Placed {
+  unixAddress(path); // too long: it could be made, but nobody could connect to it
   using folder = open(dirname(path), O_RDONLY);
   flock(folder, LOCK_EX); // of two supervisors that want the path, one sees the other's socket
   const status = lstatSync(path, { throwIfNoEntry: false });

@@ -96,6 +96,32 @@ rule([python], "noremove leaves the socket file, and the next listener takes its
   }
 });
 
+rule(
+  [python],
+  "a path that nobody could connect to, or an owner that nobody is, leaves the listener to TCP",
+  async (scene) => {
+    const long = join(scene.stage.path, "x".repeat(100));
+    for (const text of [`in,path=${long}`, `in,path=${join(scene.stage.path, "s")},owner=nobody-of-that-name`]) {
+      expect(await finish(serve(scene, `${text},require`))).toBe("listen: EADDRINUSE\n");
+      const server = serve(scene, text);
+      await server.match(/listening/);
+      expect(scene.stage.registry.entries()).toEqual([]);
+      expect(await finish(dial(scene))).toBe(hello(scene.port));
+      await finish(server);
+    }
+  },
+);
+
+rule([python, requires.root()], "owner= and group= are the socket file's", async (scene) => {
+  const path = join(scene.stage.path, "owned");
+  const server = serve(scene, `in,path=${path},owner=65534,group=7,mode=0620`);
+  await server.match(/listening/);
+  const { uid, gid, mode } = lstatSync(path);
+  expect([uid, gid, mode & 0o7777]).toEqual([65534, 7, 0o620]);
+  expect(await finish(dial(scene))).toBe(hello(scene.port));
+  await finish(server);
+});
+
 rule([python], "path= never takes the place of a file or of a socket that is served", async (scene) => {
   const { stage, port } = scene;
   const file = join(stage.path, "file");
