@@ -34,6 +34,8 @@ requires.test(
       discarded: "--",
       "peer's process": "False",
       "send buffer as it was set": "True",
+      "descriptors come with data": "False",
+      "its port again": "EADDRINUSE",
     });
     expect(answers(wrapped)).toEqual({
       "first write to who has closed": "EPIPE",
@@ -43,6 +45,8 @@ requires.test(
       discarded: "cd",
       "peer's process": "True",
       "send buffer as it was set": "False",
+      "descriptors come with data": "True",
+      "its port again": "done",
     });
   },
   LIMIT_MS,
