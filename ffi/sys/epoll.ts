@@ -1,6 +1,6 @@
 /** epoll(7) and poll(2). */
 import { calls } from "../calls.ts";
-import { EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, O_CLOEXEC } from "../constants.ts";
+import { EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, O_CLOEXEC } from "../constants.ts";
 import { check, EINTR, retry } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
@@ -99,6 +99,22 @@ function setTimeoutSpec(timeoutMs: number): void {
   const seconds = Math.floor(timeoutMs / 1000);
   TIMEOUT.data.setUint32(SECONDS_AT, Math.max(seconds, 0), true); // the upper halves stay zero
   TIMEOUT.data.setUint32(NANOSECONDS_AT, Math.max(0, (timeoutMs - seconds * 1000) * 1e6), true);
+}
+
+/** Of what pollPair() returns: the second has something. */
+export const SECOND_IS_READY: number = 1 << 16;
+
+/** Waits until one of two can be read or has ended; a signal ends the wait early. @param timeoutMs  -1 for no limit
+ *  @returns the POLL* bits of the first, with SECOND_IS_READY; 0 for nothing */
+export function pollPair(first: BorrowedFd, second: BorrowedFd, timeoutMs: number): number {
+  setPollFd(0, first.number, EPOLLIN);
+  setPollFd(1, second.number, EPOLLIN);
+  if (timeoutMs >= 0) setTimeoutSpec(timeoutMs);
+  const result = calls.ppoll(POLL.address, 2, timeoutMs < 0 ? 0 : TIMEOUT.address, 0, 8);
+  if (result === -EINTR) return 0;
+  check(result, "ppoll");
+  const events = (index: number): number => POLL.data.getUint16(index * POLLFD.size + POLLFD.offsets.revents, true);
+  return events(0) | (events(1) === 0 ? 0 : SECOND_IS_READY);
 }
 
 /**

@@ -17,6 +17,8 @@ import {
   errno,
   type OwnedFd,
   pollOne,
+  pollPair,
+  SECOND_IS_READY,
   SyscallError,
 } from "../../ffi/mod.ts";
 import { TimerHeap } from "../util/timer-heap.ts";
@@ -48,6 +50,8 @@ export class Reactor implements Disposable {
   /** Regular files, which epoll refuses: read(2) and write(2) on them never wait. */
   readonly #files: Set<Entry> = new Set();
   readonly #timers: TimerHeap = new TimerHeap();
+  /** Who wakes us from poll(2) and not through the epoll instance. */
+  #direct: Entry | undefined;
   #lastToken = 0;
   #running = false;
   #stopRequested = false;
@@ -64,6 +68,20 @@ export class Reactor implements Disposable {
     this.#register(entry);
     this.#entries.set(entry.token, entry);
     return { modify: (wanted) => this.#modify(entry, wanted), remove: () => this.#remove(entry) };
+  }
+
+  /** add() for the one descriptor that is ready most often, for reading: we sleep on it itself. A kernel that wakes us on
+   *  the processor of who made it ready (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) cannot do so through an epoll instance. */
+  addDirect(fd: BorrowedFd, callback: (events: number) => void): Pick<Registration, "remove"> {
+    if (this.#direct !== undefined) throw new Error("The reactor has a direct descriptor already");
+    const entry: Entry = { token: this.#nextToken(), fd, callback, events: constants.EPOLLIN };
+    this.#direct = entry;
+    this.#entries.set(entry.token, entry);
+    const remove = (): void => {
+      this.#entries.delete(entry.token);
+      if (this.#direct === entry) this.#direct = undefined;
+    };
+    return { remove };
   }
 
   #nextToken(): number {
@@ -133,9 +151,19 @@ export class Reactor implements Disposable {
   /** One turn: waits until something is ready or due, at most `timeoutMs` (-1: no limit), and calls for it.
    *  A signal may end it early. */
   runOnce(timeoutMs: number): void {
-    epollWait(this.#epoll, this.#sleepFinely(timeoutMs) ? 0 : this.#timeoutMs(timeoutMs), this.#visit);
+    if (this.#direct !== undefined) this.#waitForBoth(this.#direct, timeoutMs);
+    else epollWait(this.#epoll, this.#sleepFinely(timeoutMs) ? 0 : this.#timeoutMs(timeoutMs), this.#visit);
     if (this.#files.size > 0) this.#runFiles();
     if (this.#timers.size > 0) this.#runTimers();
+  }
+
+  #waitForBoth({ fd, callback }: Entry, timeoutMs: number): void {
+    const untilDueMs = (this.#timers.nextDueMs ?? Number.POSITIVE_INFINITY) - performance.now();
+    const isSoon = untilDueMs > 0 && untilDueMs < 1 && this.#files.size === 0 && timeoutMs !== 0;
+    const ready = pollPair(fd, this.#epoll, isSoon ? untilDueMs : this.#timeoutMs(timeoutMs));
+    if ((ready & SECOND_IS_READY) !== 0) epollWait(this.#epoll, 0, this.#visit);
+    const events = ready & ~SECOND_IS_READY;
+    if (events !== 0 && this.#direct?.fd === fd) callback(events);
   }
 
   readonly #visit = (token: number, events: number): void => this.#entries.get(token)?.callback(events);
@@ -175,6 +203,7 @@ export class Reactor implements Disposable {
   /** Closes the epoll instance; registered descriptors stay open. Safe to call twice. */
   [Symbol.dispose](): void {
     this.#epoll.close();
+    this.#direct = undefined;
     this.#entries.clear();
     this.#tokens.clear();
     this.#files.clear();

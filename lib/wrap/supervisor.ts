@@ -36,7 +36,7 @@ export class Supervisor implements Disposable {
   readonly #context: Context;
   readonly #handlers: ReadonlyMap<number, Handler>;
   readonly #names: ReadonlyMap<number, string>;
-  readonly #watching: Watching;
+  readonly #watching: Pick<Watching, "remove">;
   readonly #said: Set<string> = new Set();
 
   constructor(options: SupervisorOptions) {
@@ -45,7 +45,7 @@ export class Supervisor implements Disposable {
     this.#context = this.#services.context;
     this.#handlers = handlersFor(options.machine, this.#services.accepting);
     this.#names = new Map(Object.entries(options.machine.numbers).map(([name, number]) => [number, name]));
-    this.#watching = options.reactor.add(options.notify, EPOLLIN, (events) => this.#onEvents(events));
+    this.#watching = options.reactor.addDirect(options.notify, (events) => this.#onEvents(events));
   }
 
   #onEvents(events: number): void {

@@ -55,6 +55,62 @@ test("stop() before run() lets it return at once, and the next run() runs", () =
   expect(fired).toBe(true);
 });
 
+test("a direct descriptor, the others and the timers all have their turn, also while each is ready always", () => {
+  using reactor = new Reactor();
+  using pipes = new Pipes(2);
+  const [direct, other] = pipes.readers as [OwnedFd, OwnedFd];
+  const calls = { direct: 0, other: 0, timer: 0 };
+  reactor.addDirect(direct, (events) => {
+    expect(events).toBe(EPOLLIN);
+    calls.direct += 1;
+  });
+  reactor.add(other, EPOLLIN, () => {
+    calls.other += 1;
+  });
+  reactor.setTimer(0, () => {
+    calls.timer += 1;
+  });
+  for (let turn = 0; turn < 3; turn++) reactor.runOnce(-1);
+  expect(calls).toEqual({ direct: 3, other: 3, timer: 1 });
+});
+
+test("who sleeps on a direct descriptor is woken by another, by a timer, and by its hang-up", () => {
+  using reactor = new Reactor();
+  using pipes = new Pipes(2);
+  const [direct, other] = pipes.readers as [OwnedFd, OwnedFd];
+  const [writer, otherWriter] = pipes.writers as [OwnedFd, OwnedFd];
+  for (const each of [direct, other]) read(each, new Uint8Array(1));
+  const seen: unknown[] = [];
+  const watching = reactor.addDirect(direct, (events) => {
+    seen.push(events);
+    watching.remove();
+  });
+  reactor.add(other, EPOLLIN, () => {
+    seen.push("other");
+    read(other, new Uint8Array(1));
+  });
+  reactor.setTimer(0.2, () => write(otherWriter, ONE));
+  reactor.setTimer(3, () => writer.close());
+  while (seen.length < 2) reactor.runOnce(-1);
+  reactor.runOnce(0);
+  expect(seen).toEqual(["other", EPOLLHUP]);
+  reactor.addDirect(other, () => undefined); // there is room for it again
+});
+
+test("a direct descriptor that another's callback has removed in the same turn is not called", () => {
+  using reactor = new Reactor();
+  using pipes = new Pipes(2);
+  const [direct, other] = pipes.readers as [OwnedFd, OwnedFd];
+  let calls = 0;
+  const watching = reactor.addDirect(direct, () => {
+    calls += 1;
+  });
+  expect(() => reactor.addDirect(direct, () => undefined)).toThrow("has a direct descriptor already");
+  reactor.add(other, EPOLLIN, () => watching.remove());
+  reactor.runOnce(-1);
+  expect(calls).toBe(0);
+});
+
 test("modify() changes what is waited for, and a hang-up comes even with 0", () => {
   using reactor = new Reactor();
   using pipes = new Pipes(1);
