@@ -12,7 +12,7 @@ const PROGRAMS = ["ring", "socket", "wake", "load", "trap", "handoff"];
 /** A ring for messages of 1 MiB. */
 const LARGE = "-DCAPACITY=(1u << 22)";
 
-export type Baseline = "ring" | "ring-large" | "socket" | "wake" | "sync" | "relay" | "dial" | "dbus";
+export type Baseline = "ring" | "ring-large" | "socket" | "wake" | "sync" | "relay" | "dial" | "broker-dial" | "dbus";
 
 function build(name: string, ...options: readonly string[]): void {
   const source = options.includes(LARGE) ? "ring" : name;
@@ -30,7 +30,7 @@ export function buildBaselines(): void {
 /** Compiles those that the broker is measured against. @throws Error when there is no cc or no libwayland-dev */
 export function buildWithWayland(): void {
   mkdirSync(BUILD, { recursive: true });
-  for (const name of ["relay", "dial"]) build(name);
+  for (const name of ["relay", "dial", "broker-dial"]) build(name);
   build("sync", "-lwayland-client", "-lwayland-server");
 }
 

@@ -212,11 +212,16 @@ const dial: Section = async (bench, report) => {
     dialUs(bench, 4000);
     await onEach(bench, async (suffix, cpus) => {
       peer.pin(cpus[1]);
+      const least: number[] = [];
       const pair = alternate(
         () => dialUs(bench, 500),
-        () => runBaseline("dial", 5_000, ...cpus) / 1000,
+        () => {
+          least.push(runBaseline("broker-dial", 5_000, ...cpus) / 1000);
+          return runBaseline("dial", 5_000, ...cpus) / 1000;
+        },
       );
       report(result(`broker.dial.us${suffix}`, "us", pair, "C connect and accept"));
+      report(result(`broker.dial.c${suffix}`, "us", [pair[0], median(least)], "C, three processes"));
     });
   } finally {
     await peer.stop();
