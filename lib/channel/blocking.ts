@@ -165,6 +165,7 @@ export class BlockingChannel extends ChannelEnd {
 
   /** Writes bytes without boundaries, waiting for room. */
   writeBytes(chunk: Uint8Array): void {
+    this.checkOpen();
     const piece = this.pieceBytes;
     for (let at = 0; at < chunk.length; at += piece) {
       const part = chunk.subarray(at, at + piece);

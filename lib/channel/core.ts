@@ -125,6 +125,7 @@ export class ChannelCore implements Disposable {
 
   /** To watch for reading in an event loop of one's own; every event means drainDoorbell(). */
   get doorbellFd(): BorrowedFd {
+    this.checkOpen();
     return this.doorbell.fd;
   }
 

@@ -58,8 +58,9 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     }
   }
 
-  /** The peer's bytes as a stream, always the same one. */
+  /** The peer's bytes as a stream, always the same one; one that was asked for before close() then fails. */
   get readable(): ReadableStream<Uint8Array<ArrayBuffer>> {
+    this.checkOpen();
     if (this.direction === "send") this.refuseToReceive();
     this.#readable ??= readableFrom(this);
     return this.#readable;
@@ -67,6 +68,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
 
   /** Our bytes as a stream, always the same one. */
   get writable(): WritableStream<Uint8Array> {
+    this.checkOpen();
     if (this.direction === "receive") this.refuseToSend();
     this.#writable ??= writableTo(this);
     return this.#writable;

@@ -69,6 +69,7 @@ export class ChannelEnd extends SendingEnd {
 
   /** The next message in place, until release(). Only on a trusted channel: the peer can change the bytes meanwhile. */
   peek(): Uint8Array | undefined {
+    this.checkOpen();
     if (this.trust !== "trusted")
       throw new TypeError("Cannot peek: only a channel completed as trusted shows its ring");
     if (this.#peeked !== undefined) return this.#peeked.data;

@@ -84,6 +84,7 @@ export class SendingEnd extends ChannelCore {
   /** Sends the first `count` bytes of the span, as one record. */
   commitSpan(count: number): void {
     if (count > 0) this.commit(count);
+    else this.checkOpen();
   }
 
   /** Says that nothing more will be sent; the peer reads what is there and then the end. Safe to call twice. */

@@ -208,6 +208,13 @@ export class ConsumerCore extends ConsumerPlace {
     return true;
   }
 
+  /** Leaves a record under the head that is none, in memory that is gone: receive() and takeMany() look no further than that. */
+  override retire(): void {
+    super.retire();
+    this.published = this.head; // nobody can be told any more
+    this.tail = (this.head + RECORD_HEADER_BYTES) | 0;
+  }
+
   #whyEmpty(): number {
     if (this.#violation !== undefined) return BROKEN;
     this.publish();

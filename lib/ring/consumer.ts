@@ -179,7 +179,6 @@ export class RingConsumer extends ConsumerCore {
 
   override retire(): void {
     super.retire();
-    this.published = this.head; // nobody can be told any more
     this.#last.forget();
   }
 }

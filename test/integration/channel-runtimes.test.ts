@@ -16,6 +16,12 @@ describe.each([...RUNTIMES])("on $name", (runtime) => {
     expect(run(runtime, "closed-views")).toEqual(found);
   }, 120_000);
 
+  test("every public member throws the reason after the end, and none is left out", () => {
+    const found = run(runtime, "closed-uses") as { readonly uses: number; readonly wrong: unknown };
+    expect(found).toEqual({ uses: expect.any(Number), wrong: [] });
+    expect(found.uses).toBeGreaterThan(13 * 50);
+  }, 120_000);
+
   test("Node's streams carry bytes there and back over a channel", () => {
     expect(run(runtime, "node-streams")).toEqual({ bytes: 3_000_000, same: true, ended: "finished" });
   }, 120_000);
