@@ -48,7 +48,8 @@ export class AdaptiveSpin {
     this.#budgetUs = paid
       ? Math.min(this.#budgetUs * 4, this.#maxUs)
       : Math.max(this.#budgetUs / 2, this.#maxUs * MIN_SHARE);
-    before.share = this.#budgetUs / this.#maxUs;
+    // A shorter most says nothing of how far a longer look pays; what is no number says nothing at all.
+    if (this.#maxUs >= DEFAULT_SPIN_US && Number.isFinite(this.#maxUs)) before.share = this.#budgetUs / this.#maxUs;
     return paid;
   }
 }

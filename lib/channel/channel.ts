@@ -25,6 +25,7 @@ import {
 import { Channel } from "./duplex.ts";
 import type { ChannelOptions } from "./end.ts";
 import { mapSealedRing, readRingHeader } from "./memfd.ts";
+import { checkEndOptions } from "./options.ts";
 import { RING_SEALS } from "./seals.ts";
 
 export { Channel, type ReceiveOptions } from "./duplex.ts";
@@ -70,10 +71,11 @@ export class ChannelSetup implements Disposable {
   /**
    * Checks the peer's ring and makes the channel; this setup is used up then.
    * @param peer  taken, and closed in any case  @throws ProtocolError when it is not sealed or not the other side's ring,
-   *   FailureError "refused" when it is larger than options.maxPeerCapacity
+   *   FailureError "refused" when it is larger than options.maxPeerCapacity, TypeError for an option that there is not
    */
   complete(peer: OwnedFd, options: ChannelOptions = {}): Channel {
     try {
+      checkEndOptions(options);
       const own = this.#own;
       if (own === undefined) throw new ClosedError("Cannot complete the channel: its setup is closed or was used");
       const hugePageBytes = options.hugePages ? takeHugePages(own) : 0;

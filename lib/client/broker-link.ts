@@ -1,4 +1,5 @@
 /** A connection to the broker for who offers and dials services. Channels that are whole do not need it any more. */
+import { checkListenOptions } from "../channel/options.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { checkName } from "./arguments.ts";
 import { ChannelLink, type ListenOptions } from "./channel-link.ts";
@@ -19,9 +20,10 @@ export class BrokerLink extends ChannelLink {
     return connectWith(options, (fd) => new BrokerLink(fd, options));
   }
 
-  /** Offers a service. @throws FailureError name-in-use, denied, quota */
+  /** Offers a service. @throws FailureError name-in-use, denied, quota; TypeError for an option that there is not */
   listen(name: string, options: ListenOptions = {}): Service {
     checkName(name);
+    checkListenOptions(options);
     return this.ask(() => this.#listen(name, options));
   }
 

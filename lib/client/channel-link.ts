@@ -1,6 +1,7 @@
 /** A connection to the broker for who dials services: channels, and the rings that are kept ready for them. */
 import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import type { Channel, Direction, EndOptions } from "../channel/channel.ts";
+import { checkListenOptions } from "../channel/options.ts";
 import { FailureError } from "../errors.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import { SHMLINK_MANAGER_V1_DIRECTIONS } from "../protocol/shmlink-v1.gen.ts";
@@ -45,7 +46,7 @@ export abstract class ChannelLink extends RelayLink {
   #dials = 0;
 
   /** Opens a channel to a service and waits until it is whole.
-   *  @throws FailureError unknown-name, denied, quota, gone, refused, timeout */
+   *  @throws FailureError unknown-name, denied, quota, gone, refused, timeout; TypeError for an option that there is not */
   dial(name: string, options: DialOptions = {}): Channel {
     const untilOffered = new UntilOffered(options.waitMs ?? 0);
     for (;;) {
@@ -96,6 +97,7 @@ export abstract class ChannelLink extends RelayLink {
 
   #startDial(name: string, options: DialOptions): PendingChannel {
     checkName(name);
+    checkListenOptions(options);
     this.checkCapacity(options.capacity);
     const id = this.connection.newObject("shmlink_channel_v1");
     const pending = this.track(id, name, options, (capacity) => {

@@ -202,3 +202,30 @@ test("a ring larger than its reader takes is refused to both: dial says so, and 
   near.send(new Uint8Array(3));
   expect((await far?.receiveAsync())?.data.length).toBe(3);
 });
+
+test("listen() and dial() refuse an option that there is not before they ask the broker, and go on", async () => {
+  using link = broker.connect({ wake: true });
+  const wrong: Record<string, unknown>[] = [
+    { capacity: "8192" },
+    { capacity: Number.NaN },
+    { direction: "recieve" },
+    { trust: "yes" },
+    { spinUs: -5 },
+    { whenFull: "drop-newest" },
+  ];
+  for (const options of wrong) {
+    expect(() => link.listen("x", options)).toThrow(TypeError);
+    expect(() => link.dial("x", options)).toThrow(TypeError);
+    await expect(link.dialAsync("x", { ...options, waitMs: -1 })).rejects.toThrow(TypeError);
+  }
+  expect(() => link.listen("x", { capacity: 5000 })).toThrow(/power of two/);
+  expect(link.list("x")).toEqual([]);
+  using service = link.listen("x", {
+    capacity: 8192,
+    direction: "both",
+    trust: "strict",
+    spinUs: 0,
+    whenFull: "block",
+  });
+  expect(service.failure).toBeUndefined();
+});
