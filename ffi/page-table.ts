@@ -1,7 +1,10 @@
 /**
- * Single pages of many files, read-only and side by side, under few views: ten thousand pages cost ten thousand mappings
- * in the kernel and next to nothing here. A place without a page reads as zeroes, so no access can ever fault, as long as
- * the files do not shrink.
+ * Single pages of many files, read-only and side by side: ten thousand pages cost ten thousand mappings in the kernel and
+ * next to nothing here. A place without a page reads as zeroes, so no access can ever fault, as long as the files do not
+ * shrink.
+ *
+ * They are copied from, and seen through no view: a runtime takes the length of a view for memory that is in use, and with
+ * 80 MB of them collects so seldom that it costs more than what it looks after.
  */
 import { calls } from "./calls.ts";
 import { MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_READ } from "./constants.ts";
@@ -10,20 +13,21 @@ import type { BorrowedFd } from "./fd.ts";
 import { backend } from "./load.ts";
 
 const PAGE_BYTES = 4096;
-const PAGE_WORDS = PAGE_BYTES / 4;
 const BLOCK_PAGES = 1024;
 const MAP_FIXED = 0x10;
 const MAP_NORESERVE = 0x4000;
 
-type Block = { readonly address: number; readonly words: Int32Array };
+/** memcpy(3). */
+const copy = backend.library("memcpy", { args: ["view", "address", "i64"], result: "i64" });
 
 /** For as long as the process lives; places are used again. */
 export class PageTable {
-  readonly #blocks: Block[] = [];
+  /** Where each block of places begins. */
+  readonly #blocks: number[] = [];
   readonly #free: number[] = [];
   #next = 0;
 
-  /** Maps the page of `fd` at `offset`, a multiple of 4096. @returns its place, for words() and remove()
+  /** Maps the page of `fd` at `offset`, a multiple of 4096. @returns its place, for read() and remove()
    *  @throws SyscallError ENOMEM with too many mappings */
   add(fd: BorrowedFd, offset: number): number {
     const place = this.#free.pop() ?? this.#next++;
@@ -33,14 +37,9 @@ export class PageTable {
     throw new SyscallError("mmap", -result, `fd ${fd.number}`);
   }
 
-  /** Words of many pages, among them those of this one; what another process writes shows in them. */
-  words(place: number): Int32Array {
-    return this.#block(place).words;
-  }
-
-  /** Where the page begins in words(). */
-  offsetWords(place: number): number {
-    return (place % BLOCK_PAGES) * PAGE_WORDS;
+  /** Copies the first words of a page; what another process writes meanwhile may show in some of them. */
+  read(place: number, words: Int32Array): void {
+    copy(words, this.#address(place), Math.min(words.byteLength, PAGE_BYTES));
   }
 
   remove(place: number): void {
@@ -49,22 +48,18 @@ export class PageTable {
   }
 
   #address(place: number): number {
-    return this.#block(place).address + (place % BLOCK_PAGES) * PAGE_BYTES;
-  }
-
-  #block(place: number): Block {
     const index = Math.floor(place / BLOCK_PAGES);
     const block = this.#blocks[index] ?? newBlock();
     this.#blocks[index] = block;
-    return block;
+    return block + (place % BLOCK_PAGES) * PAGE_BYTES;
   }
 }
 
-function newBlock(): Block {
+function newBlock(): number {
   const bytes = BLOCK_PAGES * PAGE_BYTES;
   const address = cover(0, bytes, 0);
   if (address < 0) throw new SyscallError("mmap", -address, `${bytes} bytes`);
-  return { address, words: new Int32Array(backend.view(address, bytes)) };
+  return address;
 }
 
 /** Private zero pages that cost nothing. */

@@ -5,15 +5,15 @@
  */
 import { type OwnedFd, readAt, SyscallError } from "../../ffi/mod.ts";
 import { RingStats, type SideStatistics } from "../channel/memfd.ts";
-import { CONTROL_BYTES, HEADER_BYTES } from "../ring/layout.ts";
-import { emptySideStatistics, readSideStatistics } from "../ring/statistics.ts";
+import { HEADER_BYTES } from "../ring/layout.ts";
+import { emptySideStatistics, readSideStatistics, STATISTICS_WORDS } from "../ring/statistics.ts";
 
 const YOUNG_MS = 100;
 /** Descriptors that this may cost. */
 const MAX_YOUNG = 64;
 
-const PAGE = new Int32Array(CONTROL_BYTES / 4);
-const BYTES = new Uint8Array(PAGE.buffer);
+const WORDS = new Int32Array(STATISTICS_WORDS);
+const BYTES = new Uint8Array(WORDS.buffer);
 
 export class RingCounters {
   readonly #capacity: number;
@@ -30,7 +30,7 @@ export class RingCounters {
     if (this.#stats !== undefined) return this.#stats.read();
     if (this.#fd === undefined) return emptySideStatistics(this.#capacity);
     readAt(this.#fd, BYTES, HEADER_BYTES);
-    return readSideStatistics(PAGE, this.#capacity);
+    return readSideStatistics(WORDS, this.#capacity);
   }
 
   /** Gives it its mapping; where the kernel maps no more (vm.max_map_count) nothing is shown of it from now on. */

@@ -25,7 +25,7 @@ import {
   type RingSide,
   ringFileBytes,
 } from "../ring/layout.ts";
-import { readSideStatistics, type SideStatistics } from "../ring/statistics.ts";
+import { readSideStatistics, type SideStatistics, STATISTICS_WORDS } from "../ring/statistics.ts";
 import { checkRingSeals, RING_SEALS } from "./seals.ts";
 import { mostStored } from "./stored.ts";
 
@@ -142,6 +142,8 @@ export function readRingHeader(fd: BorrowedFd): RingHeader {
 }
 
 const PAGES = new PageTable();
+/** Of one control page, for as long as it is looked at. */
+const WORDS = new Int32Array(STATISTICS_WORDS);
 
 /** A read-only mapping of a ring's control page, so that listings cost its peers nothing. */
 export class RingStats implements Disposable {
@@ -156,7 +158,8 @@ export class RingStats implements Disposable {
 
   read(): SideStatistics {
     if (this.#place < 0) throw new ClosedError("Cannot read statistics of the ring: it was closed");
-    return readSideStatistics(PAGES.words(this.#place), this.#capacity, PAGES.offsetWords(this.#place));
+    PAGES.read(this.#place, WORDS);
+    return readSideStatistics(WORDS, this.#capacity);
   }
 
   close(): void {

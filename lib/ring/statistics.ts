@@ -9,7 +9,6 @@ import {
   COLD_MESSAGES,
   COLD_SKIPPED,
   COLD_SPACE_WAKEUPS,
-  CONTROL_BYTES,
   DATA_WAKE,
   HEAD,
   HEADER_BYTES,
@@ -21,6 +20,8 @@ import {
 
 /** Where the control page begins, in words of the file. */
 const CONTROL_WORD = HEADER_BYTES / 4;
+/** How much of the control page is read, from its beginning. */
+export const STATISTICS_WORDS: number = COLD_HUGE + 2 - CONTROL_WORD;
 
 export type SideStatistics = {
   readonly capacity: number;
@@ -47,12 +48,12 @@ export type SideStatistics = {
 
 /** What a ring says of itself before anybody has produced into it. */
 export function emptySideStatistics(capacity: number): SideStatistics {
-  return readSideStatistics(new Int32Array(CONTROL_BYTES / 4), capacity);
+  return readSideStatistics(new Int32Array(STATISTICS_WORDS), capacity);
 }
 
-/** @param words  in which the control page of the ring's file is found @param offsetWords  where it begins */
-export function readSideStatistics(words: Int32Array, capacity: number, offsetWords = 0): SideStatistics {
-  const base = offsetWords - CONTROL_WORD;
+/** @param words  the first STATISTICS_WORDS of the control page of the ring's file */
+export function readSideStatistics(words: Int32Array, capacity: number): SideStatistics {
+  const base = -CONTROL_WORD;
   const messages = readCounter(words, base + COLD_MESSAGES);
   const wakeups = readCounter(words, base + COLD_DATA_WAKEUPS);
   return {

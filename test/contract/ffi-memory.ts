@@ -13,8 +13,10 @@ import {
   mapShared,
   memfdCreate,
   type OwnedFd,
+  PageTable,
   pipe,
   write,
+  writeAt,
 } from "../../ffi/mod.ts";
 import { codeOf } from "./ffi-errors.ts";
 import type { Case } from "./suite.ts";
@@ -35,6 +37,20 @@ function makeFile(name: string, sizeBytes: number): OwnedFd {
 function isMapped(name: string): boolean {
   return readFileSync("/proc/self/maps", "utf8").includes(`/memfd:${name} `);
 }
+
+const PAGES: readonly Case[] = [
+  {
+    name: "a page table copies what lies in a page of a file",
+    run() {
+      using file = makeFile("paged", 2 * PAGE);
+      writeAt(file, new Uint8Array(new Int32Array([7, 8]).buffer), PAGE);
+      const table = new PageTable();
+      const words = new Int32Array(3);
+      table.read(table.add(file, PAGE), words);
+      assert.deepEqual([...words], [7, 8, 0]);
+    },
+  },
+];
 
 const SEALS: readonly Case[] = [
   {
@@ -234,4 +250,4 @@ function collect(round: number): void {
   (globalThis as { gc?: () => void }).gc?.();
 }
 
-export const MEMORY_CASES: readonly Case[] = [...SEALS, ...MAPPINGS];
+export const MEMORY_CASES: readonly Case[] = [...SEALS, ...MAPPINGS, ...PAGES];
