@@ -1,24 +1,20 @@
 /** The broker against C that does the same: round trips, dials, relayed descriptors, ten thousand channels, a flood. */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { constants, kill, pinToCpu, pipe } from "../ffi/mod.ts";
+import { pinToCpu, pipe } from "../ffi/mod.ts";
 import { BrokerLink } from "../lib/client/broker-link.ts";
-import { listenOn } from "../lib/transport/socket-path.ts";
 import { buildForDbus, buildWithWayland, runBaseline } from "./baseline.ts";
-
-export type BrokerResult = {
-  readonly id: string;
-  readonly unit: "ns" | "us" | "ms" | "fds/s" | "bytes";
-  readonly value: number;
-  readonly baseline: number;
-  readonly baselineName: string;
-  /** value / baseline */
-  readonly ratio: number;
-};
+import { flood } from "./broker-floods.ts";
+import {
+  Bench,
+  type BrokerResult,
+  CPUS,
+  type Cpus,
+  median,
+  type Peer,
+  result,
+  type Section,
+  startPeer,
+  syncNs,
+} from "./broker-setup.ts";
 
 /** What could not be measured here, and why. */
 export const leftOut: string[] = [];
@@ -27,130 +23,6 @@ const ROUNDS = 5;
 const MANY = 10_000;
 /** Processes that hold them, at each side. */
 const HOLDERS = 4;
-const PEER: string = fileURLToPath(new URL("broker-peer.ts", import.meta.url));
-const CPUS: readonly [number, number] = availableParallelism() > 1 ? [0, 1] : [0, 0];
-
-/** Limits out of the way of what is measured, and a context of another identity that may connect. */
-const CONFIG = `[limits]
-maxMessagesPerSecond = 10_000_000
-maxChannelsPerUser = 100_000
-[[allow]]
-engine = "bench"
-action = ["connect", "offer"]
-`;
-
-function quantile(values: readonly number[], part: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length * part)] ?? Number.NaN;
-}
-
-const median = (values: readonly number[]): number => quantile(values, 0.5);
-
-/** A peer that has said a line. */
-class Peer {
-  readonly #child: ChildProcess;
-  readonly #lines: AsyncIterator<Buffer>;
-
-  constructor(args: readonly string[]) {
-    this.#child = spawn(process.execPath, [PEER, ...args], { stdio: ["pipe", "pipe", "inherit"] });
-    const { stdout } = this.#child;
-    if (stdout === null) throw new TypeError("Cannot read from a peer");
-    this.#lines = stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-  }
-
-  async line(): Promise<string> {
-    const { value, done } = await this.#lines.next();
-    if (done === true) throw new Error("Cannot measure: a peer has ended early");
-    return String(value).trim();
-  }
-
-  go(): void {
-    this.#child.stdin?.write("g");
-  }
-
-  pin(cpu: number): void {
-    pinMain(this.#child.pid ?? 0, cpu);
-  }
-
-  /** With the runtime's own threads. */
-  pinAll(cpu: number): void {
-    execFileSync("taskset", ["-a", "-p", "-c", String(cpu), String(this.#child.pid ?? 0)], { stdio: "ignore" });
-  }
-
-  async stop(): Promise<void> {
-    const ended = once(this.#child, "exit");
-    this.#child.kill("SIGKILL");
-    await ended;
-  }
-}
-
-async function startPeer(...args: readonly (string | number)[]): Promise<Peer> {
-  const peer = new Peer(args.map(String));
-  await peer.line();
-  return peer;
-}
-
-/** The main thread alone: a runtime's own threads have to stay off the processor that is measured. */
-function pinMain(pid: number, cpu: number): void {
-  execFileSync("taskset", ["-p", "-c", String(cpu), String(pid)], { stdio: "ignore" });
-}
-
-/** A broker of our own, and a connection to it. */
-class Bench {
-  readonly folder: string = mkdtempSync("/tmp/shm-bench-");
-  readonly link: BrokerLink;
-  readonly brokerPid: number;
-
-  constructor() {
-    const config = join(this.folder, "shmlink.toml");
-    writeFileSync(config, CONFIG);
-    process.env["SHMLINK_SOCKET"] = join(this.folder, "broker.sock");
-    process.env["SHMLINK_CONFIG"] = config;
-    this.link = BrokerLink.connect({ name: "bench" });
-    this.brokerPid = this.link.list().find(({ kind }) => kind === "broker")?.pid ?? 0;
-    if (this.brokerPid === 0) throw new Error("Cannot measure: the broker does not name itself");
-  }
-
-  /** @param cpu  of the broker, while this process stays on the first */
-  place(cpu: number): void {
-    pinMain(this.brokerPid, cpu);
-  }
-
-  /** Bytes that the broker alone has in memory. */
-  get brokerBytes(): number {
-    const rollup = readFileSync(`/proc/${this.brokerPid}/smaps_rollup`, "utf8");
-    const of = (key: string): number => Number(new RegExp(`^${key}: +(\\d+) kB`, "m").exec(rollup)?.[1]) * 1024;
-    return of("Private_Clean") + of("Private_Dirty");
-  }
-
-  end(): void {
-    this.link.close();
-    kill(this.brokerPid, constants.SIGTERM);
-    rmSync(this.folder, { recursive: true, force: true });
-  }
-}
-
-function syncTimes({ link }: Bench, count: number): number[] {
-  const times: number[] = [];
-  for (let index = 0; index < count; index++) {
-    const start = performance.now();
-    link.sync();
-    times.push((performance.now() - start) * 1e6);
-  }
-  return times;
-}
-
-function syncNs(bench: Bench, count: number): number {
-  const start = performance.now();
-  for (let index = 0; index < count; index++) bench.link.sync();
-  return ((performance.now() - start) * 1e6) / count;
-}
-
-function result(id: string, unit: BrokerResult["unit"], pair: readonly [number, number], name: string): BrokerResult {
-  const [value, baseline] = pair.map((number) => Math.round(number * 10) / 10) as [number, number];
-  return { id, unit, value, baseline, baselineName: name, ratio: Math.round((value / baseline) * 1000) / 1000 };
-}
-
 /** Both sides in turn; medians of all rounds. */
 function alternate(measure: () => number, measureBaseline: () => number): [number, number] {
   const values: number[] = [];
@@ -161,10 +33,6 @@ function alternate(measure: () => number, measureBaseline: () => number): [numbe
   }
   return [median(values), median(baselines)];
 }
-
-type Cpus = readonly [number, number];
-type Report = (result: BrokerResult) => void;
-type Section = (bench: Bench, report: Report) => Promise<void>;
 
 /** On two processors and on one. */
 async function onEach(bench: Bench, act: (suffix: string, cpus: Cpus) => Promise<void>): Promise<void> {
@@ -299,46 +167,6 @@ const channels: Section = async (bench, report) => {
   } finally {
     await Promise.all(peers.map((peer) => peer.stop()));
   }
-};
-
-/** What somebody can do without end. Each has the broker to themselves, with us. */
-const FLOODS = ["messages", "refused", "unread", "connections", "fds"] as const;
-
-/** Somebody of another identity floods; what do we notice? The rates' limits are the default ones here. We and the broker
- *  share a processor, and who floods has the other: what is asked is what the broker does, not who has the processor. */
-const flood: Section = async (bench, report) => {
-  const path = join(bench.folder, "context.sock");
-  const { reader, writer } = pipe();
-  using listener = listenOn(path);
-  bench.link.createContext({ listener, closeFd: reader, engine: "bench", app: "flood", instance: "1" });
-  reader.close();
-  writeFileSync(join(bench.folder, "shmlink.toml"), CONFIG.replace("10_000_000", "50_000"));
-  kill(bench.brokerPid, constants.SIGHUP);
-  await new Promise((resolve) => setTimeout(resolve, 200));
-  const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 150)); // our own rate's bucket fills
-  bench.place(CPUS[0]);
-  syncNs(bench, 20_000);
-  for (const kind of FLOODS) {
-    const quiet: number[] = [];
-    const flooded: number[] = [];
-    for (let round = 0; round < ROUNDS; round++) {
-      await pause();
-      quiet.push(...syncTimes(bench, 3_000));
-      const peer = await startPeer("flood", path, kind);
-      peer.pinAll(CPUS[1]);
-      await pause();
-      flooded.push(...syncTimes(bench, 3_000));
-      await peer.stop();
-    }
-    for (const [name, part] of [
-      ["p50", 0.5],
-      ["p99", 0.99],
-    ] as const) {
-      const pair = [quantile(flooded, part), quantile(quiet, part)] as const;
-      report(result(`broker.flood.${kind}.${name}`, "ns", pair, "without a flood"));
-    }
-  }
-  writer.close();
 };
 
 const SECTIONS: Readonly<Record<string, Section>> = {

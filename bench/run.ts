@@ -10,7 +10,8 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Result } from "./answer.ts";
-import { type BrokerResult, benchBroker, leftOut } from "./broker.ts";
+import { benchBroker, leftOut } from "./broker.ts";
+import type { BrokerResult } from "./broker-setup.ts";
 import { plotProfile } from "./plot.ts";
 import { benchProfile } from "./profile.ts";
 import type { Series } from "./profile-shape.ts";

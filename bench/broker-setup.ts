@@ -1,0 +1,142 @@
+/** What the questions to the broker share: a broker of their own, other processes, and how a result is told. */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { constants, kill } from "../ffi/mod.ts";
+import { BrokerLink } from "../lib/client/broker-link.ts";
+
+export type BrokerResult = {
+  readonly id: string;
+  readonly unit: "ns" | "us" | "ms" | "fds/s" | "bytes";
+  readonly value: number;
+  readonly baseline: number;
+  readonly baselineName: string;
+  /** value / baseline */
+  readonly ratio: number;
+};
+
+export type Cpus = readonly [number, number];
+export type Report = (result: BrokerResult) => void;
+export type Section = (bench: Bench, report: Report) => Promise<void>;
+
+const PEER: string = fileURLToPath(new URL("broker-peer.ts", import.meta.url));
+export const CPUS: readonly [number, number] = availableParallelism() > 1 ? [0, 1] : [0, 0];
+
+/** Limits out of the way of what is measured, and a context of another identity that may connect. */
+export const CONFIG: string = `[limits]
+maxMessagesPerSecond = 10_000_000
+maxChannelsPerUser = 100_000
+[[allow]]
+engine = "bench"
+action = ["connect", "offer"]
+`;
+
+export function quantile(values: readonly number[], part: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.floor(sorted.length * part)] ?? Number.NaN;
+}
+
+export const median: (values: readonly number[]) => number = (values) => quantile(values, 0.5);
+
+/** A peer that has said a line. */
+export class Peer {
+  readonly #child: ChildProcess;
+  readonly #lines: AsyncIterator<Buffer>;
+
+  constructor(args: readonly string[]) {
+    this.#child = spawn(process.execPath, [PEER, ...args], { stdio: ["pipe", "pipe", "inherit"] });
+    const { stdout } = this.#child;
+    if (stdout === null) throw new TypeError("Cannot read from a peer");
+    this.#lines = stdout[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  }
+
+  async line(): Promise<string> {
+    const { value, done } = await this.#lines.next();
+    if (done === true) throw new Error("Cannot measure: a peer has ended early");
+    return String(value).trim();
+  }
+
+  go(): void {
+    this.#child.stdin?.write("g");
+  }
+
+  pin(cpu: number): void {
+    pinMain(this.#child.pid ?? 0, cpu);
+  }
+
+  /** With the runtime's own threads. */
+  pinAll(cpu: number): void {
+    execFileSync("taskset", ["-a", "-p", "-c", String(cpu), String(this.#child.pid ?? 0)], { stdio: "ignore" });
+  }
+
+  async stop(): Promise<void> {
+    const ended = once(this.#child, "exit");
+    this.#child.kill("SIGKILL");
+    await ended;
+  }
+}
+
+export async function startPeer(...args: readonly (string | number)[]): Promise<Peer> {
+  const peer = new Peer(args.map(String));
+  await peer.line();
+  return peer;
+}
+
+/** The main thread alone: a runtime's own threads have to stay off the processor that is measured. */
+function pinMain(pid: number, cpu: number): void {
+  execFileSync("taskset", ["-p", "-c", String(cpu), String(pid)], { stdio: "ignore" });
+}
+
+/** A broker of our own, and a connection to it. */
+export class Bench {
+  readonly folder: string = mkdtempSync("/tmp/shm-bench-");
+  readonly link: BrokerLink;
+  readonly brokerPid: number;
+
+  constructor() {
+    const config = join(this.folder, "shmlink.toml");
+    writeFileSync(config, CONFIG);
+    process.env["SHMLINK_SOCKET"] = join(this.folder, "broker.sock");
+    process.env["SHMLINK_CONFIG"] = config;
+    this.link = BrokerLink.connect({ name: "bench" });
+    this.brokerPid = this.link.list().find(({ kind }) => kind === "broker")?.pid ?? 0;
+    if (this.brokerPid === 0) throw new Error("Cannot measure: the broker does not name itself");
+  }
+
+  /** @param cpu  of the broker, while this process stays on the first */
+  place(cpu: number): void {
+    pinMain(this.brokerPid, cpu);
+  }
+
+  /** Bytes that the broker alone has in memory. */
+  get brokerBytes(): number {
+    const rollup = readFileSync(`/proc/${this.brokerPid}/smaps_rollup`, "utf8");
+    const of = (key: string): number => Number(new RegExp(`^${key}: +(\\d+) kB`, "m").exec(rollup)?.[1]) * 1024;
+    return of("Private_Clean") + of("Private_Dirty");
+  }
+
+  end(): void {
+    this.link.close();
+    kill(this.brokerPid, constants.SIGTERM);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export function syncNs(bench: Bench, count: number): number {
+  const start = performance.now();
+  for (let index = 0; index < count; index++) bench.link.sync();
+  return ((performance.now() - start) * 1e6) / count;
+}
+
+export function result(
+  id: string,
+  unit: BrokerResult["unit"],
+  pair: readonly [number, number],
+  name: string,
+): BrokerResult {
+  const [value, baseline] = pair.map((number) => Math.round(number * 10) / 10) as [number, number];
+  return { id, unit, value, baseline, baselineName: name, ratio: Math.round((value / baseline) * 1000) / 1000 };
+}
