@@ -227,3 +227,6 @@ export const SECCOMP_IOCTL_NOTIF_SET_FLAGS = 0x40082104;
 // linux/audit.h
 export const AUDIT_ARCH_X86_64 = 0xc000003e;
 export const AUDIT_ARCH_AARCH64 = 0xc00000b7;
+
+// linux/time.h
+export const CLOCK_MONOTONIC = 1;

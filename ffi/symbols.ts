@@ -57,6 +57,8 @@ export const SYMBOLS = {
   epollCreate1:      { c: "int epoll_create1(int flags)", args: ["i32"], result: "i32", nr: { x64: 291, arm64: 20 }, man: "epoll_create(2)" },
   epollCtl:          { c: "int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)", args: ["i32", "i32", "i32", "address"], result: "i32", nr: { x64: 233, arm64: 21 }, man: "epoll_ctl(2)" },
   epollPwait:        { c: "int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout, const sigset_t *mask, size_t size)", args: ["i32", "address", "i32", "i32", "address", "i64"], result: "i32", nr: { x64: 281, arm64: 22 }, man: "epoll_wait(2)" },
+  timerfdCreate:     { c: "int timerfd_create(int clockid, int flags)", args: ["i32", "i32"], result: "i32", nr: { x64: 283, arm64: 85 }, man: "timerfd_create(2)" },
+  timerfdSettime:    { c: "int timerfd_settime(int fd, int flags, const struct itimerspec *new_value, struct itimerspec *old_value)", args: ["i32", "i32", "address", "address"], result: "i32", nr: { x64: 286, arm64: 86 }, man: "timerfd_create(2)" },
   ppoll:             { c: "int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size)", args: ["address", "i64", "address", "address", "i64"], result: "i32", nr: { x64: 271, arm64: 73 }, man: "poll(2)" },
   inotifyInit1:      { c: "int inotify_init1(int flags)", args: ["i32"], result: "i32", nr: { x64: 294, arm64: 26 }, man: "inotify_init(2)" },
   inotifyAddWatch:   { c: "int inotify_add_watch(int fd, const char *path, uint32_t mask)", args: ["i32", "view", "u32"], result: "i32", nr: { x64: 254, arm64: 27 }, man: "inotify_add_watch(2)" },
