@@ -4,6 +4,7 @@ import type { ShmlinkConfig } from "../config/schema.ts";
 import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { ServerConnection } from "../protocol/connection.ts";
+import { FineTimer } from "../transport/fine-timer.ts";
 import { Notifier } from "../transport/notify.ts";
 import { Reactor } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
@@ -43,6 +44,7 @@ export type BrokerOptions = {
 
 export class Broker implements Disposable {
   readonly #reactor: Reactor = new Reactor();
+  readonly #floodTimer: FineTimer = new FineTimer(this.#reactor);
   readonly #sessions: Set<Session> = new Set();
   readonly #core: BrokerCore;
   readonly #options: BrokerOptions;
@@ -69,7 +71,10 @@ export class Broker implements Disposable {
       ownSockets: new OwnSockets(),
       survival: this.#makeSurvival(setTimer),
       youngRings: new YoungRings(setTimer),
-      floodTurns: new FloodTurns(setTimer),
+      floodTurns: new FloodTurns({
+        setTimer: (delayMs, callback) => this.#floodTimer.set(delayMs, callback),
+        before: () => this.#settle(),
+      }),
       logger: options.logger,
       version: VERSION,
       uid: process.geteuid?.() ?? 0,
@@ -211,6 +216,7 @@ export class Broker implements Disposable {
     survival[Symbol.dispose]();
     for (const listener of this.#options.listeners) listener.close();
     closer[Symbol.dispose]();
+    this.#floodTimer[Symbol.dispose]();
     this.#reactor[Symbol.dispose]();
   }
 }

@@ -1,39 +1,96 @@
 /**
  * Turns of those who have more to say than others: one at a time, and after each the broker sleeps for a moment, at least
- * as long as that one took. So all of them together have half of its time, and whoever it has just answered finds a
- * processor to hear it, also where they share one: a broker that never sleeps keeps it for a scheduler's slice at a time.
+ * as long as that one took. So whoever it has just answered finds a processor to hear it, also where they share one: a
+ * broker that never sleeps keeps it for a scheduler's slice at a time.
+ *
+ * Who asks for much at once and then is content has every other moment. Who goes on gets less and less of the time, down to
+ * a tenth, as long as others have something to ask too; who has used the least is the next.
  */
+import { type Share, SharePolicy } from "./flood-share.ts";
+
 const PAUSE_MS = 0.05;
+
+type Waiting = { readonly who: Share; readonly act: () => void };
+
+export type FloodTurnsOptions = {
+  readonly setTimer: (delayMs: number, callback: () => void) => void;
+  /** Called before a turn, so that others' answers are under way by then. */
+  readonly before?: () => void;
+  /** Milliseconds; performance.now() unless a test has its own time. */
+  readonly now?: () => number;
+};
 
 export class FloodTurns {
   readonly #setTimer: (delayMs: number, callback: () => void) => void;
+  readonly #before: () => void;
   readonly #now: () => number;
-  readonly #waiting: (() => void)[] = [];
-  /** A timer is set, or a turn is being taken: whoever comes now is not the first. */
-  #isBusy = false;
+  readonly #waiting: Waiting[] = [];
+  readonly #policy = new SharePolicy();
+  /** A turn is being taken: whoever comes now is not the first. */
+  #isTaking = false;
+  /** What the timer that counts is set for; an earlier one makes it void. */
+  #dueMs: number | undefined;
+  #lastTookMs = 0;
+  #lastEndMs = 0;
 
-  /** @param now  milliseconds; performance.now() unless a test has its own time */
-  constructor(setTimer: (delayMs: number, callback: () => void) => void, now: () => number = () => performance.now()) {
+  constructor({ setTimer, before = () => undefined, now = () => performance.now() }: FloodTurnsOptions) {
     this.#setTimer = setTimer;
+    this.#before = before;
     this.#now = now;
   }
 
-  /** Calls `act` when it is its turn. */
-  await(act: () => void): void {
-    this.#waiting.push(act);
-    if (!this.#isBusy) this.#pause(PAUSE_MS);
+  /** Calls `act` when it is the turn of `who`. */
+  await(who: Share, act: () => void): void {
+    this.#waiting.push({ who, act });
+    if (!this.#isTaking) this.#arm();
   }
 
-  #pause(delayMs: number): void {
-    this.#isBusy = true;
-    this.#setTimer(delayMs, () => this.#take());
+  /** Somebody had something to say out of turn. */
+  heard(who: Share, nowMs: number): void {
+    this.#policy.heard(who, nowMs);
+  }
+
+  /** Whether `who` has used more than a burst's worth. */
+  isGreedy(who: Share, nowMs: number): boolean {
+    return this.#policy.isGreedy(who, nowMs);
+  }
+
+  #arm(): void {
+    const nowMs = this.#now();
+    const next = this.#next(nowMs);
+    if (next === undefined) return;
+    const restMs = this.#lastTookMs * this.#policy.pauseFactor(next.who, nowMs);
+    const dueMs = Math.max(this.#lastEndMs + restMs, nowMs + PAUSE_MS);
+    if (this.#dueMs !== undefined && this.#dueMs <= dueMs) return;
+    this.#dueMs = dueMs;
+    this.#setTimer(dueMs - nowMs, () => {
+      if (this.#dueMs === dueMs) this.#take();
+    });
+  }
+
+  /** Who has used the least, and of those who has waited longest. */
+  #next(nowMs: number): Waiting | undefined {
+    let least: Waiting | undefined;
+    for (const one of this.#waiting)
+      if (least === undefined || this.#policy.usedMs(one.who, nowMs) < this.#policy.usedMs(least.who, nowMs))
+        least = one;
+    return least;
   }
 
   #take(): void {
-    const act = this.#waiting.shift();
+    this.#dueMs = undefined;
+    this.#isTaking = true;
+    this.#before();
     const startMs = this.#now();
-    act?.();
-    this.#isBusy = false;
-    if (this.#waiting.length > 0) this.#pause(Math.max(this.#now() - startMs, PAUSE_MS));
+    const next = this.#next(startMs);
+    if (next !== undefined) {
+      this.#waiting.splice(this.#waiting.indexOf(next), 1);
+      next.act();
+      this.#lastEndMs = this.#now();
+      this.#lastTookMs = this.#lastEndMs - startMs;
+      this.#policy.spend(next.who, this.#lastTookMs, this.#lastEndMs);
+    }
+    this.#isTaking = false;
+    this.#arm();
   }
 }

@@ -71,6 +71,7 @@ export class Session {
       owner,
       handle: (message) => this.#handle(message),
       handled: () => this.#settleAccount(),
+      settle: () => this.settle(),
       ended: () => this.end(),
       failed: (error) => this.#fail(error),
     });

@@ -40,8 +40,8 @@ test("who asks a few things at once has them in one turn; who floods has eight a
   expect(answers(other)).toBe(30);
   flood.send(syncs(400));
   broker.turn(1000);
-  expect(answers(flood)).toBe(40); // 32 at once, and then it is a flood
-  for (let left = 360; left > 0; ) {
+  expect(answers(flood)).toBe(32); // at once, and then it is a flood
+  for (let left = 400 - 32; left > 0; ) {
     other.send(syncs(1));
     broker.turn(1000);
     expect(answers(other)).toBe(1);

@@ -4,6 +4,7 @@ import { ProtocolError } from "../../errors.ts";
 import type { AnyRequest, ServerConnection } from "../../protocol/connection.ts";
 import type { Reactor } from "../../transport/reactor.ts";
 import type { BrokerCore } from "../core.ts";
+import type { Share } from "../flood-share.ts";
 import type { Owner } from "../records.ts";
 import type { SocketWatch } from "./socket-watch.ts";
 
@@ -25,6 +26,8 @@ export type InputOptions = {
   readonly handle: (message: AnyRequest<OwnedFd>) => void;
   /** A few requests have been handled; what they cost is to be accounted for. @throws FailureError "quota" */
   readonly handled: () => void;
+  /** Sends what was answered. */
+  readonly settle: () => void;
   /** The peer has nothing more to say. */
   readonly ended: () => void;
   readonly failed: (error: unknown) => void;
@@ -34,6 +37,7 @@ export class Input {
   readonly #options: InputOptions;
   /** There was more to handle than one turn's share. */
   #floods = false;
+  readonly #share: Share = { usedMs: 0, atMs: 0 };
   #isClosed = false;
 
   constructor(options: InputOptions) {
@@ -49,16 +53,17 @@ export class Input {
 
   /** Handles a few requests, as many as the user's rate leaves; the others have their turn before the next few. */
   #read(): void {
-    const { core, owner, watch, connection, handle, ended, failed } = this.#options;
+    const { core, owner, watch, connection, ended, failed } = this.#options;
     if (this.#isClosed || watch.isInputLater) return;
     const { rate } = core;
     const nowMs = performance.now();
     const allowed = rate.available(owner, nowMs);
+    if (!this.#floods) core.floodTurns.heard(this.#share, nowMs);
     // Who floods waits until it is worth while, so that the same user's other sessions find something before.
     if (allowed === 0) return this.#readLater(rate.waitMs(owner, this.#floods ? SLICE : 1, nowMs));
     const limit = Math.min(allowed, this.#floods ? FLOOD_SLICE : SLICE);
     try {
-      const state = connection.pump(handle, limit, watch.isHungUp ? WHOLE : ONE_RECEIVE);
+      const state = this.#pump(limit);
       rate.spend(owner, limit - connection.messagesLeft, nowMs);
       this.#floods = state === "more" && (this.#floods || limit === SLICE);
       if (state === "ended") return ended();
@@ -66,6 +71,17 @@ export class Input {
     } catch (error) {
       failed(error);
     }
+  }
+
+  /** Who has sent a lot may have sent more: messages that bring descriptors are received one by one, so a flood of them would
+   *  look like many who have a little to say. */
+  #pump(limit: number): ReturnType<ServerConnection["pump"]> {
+    const { watch, connection, handle } = this.#options;
+    const budgetBytes = watch.isHungUp ? WHOLE : ONE_RECEIVE;
+    const state = connection.pump(handle, limit, budgetBytes);
+    const { messagesLeft } = connection;
+    if (state !== "open" || limit < SLICE || messagesLeft > SLICE / 2) return state;
+    return connection.pump(handle, messagesLeft, budgetBytes);
   }
 
   /** @throws ProtocolError, FailureError "quota" */
@@ -91,13 +107,16 @@ export class Input {
   /** What has been received and not handled does not make the socket readable again, so a timer stands for it. */
   #readLater(delayMs: number): void {
     this.#pause();
-    this.#options.reactor.setTimer(delayMs, this.#readAgain);
+    this.#options.reactor.setTimer(delayMs, () => {
+      if (this.#floods && !this.#options.watch.isHungUp && !this.#isClosed) this.#readInTurn();
+      else this.#readAgain();
+    });
   }
 
   /** The same for who floods. */
   #readInTurn(): void {
     this.#pause();
-    this.#options.core.floodTurns.await(this.#readAgain);
+    this.#options.core.floodTurns.await(this.#share, this.#readAndAnswer);
   }
 
   #pause(): void {
@@ -105,6 +124,12 @@ export class Input {
     watch.isInputLater = true;
     watch.apply();
   }
+
+  /** The answers are part of the turn, and of what it took. */
+  readonly #readAndAnswer = (): void => {
+    this.#readAgain();
+    this.#options.settle();
+  };
 
   readonly #readAgain = (): void => {
     const { watch } = this.#options;

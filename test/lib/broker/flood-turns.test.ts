@@ -1,19 +1,26 @@
 /** Turns of those who flood, with a clock and timers that the test moves. */
 import { expect, test } from "bun:test";
+import type { Share } from "../../../lib/broker/flood-share.ts";
 import { FloodTurns } from "../../../lib/broker/flood-turns.ts";
+
+/** Who has used nothing yet. */
+const nobody = (): Share => ({ usedMs: 0, atMs: 0 });
 
 /** @param workMs  what a turn takes */
 function rig(workMs: number): { turns: FloodTurns; delays: number[]; fire: () => void; work: () => void } {
   let nowMs = 0;
   const delays: number[] = [];
   const timers: (() => void)[] = [];
-  const turns = new FloodTurns(
-    (delayMs, callback) => {
+  const turns = new FloodTurns({
+    setTimer: (delayMs, callback) => {
       delays.push(delayMs);
-      timers.push(callback);
+      timers.push(() => {
+        nowMs += delayMs;
+        callback();
+      });
     },
-    () => nowMs,
-  );
+    now: () => nowMs,
+  });
   const work = (): void => {
     nowMs += workMs;
   };
@@ -23,7 +30,7 @@ function rig(workMs: number): { turns: FloodTurns; delays: number[]; fire: () =>
 test("FloodTurns gives one turn at a time, in the order in which they were asked for", () => {
   const { turns, delays, fire } = rig(0);
   const taken: string[] = [];
-  for (const name of ["a", "b", "c"]) turns.await(() => taken.push(name));
+  for (const name of ["a", "b", "c"]) turns.await(nobody(), () => taken.push(name));
   expect([taken, delays.length]).toEqual([[], 1]);
   fire();
   expect([taken, delays.length]).toEqual([["a"], 2]);
@@ -36,9 +43,30 @@ test("FloodTurns waits at least as long as a turn took before the next one, also
   const { turns, delays, fire, work } = rig(3);
   const again = (): void => {
     work();
-    turns.await(again);
+    turns.await(who, again);
   };
-  turns.await(again);
+  const who = nobody();
+  turns.await(who, again);
   for (let round = 0; round < 4; round++) fire();
   expect(delays.slice(1)).toEqual([3, 3, 3, 3]);
+});
+
+test("FloodTurns prefers who has used the least, and lets him not wait as long", () => {
+  const { turns, delays, fire, work } = rig(2);
+  const taken: string[] = [];
+  const greedy = nobody();
+  const again = (): void => {
+    work();
+    turns.heard(nobody(), taken.length * 10); // somebody else is there
+    taken.push("greedy");
+    if (taken.length < 20) turns.await(greedy, again);
+  };
+  turns.await(greedy, again);
+  for (let round = 0; round < 10; round++) fire();
+  expect(delays.at(-1)).toBeGreaterThan(4);
+  turns.await(nobody(), () => taken.push("modest"));
+  expect(delays.at(-1)).toBeLessThanOrEqual(2);
+  fire(); // the one that was set for who is greedy has no effect any more
+  fire();
+  expect(taken.slice(-1)).toEqual(["modest"]);
 });
