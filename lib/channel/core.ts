@@ -119,7 +119,7 @@ export class ChannelCore implements Disposable {
     const open = () => RecordPath.open(own.bytes, peer.bytes);
     const ends = { own, peer, doorbell, openFastPath: options.machineCode === false ? undefined : open };
     this.producer = new RingProducer({ ...ends, capacity: parts.ownCapacity });
-    this.consumer = new RingConsumer({ ...ends, capacity: parts.peerCapacity });
+    this.consumer = new RingConsumer({ ...ends, capacity: parts.peerCapacity, maxMessageBytes: this.maxMessageBytes });
     this.consumer.watched = this.dropsOld;
   }
 

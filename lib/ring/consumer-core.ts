@@ -53,6 +53,8 @@ export type ConsumerOptions = {
   readonly peer: RingMemory;
   /** Of the ring that is read. */
   readonly capacity: number;
+  /** Longest message that is taken; one that is longer, in however many records, is refuseMessage()'s. */
+  readonly maxMessageBytes?: number;
   readonly doorbell: Doorbell;
   readonly openFastPath?: OpenFastPath | undefined;
 };
@@ -64,6 +66,8 @@ export class ConsumerCore extends ConsumerPlace {
   protected readonly memory: RingMemory;
   protected readonly mask: number;
   protected readonly maxPayload: number;
+  /** Longest record that is passed by or taken without a look of whoever knows maxMessageBytes. */
+  protected readonly longest: number;
   protected readonly publishEvery: number;
   readonly #doorbell: Doorbell;
   readonly #wakeupCount: Counter;
@@ -76,7 +80,7 @@ export class ConsumerCore extends ConsumerPlace {
   length = 0;
   flags = 0;
 
-  constructor({ own, peer, capacity, doorbell, openFastPath }: ConsumerOptions) {
+  constructor({ own, peer, capacity, maxMessageBytes, doorbell, openFastPath }: ConsumerOptions) {
     super(openFastPath);
     this.capacity = capacity;
     this.#ownWords = own.words;
@@ -84,10 +88,11 @@ export class ConsumerCore extends ConsumerPlace {
     this.memory = peer;
     this.mask = capacity - 1;
     this.maxPayload = maxPayloadBytes(capacity);
+    this.longest = Math.min(this.maxPayload, maxMessageBytes ?? this.maxPayload);
     this.publishEvery = capacity >> 3;
     this.#doorbell = doorbell;
     this.place[IN_CAPACITY] = capacity;
-    this.place[IN_MAX_PAYLOAD] = this.maxPayload;
+    this.place[IN_MAX_PAYLOAD] = this.longest;
     this.place[IN_PUBLISH_EVERY] = this.publishEvery;
     this.#wakeupCount = new Counter(own.words, COLD_SPACE_WAKEUPS);
     this.#skippedCount = new Counter(own.words, COLD_SKIPPED);
@@ -96,6 +101,11 @@ export class ConsumerCore extends ConsumerPlace {
 
   get violation(): Violation | undefined {
     return this.#violation;
+  }
+
+  /** The last parts of a message have not been read, or have not come. */
+  get isInMessage(): boolean {
+    return (this.state & IN_MESSAGE) !== 0;
   }
 
   /** A number that changes whenever something is consumed. */
@@ -136,21 +146,9 @@ export class ConsumerCore extends ConsumerPlace {
     if (this.length <= 0) this.release();
   }
 
-  /** Throws the oldest messages away if more than `most` bytes of the ring wait, until `keep` are left. Stops at a record
-   *  that next() found already and at a message of several. */
-  skipOld(most: number, keep: number): void {
-    if ((this.state & (OPEN | IN_MESSAGE)) !== 0) return;
-    this.readTail();
-    if (((this.tail - this.head) | 0) <= most) return;
-    while (((this.tail - this.head) | 0) > keep && this.next() >= 0 && this.flags === (FIRST | LAST)) {
-      this.release();
-      this.countSkipped(1);
-    }
-  }
-
   /** Notes messages that were thrown away unread. */
   countSkipped(messages: number): void {
-    this.#skippedCount.add(messages);
+    if (messages > 0) this.#skippedCount.add(messages);
   }
 
   /** Tells the producer how far we are, and wakes it if it waits for that. */
@@ -188,7 +186,7 @@ export class ConsumerCore extends ConsumerPlace {
     Atomics.store(this.#ownWords, DATA_WAKE, WAKE_GONE);
   }
 
-  /** Ends the reading because of what a message of several records adds up to. */
+  /** Ends the reading because of the size of a message, or what its records add up to. */
   refuseMessage(bytes: number): void {
     this.#refuse("message-size", bytes);
   }

@@ -1,5 +1,6 @@
 /** Records out of a ring: copied, in place, or many at a time. */
-import { ConsumerCore, type ConsumerOptions, EMPTY, IN_MESSAGE, OPEN } from "./consumer-core.ts";
+import { type ConsumerOptions, EMPTY, IN_MESSAGE, OPEN } from "./consumer-core.ts";
+import { ConsumerSkip } from "./consumer-skip.ts";
 import { copyOut, copyWords, LastBuffer, LOOP_BYTES } from "./copy.ts";
 import { type FastPath, PUBLISH } from "./fast-path.ts";
 import { DATA_OFFSET, FIRST, LAST, RECORD_HEADER_BYTES } from "./layout.ts";
@@ -9,7 +10,7 @@ export { BROKEN, type ConsumerOptions, EMPTY, FINISHED } from "./consumer-core.t
 /** What receive() answers when next() has to look: a fragment, a pad record, a long message, a violation. */
 export const UNUSUAL = -4;
 
-export class RingConsumer extends ConsumerCore {
+export class RingConsumer extends ConsumerSkip {
   readonly #last: LastBuffer = new LastBuffer();
   #packed: Int32Array | undefined;
   #packedLength = -1;
@@ -54,7 +55,7 @@ export class RingConsumer extends ConsumerCore {
     const word = (DATA_OFFSET + offset) >> 2;
     const length = words[word] as number; // once, as in #readRecord()
     const kind = words[word + 1] as number;
-    const room = into.length;
+    const room = Math.min(into.length, this.longest);
     const next = (head + ((length + 15) & ~7)) | 0;
     if ((length & ~(LOOP_BYTES - 4)) !== 0 || length > room || kind >>> 16 !== (FIRST | LAST)) return UNUSUAL;
     if (((this.tail - next) | 0) < 0 || ((offset + length) | 0) > this.#lastOffset || this.state !== 0) return UNUSUAL;
@@ -75,7 +76,7 @@ export class RingConsumer extends ConsumerCore {
     const { capacity } = this;
     const words = this.words;
     const tail = this.tail;
-    const longest = Math.min(this.maxPayload, into.length);
+    const longest = Math.min(this.longest, into.length);
     let count = 0;
     while (count < max && this.head !== tail) {
       const head = this.head;

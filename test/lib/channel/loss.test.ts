@@ -18,9 +18,11 @@ type Ends = {
   close(): void;
 };
 
-function ends(options: { readonly sender?: ChannelOptions; readonly receiver?: ChannelOptions }): Ends {
+type Options = { readonly sender?: ChannelOptions; readonly receiver?: ChannelOptions; readonly capacity?: number };
+
+function ends({ capacity = CAPACITY, ...options }: Options): Ends {
   const [bell, otherBell] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-  const rings = ([0, 1] as const).map((side) => createRing({ channelId: 1, side, capacity: CAPACITY }));
+  const rings = ([0, 1] as const).map((side) => createRing({ channelId: 1, side, capacity }));
   const [near, far] = rings.map((ring) => ring.dup());
   const stats = rings.map((ring) => new RingStats(ring));
   const setups = rings.map((ring, side) => new ChannelSetup(ring, side === 0 ? bell : otherBell));
@@ -142,24 +144,68 @@ test("drop-old throws away once a call, however fast the sender fills the ring a
   const ways: Record<string, (receiver: Channel) => unknown> = {
     tryReceive: (receiver) => receiver.tryReceive(),
     tryReceiveNewest: (receiver) => receiver.tryReceiveNewest(),
-    tryReadBytes: (receiver) => receiver.tryReadBytes(1),
   };
   for (const [way, receive] of Object.entries(ways)) {
     const { sender, receiver, close } = ends({ receiver: { whenBehind: "drop-old" } });
     const empty = new Uint8Array(0);
-    const { consumer } = receiver as unknown as { consumer: { skipOld(most: number, keep: number): void } };
+    const { consumer } = receiver as unknown as { consumer: { skipOld(most: number, keep: number): number } };
     const skipOld = consumer.skipOld.bind(consumer);
     let calls = 0;
     consumer.skipOld = (most, keep) => {
       calls++;
-      skipOld(most, keep);
+      const skipped = skipOld(most, keep);
       while (sender.trySend(empty));
+      return skipped;
     };
     while (sender.trySend(empty));
     receive(receiver);
     expect([way, calls]).toEqual([way, 1]);
     close();
   }
+});
+
+test("drop-old throws no bytes of a stream away", async () => {
+  const ways: Record<string, (receiver: Channel) => Promise<Uint8Array | undefined>> = {
+    readBytesAsync: (receiver) => receiver.readBytesAsync(1 << 16),
+    readBytes: async (receiver) => receiver.readBytes(1 << 16),
+    readableSpan: async (receiver) => {
+      const bytes = receiver.readableSpan()?.slice();
+      if (bytes !== undefined) receiver.releaseSpan(bytes.length);
+      return bytes;
+    },
+    readable: async (receiver) => {
+      const reader = receiver.readable.getReader();
+      const { value } = await reader.read();
+      reader.releaseLock();
+      return value;
+    },
+  };
+  const written = new Uint8Array(CAPACITY - 1024).map((_, index) => index % 251);
+  for (const [way, read] of Object.entries(ways)) {
+    const { sender, receiver, lost, close } = ends({ receiver: { whenBehind: "drop-old" } });
+    for (let at = 0; at < written.length; at += 64) sender.writeBytes(written.subarray(at, at + 56));
+    const got: number[] = [];
+    const all = (written.length / 64) * 56;
+    while (got.length < all) got.push(...((await read(receiver)) ?? []));
+    expect([way, got]).toEqual([way, Array.from(written).filter((_, index) => index % 64 < 56)]);
+    expect(lost()).toEqual([0, 0]);
+    close();
+  }
+});
+
+test("drop-old takes a few calls for a ring of very many messages, and gets there", () => {
+  const { sender, receiver, lost, close } = ends({ capacity: 1 << 21, receiver: { whenBehind: "drop-old" } });
+  const records = (1 << 21) / 8;
+  while (sender.trySend(new Uint8Array(0)));
+  receiver.tryReceive();
+  expect(lost()).toEqual([0, 1 << 16]);
+  let received = 1;
+  for (const most = records / 4 + 8; receiver.tryReceive() !== undefined; received++) {
+    if (received > most) break;
+  }
+  expect(lost()[1] + received).toBe(records);
+  expect(lost()[1]).toBeGreaterThanOrEqual((records / 4) * 3 - 8);
+  close();
 });
 
 test("drop-old spares messages of several records", async () => {
@@ -181,5 +227,31 @@ test("tryReceiveNewest() gives the last message and counts those before it", () 
   expect(Array.from(newest?.data ?? [])).toEqual(Array.from(numbered(19)));
   expect(lost()).toEqual([0, 19]);
   expect(receiver.tryReceiveNewest()).toBeUndefined();
+  close();
+});
+
+test("tryReceiveNewest() gives the last whole one before the beginning of one that is not there yet", async () => {
+  const { sender, receiver, lost, close } = ends({});
+  for (const number of upTo(3)) sender.send(numbered(number));
+  const large = new Uint8Array(2 * CAPACITY).fill(7);
+  const sent = sender.sendAsync(large);
+  await Promise.resolve();
+  expect(Array.from(receiver.tryReceiveNewest()?.data ?? [])).toEqual(Array.from(numbered(2)));
+  expect(lost()).toEqual([0, 2]);
+  expect((await receiver.receiveAsync())?.data).toEqual(large);
+  await sent;
+  close();
+});
+
+test("tryReceiveNewest() looks past the end of the ring, for the last of more messages than a call receives", () => {
+  const { sender, receiver, lost, close } = ends({ capacity: 1 << 20 });
+  let sent = 0;
+  for (let round = 0; round < 3; round++) {
+    let last = 0;
+    for (; sender.trySend(numbered(sent)); sent++) last = sent;
+    const newest = receiver.tryReceiveNewest();
+    expect(Array.from(newest?.data ?? [])).toEqual(Array.from(numbered(last)));
+    expect(lost()).toEqual([0, sent - round - 1]);
+  }
   close();
 });
