@@ -15,6 +15,7 @@ export {
   type EndOptions,
   type Message,
   type ReceiveOptions,
+  type SendAsyncOptions,
   type SendOptions,
 } from "./channel/channel.ts";
 export {

@@ -649,7 +649,7 @@ static inline int shmlink__next(struct shmlink_channel *c) {
         shmlink__publish_head(c);
         if (shmlink__load(c->peer, SHMLINK_STATE, memory_order_seq_cst) != SHMLINK_FINISHED) return 0;
         more = shmlink__read_tail(c); /* published before it finished, after we looked */
-        if (more == 0) return SHMLINK_END;
+        if (more == 0) return c->in_message ? SHMLINK_GONE : SHMLINK_END; /* a part of a message is none */
       }
       if (more < 0) return more;
     }

@@ -36,17 +36,19 @@ export class BlockingChannel extends ChannelEnd {
     return true;
   }
 
-  /** Sends many messages of one type, making them visible several at a time. */
+  /** Sends many messages of one type, making them visible several at a time.
+   *  @throws as send(); `timeoutMs` is for all of them, and those before the one that had no room in time are sent */
   sendBatch(messages: readonly Uint8Array[], options?: SendOptions): void {
     this.checkSending();
+    const deadline = deadlineOf(options?.timeoutMs ?? -1, "timeoutMs");
     const type = options?.type ?? 0;
     const producer = this.producer;
     for (let start = 0; start < messages.length; start += BATCH) {
       const end = Math.min(start + BATCH, messages.length);
       for (let index = producer.putMany(messages, start, end, type); index < end; ) {
         const bytes = messages[index++] as Uint8Array;
-        if (bytes.length > producer.maxPayload) this.#sendLarge(bytes, type, NEVER);
-        else if (!producer.put(bytes, type)) this.#putWaiting(bytes, type);
+        if (bytes.length > producer.maxPayload) this.#sendLarge(bytes, type, deadline);
+        else if (!producer.put(bytes, type)) this.#putWaiting(bytes, type, deadline);
         index = producer.putMany(messages, index, end, type);
       }
       this.publish();
@@ -64,7 +66,8 @@ export class BlockingChannel extends ChannelEnd {
   }
 
   /** Waits for a message and copies it to the start of `into`, without making an object of it.
-   *  @returns its bytes, or -1 where receive() has nothing  @throws RangeError when it is longer than `into`; it stays then */
+   *  @returns its bytes, or -1 where receive() has nothing  @throws RangeError when it is longer than `into`; it stays then,
+   *  unless it came in several records: those have been given back by the time that the last one tells its length */
   receiveInto(into: Uint8Array, timeoutMs = -1): number {
     const length = this.consumer.receive(into);
     return length >= 0 ? length : this.#receiveWaiting(into, timeoutMs);
@@ -72,7 +75,7 @@ export class BlockingChannel extends ChannelEnd {
 
   /** The same without waiting; -1 when nothing is there. */
   tryReceiveInto(into: Uint8Array): number {
-    const length = this.nextRecord();
+    const length = this.nextMessage();
     if (length < 0) return -1;
     if (this.consumer.flags !== (FIRST | LAST)) return this.#receiveLargeInto(into);
     if (length > into.length) throw new RangeError(`Cannot receive "${length}" bytes into ${into.length}`);
@@ -107,10 +110,11 @@ export class BlockingChannel extends ChannelEnd {
    * Sends `bytes` as messages of `messageBytes` each, waiting for room: the fastest way to send small ones of one size.
    * They become visible together, as far as there is room.
    * @param messageBytes  a multiple of 4, by which the length of `bytes` can be divided
-   * @throws RangeError when it is not, or too long for one record
+   * @throws RangeError when it is not, or too long for one record; as sendBatch()
    */
   sendPacked(bytes: Uint8Array, messageBytes: number, options?: SendOptions): void {
     this.checkSending();
+    const deadline = deadlineOf(options?.timeoutMs ?? -1, "timeoutMs");
     const type = (options?.type ?? 0) & 0xffff; // before a look at the bytes: it may run code of the caller's
     const words = this.#packedOut.of(bytes, messageBytes);
     if (messageBytes > this.producer.maxPayload) {
@@ -123,7 +127,7 @@ export class BlockingChannel extends ChannelEnd {
       index = this.producer.putPacked(words, messageBytes, index, count, type);
       if (index === count) break;
       const part = bytes.subarray(index * messageBytes, (index + 1) * messageBytes);
-      if (!this.producer.put(part, type)) this.#putWaiting(part, type); // at the end of the ring, or when it is full
+      if (!this.producer.put(part, type)) this.#putWaiting(part, type, deadline); // at the end of the ring, or when it is full
       index += 1;
     }
     this.publish();
@@ -144,7 +148,7 @@ export class BlockingChannel extends ChannelEnd {
         if (this.awaiting) this.tookDoorbell();
         return count;
       }
-      const length = this.nextRecord();
+      const length = this.nextMessage();
       if (length >= 0) return this.#takeOne(into, messageBytes, length);
       if (!this.#awaitData(NEVER)) return 0;
     }
@@ -198,12 +202,12 @@ export class BlockingChannel extends ChannelEnd {
     return true;
   }
 
-  #putWaiting(bytes: Uint8Array, type: number): void {
+  #putWaiting(bytes: Uint8Array, type: number, deadline: number): void {
     this.publish();
     while (!this.producer.put(bytes, type)) {
       if (this.dropsNew) return void this.dropped();
       this.noRoom();
-      this.#awaitSpace(bytes.length, NEVER);
+      this.#awaitSpace(bytes.length, deadline);
     }
   }
 
@@ -240,7 +244,7 @@ export class BlockingChannel extends ChannelEnd {
     const message = this.tryReceive();
     if (message === undefined) return -1;
     if (message.data.length > into.length) {
-      throw new RangeError(`Cannot receive "${message.data.length}" bytes into ${into.length}`);
+      throw new RangeError(`Cannot receive "${message.data.length}" bytes into ${into.length}: the message is lost`);
     }
     into.set(message.data);
     return message.data.length;

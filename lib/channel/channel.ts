@@ -29,7 +29,16 @@ import { checkEndOptions } from "./options.ts";
 import { RING_SEALS } from "./seals.ts";
 
 export { Channel, type ReceiveOptions } from "./duplex.ts";
-export type { ChannelOptions, Direction, EndOptions, SendOptions, Trust, WhenBehind, WhenFull } from "./end.ts";
+export type {
+  ChannelOptions,
+  Direction,
+  EndOptions,
+  SendAsyncOptions,
+  SendOptions,
+  Trust,
+  WhenBehind,
+  WhenFull,
+} from "./end.ts";
 export type { Message } from "./message.ts";
 
 /** Our ring, which we had mapped before we knew of the channel. Its doorbell has to be a non-blocking socket. */

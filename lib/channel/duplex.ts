@@ -5,8 +5,8 @@
 import { FIRST, LAST } from "../ring/layout.ts";
 import { AsyncDoorbell } from "./async-doorbell.ts";
 import { BlockingChannel, checkMessageBytes } from "./blocking.ts";
-import type { SendOptions } from "./end.ts";
 import type { Message } from "./message.ts";
+import type { SendAsyncOptions } from "./sending.ts";
 import { readableFrom, writableTo } from "./streams.ts";
 
 export type ReceiveOptions = {
@@ -30,9 +30,11 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
    *  Meanwhile the blocking sends throw, because they could come between the records of this one.
    *  @returns true; false when it was dropped, which only happens with `whenFull: "drop-new"`
    *  @throws the signal's reason, and nothing was sent */
-  async sendAsync(bytes: Uint8Array, options: SendOptions = {}): Promise<boolean> {
+  async sendAsync(bytes: Uint8Array, options: SendAsyncOptions = {}): Promise<boolean> {
     checkMessageBytes(bytes.length);
-    return await this.#inOrder(() => this.#sendPieces(bytes, options, false));
+    if ("timeoutMs" in options)
+      throw new TypeError("Cannot use timeoutMs here: signal: AbortSignal.timeout() is a limit");
+    return await this.#inOrder(() => this.#sendPieces(bytes, options, false), options.signal);
   }
 
   /** Writes bytes without boundaries. Resolves when all are in the ring. */
@@ -89,22 +91,26 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     this.#bell?.close();
   }
 
-  async #inOrder(action: () => Promise<boolean>): Promise<boolean> {
+  async #inOrder(action: () => Promise<boolean>, signal?: AbortSignal): Promise<boolean> {
     const before = this.#sending ?? Promise.resolve(true);
-    const mine = before.then(action, action);
+    let isWaiting = true;
+    const begin = (): Promise<boolean> => {
+      isWaiting = false;
+      return action();
+    };
+    const mine = before.then(begin, begin);
     this.#sending = mine;
     this.sendingAsync = true;
-    try {
-      return await mine;
-    } finally {
-      if (this.#sending === mine) {
-        this.#sending = undefined;
-        this.sendingAsync = false;
-      }
-    }
+    const done = (): void => {
+      if (this.#sending !== mine) return;
+      this.#sending = undefined;
+      this.sendingAsync = false;
+    };
+    mine.then(done, done);
+    return signal === undefined ? await mine : await untilAborted(mine, signal, () => isWaiting);
   }
 
-  async #sendPieces(bytes: Uint8Array, { type = 0, signal }: SendOptions, separate: boolean): Promise<boolean> {
+  async #sendPieces(bytes: Uint8Array, { type = 0, signal }: SendAsyncOptions, separate: boolean): Promise<boolean> {
     const piece = separate || bytes.length > this.producer.maxPayload ? this.pieceBytes : bytes.length;
     for (let at = 0; at === 0 || at < bytes.length; at += piece) {
       const part = bytes.subarray(at, at + piece);
@@ -165,4 +171,27 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     this.awaiting = this.#bell.waiting;
     if (this.#bell.hungUp && this.refusal === undefined) this.doorbell.drain();
   }
+}
+
+/** What `promise` becomes, or the signal's reason if it comes while nothing has been done for the promise yet. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal, isWaiting: () => boolean): Promise<T> {
+  const { promise: aborted, reject } = withReject();
+  const abort = (): void => {
+    if (isWaiting()) reject(signal.reason);
+  };
+  signal.addEventListener("abort", abort);
+  if (signal.aborted) abort();
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+function withReject(): { readonly promise: Promise<never>; readonly reject: (reason: unknown) => void } {
+  let reject: (reason: unknown) => void = () => undefined;
+  const promise = new Promise<never>((_, refuse) => {
+    reject = refuse;
+  });
+  return { promise, reject };
 }

@@ -9,7 +9,7 @@ import { Assembly, type Message } from "./message.ts";
 import { SendingEnd } from "./sending.ts";
 
 export type { ChannelOptions, ChannelParts, Direction, EndOptions, Trust, WhenBehind, WhenFull } from "./core.ts";
-export type { SendOptions } from "./sending.ts";
+export type { SendAsyncOptions, SendOptions } from "./sending.ts";
 
 /** Records without a whole message that one call takes: a small part of a millisecond. */
 const RECORDS_A_CALL = 4096;
@@ -24,7 +24,8 @@ export class ChannelEnd extends SendingEnd {
   #peeked: Message | undefined;
   #spanAt: number = NO_SPAN; // consumer.progress at readableSpan()
 
-  /** Set once everything was received: "finished" if the peer said that it ends, "vanished" if it was just gone. */
+  /** Set once everything was received: "finished" if the peer said that it ends, "vanished" if it was just gone, or ended in the
+   *  midst of a message, whose beginning is lost. */
   get peerEnded(): "finished" | "vanished" | undefined {
     return this.#peerEnded;
   }
@@ -57,13 +58,13 @@ export class ChannelEnd extends SendingEnd {
     this.#begin();
     const before = this.pieces;
     let newest: Message | undefined;
-    for (let messages = 0; ; messages++) {
-      const newer = this.#receiveWithin(this.#recordsInRing - messages - (this.pieces - before));
-      if (newer === undefined) {
-        if (messages > 1) this.consumer.countSkipped(messages - 1);
-        return newest;
-      }
+    for (let left = this.#recordsInRing; ; ) {
+      left -= this.consumer.skipToLast(left - 1);
+      const newer = this.#receiveWithin(left - (this.pieces - before));
+      if (newer === undefined) return newest;
+      if (newest !== undefined) this.consumer.countSkipped(1);
       newest = newer;
+      left -= 1;
     }
   }
 
@@ -73,7 +74,7 @@ export class ChannelEnd extends SendingEnd {
     if (this.trust !== "trusted")
       throw new TypeError("Cannot peek: only a channel completed as trusted shows its ring");
     if (this.#peeked !== undefined) return this.#peeked.data;
-    if (this.nextRecord() < 0) return undefined;
+    if (this.nextMessage() < 0) return undefined;
     if (this.consumer.flags === (FIRST | LAST)) return this.consumer.view();
     this.#peeked = this.tryReceive();
     return this.#peeked?.data;
@@ -141,7 +142,7 @@ export class ChannelEnd extends SendingEnd {
   protected keepUp(): void {
     const { consumer } = this;
     const quarter = consumer.capacity >> 2;
-    if (this.dropsOld) consumer.skipOld(3 * quarter, quarter);
+    if (this.dropsOld) this.pieces += consumer.skipOld(3 * quarter, quarter);
   }
 
   /** Somebody else took bytes from the doorbell or disarmed: whoever awaits has to look again. */
@@ -155,20 +156,29 @@ export class ChannelEnd extends SendingEnd {
       const again = this.consumer.next();
       if (again >= 0) return again;
       if (again === BROKEN) this.break(this.consumer.violation);
-      this.#peerEnded = again === FINISHED ? "finished" : "vanished";
+      this.#peerEnded = again === FINISHED && !this.consumer.isInMessage ? "finished" : "vanished";
     }
-    if (why === FINISHED) this.#peerEnded = "finished";
+    if (why === FINISHED) this.#peerEnded = !this.consumer.isInMessage ? "finished" : "vanished";
     return why;
   }
 
   #receiveWithin(most: number): Message | undefined {
     for (let records = most; records > 0 && this.#findRecord() >= 0; records--) {
       const { flags, type } = this.consumer;
-      if (flags === (FIRST | LAST)) return { type, data: this.#takeRecord() };
+      if (flags === (FIRST | LAST)) {
+        this.#checkMessageBytes(this.consumer.length);
+        return { type, data: this.#takeRecord() };
+      }
       const message = this.#gather(flags, type);
       if (message !== undefined) return message;
     }
     return undefined;
+  }
+
+  #checkMessageBytes(length: number): void {
+    if (length <= this.maxMessageBytes) return;
+    this.consumer.refuseMessage(length);
+    this.break(this.consumer.violation);
   }
 
   #takeRecord(): Uint8Array<ArrayBuffer> {
@@ -181,10 +191,7 @@ export class ChannelEnd extends SendingEnd {
     if ((flags & FIRST) !== 0 || this.#assembly === undefined) this.#assembly = new Assembly(type);
     const assembly = this.#assembly;
     const total = assembly.bytes + this.consumer.length;
-    if (total > this.maxMessageBytes) {
-      this.consumer.refuseMessage(total);
-      this.break(this.consumer.violation);
-    }
+    this.#checkMessageBytes(total);
     assembly.add(this.consumer.view());
     this.consumer.release();
     this.pieces++;
@@ -193,9 +200,16 @@ export class ChannelEnd extends SendingEnd {
     return assembly.finish();
   }
 
-  /** Like nextRecord(), but empty messages are no bytes. */
+  /** nextRecord(), of which at least the first part may be taken as a message. */
+  protected nextMessage(): number {
+    const length = this.nextRecord();
+    if (length > this.maxMessageBytes) this.#checkMessageBytes(length);
+    return length;
+  }
+
+  /** Like nextRecord(), but empty messages are no bytes, and nothing is dropped. */
   #nextBytes(): number {
-    this.#begin();
+    if (this.refusal !== undefined) throw this.refusal;
     for (let records = this.#mostRecords; records > 0; records--) {
       const length = this.#findRecord();
       if (length !== 0) return length;

@@ -7,7 +7,13 @@ export type SendOptions = {
   readonly type?: number;
   /** How long a blocking send waits for room; -1, as by default, for no limit. What did not fit in time is not sent. */
   readonly timeoutMs?: number;
-  /** Gives up an asynchronous send that waits for room. A message of which a part is in the ring already is finished. */
+};
+
+export type SendAsyncOptions = {
+  /** As of SendOptions. */
+  readonly type?: number;
+  /** Gives up a send that waits for room, or for those before it; AbortSignal.timeout() makes a limit. A message of which a
+   *  part is in the ring already is finished. */
   readonly signal?: AbortSignal;
 };
 

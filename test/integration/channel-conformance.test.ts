@@ -170,16 +170,23 @@ function pair(peers: readonly [Peer, Peer], turn: number): void {
   });
 
   test(peers, `hangs up when it is killed, and what it sent goes ${to}`, async () => {
-    for (const mode of ["sync", "async"]) expect(await outlive(peers, mode)).toEqual(SURVIVED);
+    for (const mode of ["sync", "async"]) expect(await outlive(peers, "hold", mode)).toEqual(SURVIVED);
   });
+
+  // In C a message is sent in one call, and nothing comes between.
+  if (peers[0].name !== "C") {
+    test(peers, `breaks off in the midst of a message, of which nothing goes ${to}`, async () => {
+      for (const mode of ["sync", "async"]) expect(await outlive(peers, "break-off", mode)).toEqual(SURVIVED);
+    });
+  }
 }
 
 const SURVIVED = ["received last words", JSON.stringify({ ended: "vanished", send: "refused" })];
 
-/** The first sends a message and is killed by SIGKILL when the second has it. @returns the second's lines */
-async function outlive(peers: readonly [Peer, Peer], mode: string): Promise<string[]> {
+/** The first sends a message and is killed by SIGKILL when the second has it, if it has not gone by then. @returns the second's lines */
+async function outlive(peers: readonly [Peer, Peer], role: "hold" | "break-off", mode: string): Promise<string[]> {
   const sides = rawSides(4096);
-  const holder = spawnPeer(peers[0], sides[0], sides[1], "hold", mode, "0");
+  const holder = spawnPeer(peers[0], sides[0], sides[1], role, mode, "0");
   const survivor = spawnPeer(peers[1], sides[1], sides[0], "outlive", mode, "0");
   survivor.child.stdout?.on("data", (chunk) => {
     if (String(chunk).includes("received")) holder.child.kill("SIGKILL");

@@ -575,6 +575,118 @@ test("a signal gives up a send that waits for room, and those after it go on", a
   right.close();
 });
 
+test("a signal gives up a send that waits for those before it, at once, and nothing of it is sent", async () => {
+  const [left, right] = channelPair(4096);
+  const full = new Uint8Array(1000);
+  while (left.trySend(full));
+  const first = left.sendAsync(bytes("first"));
+  const controller = new AbortController();
+  const second = left.sendAsync(bytes("second"), { signal: controller.signal });
+  const third = left.sendAsync(bytes("third"));
+  controller.abort(new Error("enough"));
+  await second.then(
+    () => expect.unreachable(),
+    (error) => expect(error).toEqual(new Error("enough")),
+  ); // while nobody reads
+  const texts: string[] = [];
+  const reading = (async () => {
+    for await (const { data } of right) if (data.length < 10) texts.push(new TextDecoder().decode(data));
+  })();
+  await Promise.all([first, third]);
+  left.send(bytes("fourth"));
+  left.end();
+  await reading;
+  expect(texts).toEqual(["first", "third", "fourth"]);
+  left.close();
+  right.close();
+});
+
+test("each way to send has a time limit, and none that it does not keep", async () => {
+  const [left, right] = channelPair(4096);
+  const message = new Uint8Array(1000);
+  while (left.trySend(message));
+  const timeoutMs = 5;
+  const ways: Record<string, () => unknown> = {
+    send: () => left.send(message, { timeoutMs }),
+    large: () => left.send(new Uint8Array(10_000), { timeoutMs }),
+    sendBatch: () => left.sendBatch([message, message], { timeoutMs }),
+    largeInBatch: () => left.sendBatch([new Uint8Array(10_000)], { timeoutMs }),
+    sendPacked: () => left.sendPacked(new Uint8Array(2000), 1000, { timeoutMs }),
+  };
+  for (const [way, send] of Object.entries(ways))
+    expect(send, way).toThrow(expect.objectContaining({ code: "timeout" }));
+  const sent = left.sendAsync(message, { timeoutMs } as object);
+  await expect(sent).rejects.toThrow(TypeError);
+  const limited = left.sendAsync(message, { signal: AbortSignal.timeout(timeoutMs) });
+  await limited.catch((error) => expect(error).toMatchObject({ name: "TimeoutError" }));
+  let received = 0;
+  while (right.tryReceive() !== undefined) received++;
+  expect(received).toBe(4); // what there was
+  left.close();
+  right.close();
+});
+
+test("a peer that ends in the midst of a message has not finished", async () => {
+  for (const leave of ["end", "close"] as const) {
+    const [left, right] = channelPair(4096);
+    left.send(bytes("whole"));
+    const sending = left.sendAsync(new Uint8Array(10_000));
+    await Promise.resolve();
+    left[leave]();
+    expect((await right.receiveAsync())?.data).toEqual(bytes("whole"));
+    expect(await right.receiveAsync()).toBeUndefined();
+    expect(right.peerEnded).toBe("vanished");
+    await sending.catch((error) => expect(error).toBeInstanceOf(ClosedError));
+    left.close();
+    right.close();
+  }
+});
+
+test("maxMessageBytes holds for a message of one record, however it is received", async () => {
+  const into = new Uint8Array(4096);
+  const ways: Record<string, (channel: Channel) => unknown> = {
+    tryReceive: (channel) => channel.tryReceive(),
+    tryReceiveNewest: (channel) => channel.tryReceiveNewest(),
+    receive: (channel) => channel.receive(),
+    receiveAsync: (channel) => channel.receiveAsync(),
+    receiveInto: (channel) => channel.receiveInto(into),
+    tryReceiveInto: (channel) => channel.tryReceiveInto(into),
+    receiveEach: (channel) => channel.receiveEach(into, 10, () => undefined),
+    receivePacked: (channel) => channel.receivePacked(into.subarray(0, 400), 200),
+    peek: (channel) => channel.peek(),
+  };
+  const { receiveInto = () => expect.unreachable() } = ways;
+  for (const [way, receive] of Object.entries(ways)) {
+    for (const warm of [0, 20]) {
+      using both = limited(100);
+      for (let index = 0; index < warm; index++) {
+        both.peer.send(bytes("short"));
+        expect(receiveInto(both.channel)).toBe(5); // the machine code has the limit as well
+      }
+      both.peer.send(new Uint8Array(200));
+      const received = (async () => receive(both.channel))();
+      await expect(received, way).rejects.toThrow(ProtocolError);
+      expect([way, both.channel.violation]).toMatchObject([way, { kind: "message-size", value: 200 }]);
+    }
+  }
+});
+
+/** A channel of which one end takes messages of so many bytes at most. */
+function limited(maxMessageBytes: number): { channel: Channel; peer: Channel; [Symbol.dispose](): void } {
+  const sides = rawSides(4096);
+  const [ourRing, theirRing] = [sides[0].ring.dup(), sides[1].ring.dup()];
+  const ours = new ChannelSetup(sides[0].ring, sides[0].doorbell);
+  const theirs = new ChannelSetup(sides[1].ring, sides[1].doorbell);
+  for (const ring of [ourRing, theirRing]) sealRing(ring);
+  const channel = ours.complete(theirRing, { maxMessageBytes, trust: "trusted" });
+  const peer = theirs.complete(ourRing);
+  const close = (): void => {
+    channel.close();
+    peer.close();
+  };
+  return { channel, peer, [Symbol.dispose]: close };
+}
+
 test("a blocking call gives up when its time is over, however often it was woken for nothing", () => {
   const [left, right] = channelPair(4096);
   const into = new Uint8Array(64);
