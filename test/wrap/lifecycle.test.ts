@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
 import { RUNTIMES } from "../helpers/runtimes.ts";
@@ -74,6 +75,32 @@ requires.test([cc], "wrap inside another supervisor is refused with the reason",
   expect(await nested.exit).toBe(1);
   expect(nested.output).toContain('Cannot run "true" under wrap: another supervisor');
 });
+
+requires.test(
+  [cc],
+  "a program of the tree that wants to be a supervisor itself is told that there is one",
+  async () => {
+    await using stage = new Stage();
+    const running = stage.wrap([compileFixture("foreign-listener"), "true"]);
+    expect([await running.exit, running.output]).toEqual([2, "seccomp: Device or resource busy\n"]);
+  },
+);
+
+requires.test(
+  [requires.program("strace", "strace"), requires.program("nc", "netcat-openbsd")],
+  "a program of the tree may trace others, which see TCP",
+  async () => {
+    await using stage = new Stage();
+    const port = freePort();
+    const server = stage.wrap(["nc", "-Nl", "127.0.0.1", String(port)]);
+    await stage.listener(port);
+    const calls = join(stage.path, "calls");
+    const client = stage.wrap(["strace", "-f", "-o", calls, "nc", "-z", "127.0.0.1", String(port)]);
+    expect([await client.exit, await server.exit], client.output).toEqual([0, 0]);
+    expect(readFileSync(calls, "utf8")).toContain(`sin_port=htons(${port})`);
+    expect(stage.registry.fallbacks()).toEqual([]);
+  },
+);
 
 requires.test(
   [requires.program("su", "util-linux"), requires.ordinaryUser()],
