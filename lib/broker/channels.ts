@@ -174,7 +174,7 @@ function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
 
 /** What the listings and who outlives us need of it stays here. @returns what the other side is given */
 function shareOut(core: BrokerCore, side: ChannelSide, memfd: OwnedFd): OwnedFd {
-  const [given, watched, copy] = shareFd(memfd, core.survival.isEnabled ? 3 : 2);
+  const [given, watched, copy] = shareFd(memfd, core.survival.hasRoom ? 3 : 2);
   if (given === undefined || watched === undefined) throw new TypeError("Cannot share a descriptor with nobody");
   side.stats = core.youngRings.watch(watched, side.capacity);
   side.copy = copy;

@@ -67,13 +67,18 @@ export class Keeper implements Disposable {
    * @returns false when there is no room
    */
   put(key: string, save: () => object, fds: readonly BorrowedFd[], done: () => void = () => undefined): boolean {
-    if (!this.#enabled) return false;
-    const all = this.#stored.size + this.#nWaitingFds + fds.length;
-    if (all > MAX_STORED - 2) return this.#refuse(); // two for the state file and its successor
+    if (!this.hasRoom(fds.length)) return false;
     this.#waiting.set(key, { save, fds, done });
     this.#nWaitingFds += fds.length;
     this.#schedule();
     return true;
+  }
+
+  /** Whether so many more descriptors could be kept now. */
+  hasRoom(nFds: number): boolean {
+    if (!this.#enabled) return false;
+    const all = this.#stored.size + this.#nWaitingFds + nFds;
+    return all <= MAX_STORED - 2 || this.#refuse(); // two for the state file and its successor
   }
 
   #refuse(): false {

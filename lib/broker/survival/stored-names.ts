@@ -14,7 +14,9 @@ export interface Store {
   unstore(name: string): boolean;
 }
 
-type Stored = { readonly name: string; readonly ino: bigint; readonly holders: Map<string, BorrowedFd> };
+type Holder = { readonly key: string; readonly fd: BorrowedFd };
+/** Mostly there is one holder, and one file with this number: lists take a third of the memory of maps. */
+type Stored = { readonly name: string; readonly ino: bigint; readonly holders: Holder[] };
 
 export function isStoredName(name: string): boolean {
   return name.startsWith(PREFIX);
@@ -24,7 +26,7 @@ export class StoredNames {
   readonly #store: Store;
   #lastName = 0;
   readonly #byName: Map<string, Stored> = new Map();
-  readonly #byInode: Map<bigint, Set<Stored>> = new Map();
+  readonly #byInode: Map<bigint, readonly Stored[]> = new Map();
   /** Names to be taken out of the store. */
   readonly #released: string[] = [];
 
@@ -63,42 +65,42 @@ export class StoredNames {
   #storeOne(key: string, fd: BorrowedFd): string | undefined {
     const { ino } = fstat(fd);
     for (const other of this.#byInode.get(ino) ?? []) {
-      const [held] = other.holders.values();
+      const held = other.holders[0]?.fd;
       if (held === undefined || isClosed(held) || !isSameFile(held, process.pid, fd.number)) continue;
-      other.holders.set(key, fd);
+      addHolder(other, key, fd);
       return other.name;
     }
     const name = `${PREFIX}${this.#lastName + 1}`;
     if (!this.#store.store(name, fd)) return undefined;
     this.#lastName += 1;
-    this.#note({ name, ino, holders: new Map([[key, fd]]) });
+    this.#note({ name, ino, holders: [{ key, fd }] });
     return name;
   }
 
   #note(stored: Stored): void {
     this.#byName.set(stored.name, stored);
-    const others = this.#byInode.get(stored.ino) ?? new Set();
-    this.#byInode.set(stored.ino, others.add(stored));
+    this.#byInode.set(stored.ino, [...(this.#byInode.get(stored.ino) ?? []), stored]);
   }
 
   /** It is in the store already, from an earlier run. */
   hold(key: string, name: string, ino: bigint | undefined, fd: BorrowedFd | undefined): void {
     if (ino === undefined || fd === undefined) return;
     const known = this.#byName.get(name);
-    if (known === undefined) this.#note({ name, ino, holders: new Map([[key, fd]]) });
-    else known.holders.set(key, fd);
+    if (known === undefined) this.#note({ name, ino, holders: [{ key, fd }] });
+    else addHolder(known, key, fd);
   }
 
   /** `key` does not hold it any more. */
   release(key: string, name: string): void {
     const stored = this.#byName.get(name);
     if (stored === undefined) return;
-    stored.holders.delete(key);
-    if (stored.holders.size > 0) return;
+    const index = stored.holders.findIndex((holder) => holder.key === key);
+    if (index >= 0) stored.holders.splice(index, 1);
+    if (stored.holders.length > 0) return;
     this.#byName.delete(name);
-    const others = this.#byInode.get(stored.ino);
-    others?.delete(stored);
-    if (others?.size === 0) this.#byInode.delete(stored.ino);
+    const others = this.#byInode.get(stored.ino)?.filter((other) => other !== stored) ?? [];
+    if (others.length === 0) this.#byInode.delete(stored.ino);
+    else this.#byInode.set(stored.ino, others);
     this.#released.push(name);
   }
 
@@ -114,6 +116,12 @@ export class StoredNames {
     }
     return true;
   }
+}
+
+/** A key holds a file once, by what it gave last. */
+function addHolder({ holders }: Stored, key: string, fd: BorrowedFd): void {
+  const index = holders.findIndex((holder) => holder.key === key);
+  holders[index < 0 ? holders.length : index] = { key, fd };
 }
 
 function isClosed(fd: BorrowedFd): boolean {

@@ -27,6 +27,7 @@ type SavedBundle = Pick<OfferRecord, "id" | "name" | "program"> &
 
 /** In whose name what an earlier broker left is closed: not in that of anybody who is there now. */
 const RESTORED: Account = { uid: 0, context: { engine: "shmlink", app: "restored", instance: "" } };
+const FDS_OF_A_CHANNEL = 2;
 const NOBODY = 0 as ObjectId; // never looked at: there is no session that it could be an object of
 
 export class Survival implements Disposable {
@@ -48,6 +49,11 @@ export class Survival implements Disposable {
   /** Whether there is something of peers that are not connected. To be asked after sweep(). */
   get holdsSomething(): boolean {
     return this.#channels.size > 0 || this.#offers.size > 0;
+  }
+
+  /** Whether the channels of now are kept: else their rings need not be copied for it. */
+  get hasRoom(): boolean {
+    return this.#keeper.hasRoom(FDS_OF_A_CHANNEL);
   }
 
   /** A channel is whole. Its `copies` are closed when they are in the store, or cannot be put there. */
