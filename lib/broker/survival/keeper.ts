@@ -7,10 +7,10 @@
  */
 import { type BorrowedFd, fstat, type OwnedFd } from "../../../ffi/mod.ts";
 import type { Logger } from "../../log.ts";
-import { readState, type State, StateFile } from "./state-file.ts";
+import { namesIn, readLeft } from "./state-file.ts";
 import { isStoredName, type Store, StoredNames } from "./stored-names.ts";
+import { isStateName, StoredState, stateNames } from "./stored-state.ts";
 
-const STATE_PREFIX = "keep-state.";
 /** How long a thing has to be there before it is put into the store; and how soon the manager is asked again when busy. */
 const SETTLE_MS = 50;
 /** FileDescriptorStoreMax= of the units. The manager compares each descriptor with all that it has, so a store of ten times
@@ -19,7 +19,7 @@ export const MAX_STORED = 4096;
 
 /** Whether a name of an inherited descriptor is one that is given here. */
 export function isKept(name: string): boolean {
-  return isStoredName(name) || name.startsWith(STATE_PREFIX);
+  return isStoredName(name) || isStateName(name);
 }
 
 type Waiting = { readonly save: () => object; readonly fds: readonly BorrowedFd[]; readonly done: () => void };
@@ -36,11 +36,6 @@ export type KeeperOptions = {
 export class Keeper implements Disposable {
   readonly #options: KeeperOptions;
   #enabled: boolean;
-  #state: StateFile | undefined;
-  #isStateStored = false;
-  /** Names of state files that the present one replaces, once it is stored. */
-  #outdated: string[] = [];
-  #generation = 0;
   #isTimerSet = false;
   #isFullLogged = false;
   #nWaitingFds = 0;
@@ -48,11 +43,13 @@ export class Keeper implements Disposable {
   /** key → names of its descriptors */
   readonly #kept: Map<string, readonly string[]> = new Map();
   readonly #stored: StoredNames;
+  readonly #state: StoredState;
 
   constructor(options: KeeperOptions) {
     this.#options = options;
     this.#enabled = options.store.isEnabled;
     this.#stored = new StoredNames(options.store);
+    this.#state = new StoredState(options.store, this.#stored);
   }
 
   /** Whether there is a store at all, as far as we can know. */
@@ -94,7 +91,7 @@ export class Keeper implements Disposable {
     const names = this.#kept.get(key);
     if (names === undefined) return;
     this.#kept.delete(key);
-    this.#state?.delete(key);
+    this.#state.delete(key);
     for (const name of names) this.#stored.release(key, name);
     this.#isFullLogged = false;
     this.#schedule();
@@ -119,9 +116,8 @@ export class Keeper implements Disposable {
   /** Does at once what waits. @returns false when the manager is too busy to hear all of it */
   flush(): boolean {
     if (!this.#enabled) return true;
-    if (this.#waiting.size > 0) this.#state ??= new StateFile();
-    if (this.#state?.isWasteful === true) this.#replaceState(this.#state.lines);
-    const isDone = this.#storeState() && this.#stored.unstoreReleased() && this.#storeWaiting();
+    if (this.#waiting.size > 0) this.#state.begin();
+    const isDone = this.#state.flush() && this.#stored.unstoreReleased() && this.#storeWaiting();
     if (!isDone && !this.#options.store.isEnabled) this.#giveUp();
     return isDone || !this.#enabled;
   }
@@ -135,30 +131,13 @@ export class Keeper implements Disposable {
     }
   }
 
-  #replaceState(lines: ReadonlyMap<string, string>): void {
-    this.#state?.[Symbol.dispose]();
-    if (this.#isStateStored) this.#outdated.push(`${STATE_PREFIX}${this.#generation}`);
-    this.#state = new StateFile(lines);
-    this.#isStateStored = false;
-  }
-
-  /** The old one goes when the new one is there. */
-  #storeState(): boolean {
-    if (this.#state === undefined || this.#isStateStored) return true;
-    if (!this.#options.store.store(`${STATE_PREFIX}${this.#generation + 1}`, this.#state.fd)) return false;
-    this.#generation += 1;
-    this.#isStateStored = true;
-    this.#stored.unstoreLater(this.#outdated.splice(0));
-    return true;
-  }
-
   #storeWaiting(): boolean {
     for (const [key, { save, fds, done }] of this.#waiting) {
       const names = this.#stored.storeAll(key, fds);
       if (names === undefined) return false;
       this.#takeWaiting(key);
       this.#kept.set(key, names);
-      this.#state?.set(key, { ...save(), names });
+      this.#state.set(key, { ...save(), names });
       done();
     }
     return true;
@@ -171,28 +150,25 @@ export class Keeper implements Disposable {
   restore(stored: ReadonlyMap<string, OwnedFd>, adopt: (found: Found) => boolean): void {
     const left = new Map(stored);
     this.#enabled ||= stored.size > 0;
-    const generations = [...left.keys()].flatMap((name) => generationOf(name) ?? []).sort((a, b) => b - a);
-    this.#generation = generations[0] ?? 0;
+    const states = stateNames(left.keys());
     this.#stored.startAfter(left.keys());
-    for (const generation of generations) {
-      const name = `${STATE_PREFIX}${generation}`;
+    for (const name of states) {
       using fd = left.get(name);
       left.delete(name);
-      if (fd !== undefined && generation === generations[0]) this.#adoptAll(fd, left, adopt);
-      this.#outdated.push(name);
+      if (fd !== undefined && name === states[0]) this.#adoptAll(fd, left, adopt);
     }
+    this.#state.succeed(states);
     for (const [name, fd] of left) {
       fd.close();
       if (!this.#stored.has(name)) this.#stored.unstoreLater([name]); // it has no line that counts
     }
-    if (this.#state === undefined) this.#stored.unstoreLater(this.#outdated.splice(0));
     this.#schedule();
   }
 
   #adoptAll(fd: OwnedFd, left: ReadonlyMap<string, OwnedFd>, adopt: (found: Found) => boolean): void {
     const lines = new Map<string, string>();
-    for (const [key, value] of this.#read(fd)) {
-      const names = namesOf(value);
+    for (const [key, value] of readLeft(fd, this.#options.logger)) {
+      const names = namesIn(value);
       const fds = names.flatMap((name) => left.get(name)?.dup() ?? []);
       const inodes = fds.map((one) => fstat(one).ino);
       if (fds.length < names.length) for (const one of fds) one.close();
@@ -202,44 +178,18 @@ export class Keeper implements Disposable {
         for (const [index, name] of names.entries()) this.#stored.hold(key, name, inodes[index], fds[index]);
       }
     }
-    if (lines.size > 0) this.#replaceState(lines);
-  }
-
-  #read(fd: OwnedFd): State {
-    try {
-      return readState(fd);
-    } catch (error) {
-      this.#options.logger.error(`Cannot read what an earlier broker left: ${String(error)}; it is not listed`);
-      return new Map();
-    }
+    if (lines.size > 0) this.#state.replace(lines);
   }
 
   /** Stays as it is from now on, for who comes after us. What was put a moment ago is stored first. */
   freeze(): void {
     this.flush();
-    if (this.#enabled && this.#state?.lines.size === 0) this.#dropState();
+    if (this.#enabled) this.#state.dropIfEmpty();
     this.#enabled = false;
-  }
-
-  /** It stands for nothing; who holds it may have nothing else to do. */
-  #dropState(): void {
-    if (this.#isStateStored) this.#stored.unstoreLater([`${STATE_PREFIX}${this.#generation}`]);
-    this.#stored.unstoreReleased();
   }
 
   [Symbol.dispose](): void {
     this.#enabled = false;
-    this.#state?.[Symbol.dispose]();
+    this.#state[Symbol.dispose]();
   }
-}
-
-function generationOf(name: string): number | undefined {
-  if (!name.startsWith(STATE_PREFIX)) return undefined;
-  const generation = Number(name.slice(STATE_PREFIX.length));
-  return Number.isSafeInteger(generation) ? generation : undefined;
-}
-
-function namesOf(value: unknown): string[] {
-  const { names } = (value ?? {}) as { readonly names?: unknown };
-  return Array.isArray(names) ? names.filter((name) => typeof name === "string") : [];
 }

@@ -4,6 +4,7 @@
  * the file is written anew with what still counts.
  */
 import { memfdCreate, type OwnedFd, readAt, write } from "../../../ffi/mod.ts";
+import type { Logger } from "../../log.ts";
 
 /** A value of JSON for each key, in the order in which the keys came. */
 export type State = ReadonlyMap<string, unknown>;
@@ -81,6 +82,22 @@ export function readState(fd: OwnedFd): State {
     else state.set(change[0], change[1]);
   }
   return state;
+}
+
+/** What an earlier broker left; nothing when it cannot be read, which is no reason not to serve. */
+export function readLeft(fd: OwnedFd, logger: Logger): State {
+  try {
+    return readState(fd);
+  } catch (error) {
+    logger.error(`Cannot read what an earlier broker left: ${String(error)}; it is not listed`);
+    return new Map();
+  }
+}
+
+/** The names of descriptors that a value goes with. */
+export function namesIn(value: unknown): string[] {
+  const { names } = (value ?? {}) as { readonly names?: unknown };
+  return Array.isArray(names) ? names.filter((name) => typeof name === "string") : [];
 }
 
 function readText(fd: OwnedFd): string {
