@@ -40,11 +40,14 @@ export function openFirst<T>(open: (name: string) => T): T {
   throw new Error(`Cannot open the C library, tried ${LIBC_NAMES.join(", ")}`, { cause: last });
 }
 
-/** Detaches by moving the memory to a new, unreachable ArrayBuffer; nothing is copied.
- *  A buffer that the runtime marked untransferable stays as it was, and the answer is false. */
+/** Detaches by moving the memory, or none of it, to a new, unreachable ArrayBuffer; nothing is copied.
+ *  A buffer that the runtime marked untransferable, or that a native job of its uses, stays as it was, and the answer is
+ *  false. (structuredClone() would copy all of the latter.) */
 export function detachByTransfer(buffer: ArrayBuffer): boolean {
+  const { transfer } = buffer as { transfer?: (length: number) => ArrayBuffer };
   try {
-    structuredClone(buffer, { transfer: [buffer] });
+    if (transfer === undefined) structuredClone(buffer, { transfer: [buffer] });
+    else transfer.call(buffer, 0);
   } catch {
     return false;
   }

@@ -1,7 +1,9 @@
 /**
  * A region of mapped memory that cannot be touched after it is closed: close() first detaches the one ArrayBuffer that
- * every view is made from, so a late access sees an empty array or throws, and only then unmaps.
+ * every view is made from, so a late access sees an empty array or throws, and only then unmaps. Where that is not
+ * enough, or not possible, nothing is unmapped yet (abandoned.ts).
  */
+import { abandon } from "./abandoned.ts";
 import { calls } from "./calls.ts";
 import {
   MAP_ANONYMOUS,
@@ -21,6 +23,7 @@ const MADV_POPULATE_WRITE = 23; // linux/mman.h, since 5.14
 const MADV_COLLAPSE = 25; // since 6.1; for memfds too, whatever /sys/kernel/mm/transparent_hugepage says
 const HUGE_BYTES = 2 ** 21; // on x86-64, and on arm64 with pages of 4 KiB
 const PAGE_BYTES = 4096;
+const GONE: ArrayBuffer = new ArrayBuffer(0);
 
 export class Mapping implements Disposable {
   readonly length: number;
@@ -60,23 +63,20 @@ export class Mapping implements Disposable {
     return whole > 0 && calls.madvise(this.#address, whole, MADV_COLLAPSE) === 0 ? whole : 0;
   }
 
-  /** Safe to call twice. */
-  close(): void {
+  /** Safe to call twice. @param isShown  views of it were handed to others, whose threads may be at them */
+  close(isShown = false): void {
     if (this.closed) return;
     const address = this.#address;
+    const buffer = this.#buffer;
     this.#address = 0;
-    if (backend.detach(this.#buffer)) calls.munmap(address, this.length);
-    else coverWithZeroes(address, this.length);
+    this.#buffer = GONE;
+    if (!isShown && backend.detach(buffer)) calls.munmap(address, this.length);
+    else abandon(buffer, address, this.length);
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/** Where a runtime cannot detach, the addresses stay taken by private zero pages: a late access is harmless. */
-function coverWithZeroes(address: number, length: number): void {
-  calls.mmap(address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 }
 
 /**

@@ -95,6 +95,7 @@ export class ChannelCore implements Disposable {
   readonly #wakes: WakeLimit = new WakeLimit();
   #violation: Violation | undefined;
   #restMs = 0;
+  #isShown = false;
 
   /** Takes the mappings and the doorbell. */
   constructor(parts: ChannelParts, options: ChannelOptions = {}) {
@@ -175,10 +176,16 @@ export class ChannelCore implements Disposable {
     this.consumer.watched = true;
     this.producer.retire();
     this.consumer.retire();
-    this.#own.close();
-    this.#peer.close();
+    this.#own.close(this.#isShown);
+    this.#peer.close(this.#isShown);
     this.doorbell.close();
     this.#onClose?.();
+  }
+
+  /** For every view of a ring that leaves the channel: from then on another thread may be at that memory. */
+  protected show(view: Uint8Array): Uint8Array {
+    this.#isShown = true;
+    return view;
   }
 
   protected checkOpen(): void {

@@ -75,7 +75,7 @@ export class ChannelEnd extends SendingEnd {
       throw new TypeError("Cannot peek: only a channel completed as trusted shows its ring");
     if (this.#peeked !== undefined) return this.#peeked.data;
     if (this.nextMessage() < 0) return undefined;
-    if (this.consumer.flags === (FIRST | LAST)) return this.consumer.view();
+    if (this.consumer.flags === (FIRST | LAST)) return this.show(this.consumer.view());
     this.#peeked = this.tryReceive();
     return this.#peeked?.data;
   }
@@ -99,7 +99,7 @@ export class ChannelEnd extends SendingEnd {
   readableSpan(): Uint8Array | undefined {
     if (this.#nextBytes() < 0) return undefined;
     this.#spanAt = this.consumer.progress;
-    return this.consumer.view();
+    return this.show(this.consumer.view());
   }
 
   /** Done with the first `count` bytes of the span, or of what is left of it.

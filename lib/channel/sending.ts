@@ -66,7 +66,7 @@ export class SendingEnd extends ChannelCore {
   reserve(length: number, options?: SendOptions): Uint8Array | undefined {
     this.checkSending();
     const offset = this.producer.reserve(length, options?.type ?? 0);
-    if (offset >= 0) return this.ownBytes.subarray(offset, offset + length);
+    if (offset >= 0) return this.show(this.ownBytes.subarray(offset, offset + length));
     this.#refused();
     return undefined;
   }
@@ -82,7 +82,7 @@ export class SendingEnd extends ChannelCore {
   writableSpan(): Uint8Array {
     this.checkSending();
     const offset = this.producer.reserveSpan();
-    if (offset >= 0) return this.ownBytes.subarray(offset, offset + this.producer.spanLength);
+    if (offset >= 0) return this.show(this.ownBytes.subarray(offset, offset + this.producer.spanLength));
     this.#refused();
     return NOTHING;
   }

@@ -16,6 +16,11 @@ describe.each([...RUNTIMES])("on $name", (runtime) => {
     expect(run(runtime, "closed-views")).toEqual(found);
   }, 120_000);
 
+  test("a channel that ends under the runtime's own threads leaves them zeroes, and its addresses come back", () => {
+    const found = { unfinished: 0, broken: 2, mapped: 0, leaked: 0, notEmpty: 0, givenBack: true };
+    expect(run(runtime, "shown-views")).toEqual({ jobs: runtime.name === "node" ? 8 : 4, ...found });
+  }, 120_000);
+
   test("every public member throws the reason after the end, and none is left out", () => {
     const found = run(runtime, "closed-uses") as { readonly uses: number; readonly wrong: unknown };
     expect(found).toEqual({ uses: expect.any(Number), wrong: [] });
