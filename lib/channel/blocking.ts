@@ -1,5 +1,6 @@
 /** The synchronous half: calls that wait, first looking, then asleep on the doorbell. For workers and dedicated loops. */
 import { FailureError } from "../errors.ts";
+import { lengthOf } from "../ring/bytes.ts";
 import { EMPTY } from "../ring/consumer.ts";
 import { FIRST, LAST, MAX_MESSAGE_BYTES } from "../ring/layout.ts";
 import { deadlineOf } from "../util/milliseconds.ts";
@@ -37,9 +38,11 @@ export class BlockingChannel extends ChannelEnd {
   }
 
   /** Sends many messages of one type, making them visible several at a time.
-   *  @throws as send(); `timeoutMs` is for all of them, and those before the one that had no room in time are sent */
+   *  @throws as send(); `timeoutMs` is for all of them, and those before the one that had no room in time are sent. When one
+   *  of them is none that can be sent, none is. */
   sendBatch(messages: readonly Uint8Array[], options?: SendOptions): void {
     this.checkSending();
+    checkBatch(messages);
     const deadline = deadlineOf(options?.timeoutMs ?? -1, "timeoutMs");
     const type = options?.type ?? 0;
     const producer = this.producer;
@@ -75,10 +78,11 @@ export class BlockingChannel extends ChannelEnd {
 
   /** The same without waiting; -1 when nothing is there. */
   tryReceiveInto(into: Uint8Array): number {
+    const room = lengthOf(into);
     const length = this.nextMessage();
     if (length < 0) return -1;
     if (this.consumer.flags !== (FIRST | LAST)) return this.#receiveLargeInto(into);
-    if (length > into.length) throw new RangeError(`Cannot receive "${length}" bytes into ${into.length}`);
+    if (length > room) throw new RangeError(`Cannot receive "${length}" bytes into ${room}`);
     this.consumer.take(into);
     return length;
   }
@@ -122,7 +126,7 @@ export class BlockingChannel extends ChannelEnd {
         `Cannot send packed messages of "${messageBytes}" bytes: ${this.producer.maxPayload} is the most`,
       );
     }
-    const count = bytes.length / messageBytes;
+    const count = words.byteLength / messageBytes;
     for (let index = 0; index < count; ) {
       index = this.producer.putPacked(words, messageBytes, index, count, type);
       if (index === count) break;
@@ -141,9 +145,11 @@ export class BlockingChannel extends ChannelEnd {
   receivePacked(into: Uint8Array, messageBytes: number): number {
     this.checkOpen();
     const words = this.#packedIn.of(into, messageBytes);
+    const most = words.byteLength / messageBytes;
+    if (most === 0) throw new RangeError(`Cannot receive into 0 bytes: one message of "${messageBytes}" has to fit`);
     this.keepUp();
     for (;;) {
-      const count = this.consumer.takePacked(words, messageBytes, into.length / messageBytes);
+      const count = this.consumer.takePacked(words, messageBytes, most);
       if (count > 0) {
         if (this.awaiting) this.tookDoorbell();
         return count;
@@ -170,8 +176,9 @@ export class BlockingChannel extends ChannelEnd {
   /** Writes bytes without boundaries, waiting for room. */
   writeBytes(chunk: Uint8Array): void {
     this.checkOpen();
+    const length = lengthOf(chunk);
     const piece = this.pieceBytes;
-    for (let at = 0; at < chunk.length; at += piece) {
+    for (let at = 0; at < length; at += piece) {
       const part = chunk.subarray(at, at + piece);
       if (!this.trySend(part)) this.#sendWaiting(part);
     }
@@ -296,5 +303,16 @@ function timeLeft(deadline: number): number {
 export function checkMessageBytes(length: number): void {
   if (length > MAX_MESSAGE_BYTES) {
     throw new RangeError(`Cannot send a message of "${length}" bytes: at most ${MAX_MESSAGE_BYTES} are allowed`);
+  }
+}
+
+/** Before the first is sent. The same one again costs no look. */
+function checkBatch(messages: readonly Uint8Array[]): void {
+  if (!Array.isArray(messages)) throw new TypeError("Cannot send a batch: an array of Uint8Array is needed");
+  let known: unknown = messages;
+  for (const bytes of messages) {
+    if (bytes === known) continue;
+    checkMessageBytes(lengthOf(bytes));
+    known = bytes;
   }
 }

@@ -2,6 +2,7 @@
  * A whole channel: blocking calls, their asynchronous counterparts, iteration and streams. Both kinds may be mixed,
  * because all state is in the rings and a wake-up for nothing is harmless.
  */
+import { lengthOf } from "../ring/bytes.ts";
 import { FIRST, LAST } from "../ring/layout.ts";
 import { AsyncDoorbell } from "./async-doorbell.ts";
 import { BlockingChannel, checkMessageBytes } from "./blocking.ts";
@@ -31,7 +32,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
    *  @returns true; false when it was dropped, which only happens with `whenFull: "drop-new"`
    *  @throws the signal's reason, and nothing was sent */
   async sendAsync(bytes: Uint8Array, options: SendAsyncOptions = {}): Promise<boolean> {
-    checkMessageBytes(bytes.length);
+    checkMessageBytes(lengthOf(bytes));
     if ("timeoutMs" in options)
       throw new TypeError("Cannot use timeoutMs here: signal: AbortSignal.timeout() is a limit");
     return await this.#inOrder(() => this.#sendPieces(bytes, options, false), options.signal);
@@ -39,6 +40,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
 
   /** Writes bytes without boundaries. Resolves when all are in the ring. */
   async writeBytesAsync(chunk: Uint8Array): Promise<void> {
+    lengthOf(chunk);
     await this.#inOrder(() => this.#sendPieces(chunk, {}, true));
   }
 

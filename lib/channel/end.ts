@@ -89,6 +89,7 @@ export class ChannelEnd extends SendingEnd {
 
   /** Up to `max` bytes that are here already, message boundaries ignored. @returns undefined when there are none */
   tryReadBytes(max: number): Uint8Array<ArrayBuffer> | undefined {
+    if (!(max >= 1)) throw new RangeError(`Cannot read "${max}" bytes: at least 1 is needed`);
     if (this.#nextBytes() < 0) return undefined;
     const bytes = this.consumer.copy(max);
     this.consumer.skip(bytes.length);

@@ -71,7 +71,7 @@ export class SendingEnd extends ChannelCore {
     return undefined;
   }
 
-  /** Sends what was reserved, or its first `length` bytes. */
+  /** Sends what was reserved, or its first `length` bytes. @throws RangeError when it is more, and nothing is sent */
   commit(length?: number): void {
     if (this.refusal !== undefined || this.#ending || this.#sendingAsync) this.refuseToSend();
     this.producer.commit(length);
@@ -87,9 +87,9 @@ export class SendingEnd extends ChannelCore {
     return NOTHING;
   }
 
-  /** Sends the first `count` bytes of the span, as one record. */
+  /** Sends the first `count` bytes of the span, as one record; of none it makes nothing. */
   commitSpan(count: number): void {
-    if (count > 0) this.commit(count);
+    if (count !== 0) this.commit(count);
     else this.checkOpen();
   }
 

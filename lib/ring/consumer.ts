@@ -1,4 +1,5 @@
 /** Records out of a ring: copied, in place, or many at a time. */
+import { lengthOf } from "./bytes.ts";
 import { type ConsumerOptions, EMPTY, IN_MESSAGE, OPEN } from "./consumer-core.ts";
 import { ConsumerSkip } from "./consumer-skip.ts";
 import { copyOut, copyWords, LastBuffer, LOOP_BYTES } from "./copy.ts";
@@ -35,19 +36,20 @@ export class RingConsumer extends ConsumerSkip {
    */
   receive(into: Uint8Array, looks = 1): number {
     const last = this.#last;
-    const room = into.length;
-    const isLast = into === last.bytes && room === last.length;
+    const isLast = into === last.bytes && into.length === last.length;
+    const room = isLast ? last.length : lengthOf(into);
     if (isLast && this.fast !== undefined) {
       const length = this.fast.receive(room, looks);
       return length < 0 || length >= PUBLISH ? this.#finishReceive(length) : length;
     }
-    let length = this.#receiveOnce(into, isLast);
+    const most = Math.min(room, this.longest);
+    let length = this.#receiveOnce(into, most, isLast);
     for (let look = 1; look < looks && length === EMPTY; look = (look + 1) | 0)
-      length = this.#receiveOnce(into, isLast);
+      length = this.#receiveOnce(into, most, isLast);
     return length;
   }
 
-  #receiveOnce(into: Uint8Array, isLast: boolean): number {
+  #receiveOnce(into: Uint8Array, room: number, isLast: boolean): number {
     const head = this.head;
     if (head === this.tail && !this.readTail()) return this.#nothingPublished();
     const words = this.words;
@@ -55,7 +57,6 @@ export class RingConsumer extends ConsumerSkip {
     const word = (DATA_OFFSET + offset) >> 2;
     const length = words[word] as number; // once, as in #readRecord()
     const kind = words[word + 1] as number;
-    const room = Math.min(into.length, this.longest);
     const next = (head + ((length + 15) & ~7)) | 0;
     if ((length & ~(LOOP_BYTES - 4)) !== 0 || length > room || kind >>> 16 !== (FIRST | LAST)) return UNUSUAL;
     if (((this.tail - next) | 0) < 0 || ((offset + length) | 0) > this.#lastOffset || this.state !== 0) return UNUSUAL;
@@ -71,12 +72,12 @@ export class RingConsumer extends ConsumerSkip {
    *  locals. Stops before everything else: the end, a fragment, a pad record, what is wrong or too long for `into`, and a
    *  record that `visit` began to read.  @returns how many; next() says why there are no more */
   takeMany(into: Uint8Array, max: number, visit: (length: number, type: number) => void): number {
+    const longest = Math.min(this.longest, lengthOf(into));
     if ((this.state & (OPEN | IN_MESSAGE)) !== 0) return 0;
     if (this.head === this.tail && !this.readTail()) return 0;
     const { capacity } = this;
     const words = this.words;
     const tail = this.tail;
-    const longest = Math.min(this.longest, into.length);
     let count = 0;
     while (count < max && this.head !== tail) {
       const head = this.head;
@@ -166,7 +167,7 @@ export class RingConsumer extends ConsumerSkip {
   #remember(into: Uint8Array): void {
     const fast = this.useFastPath();
     if (fast === undefined) return this.#last.view(into);
-    if (fast.lend("buffer", into)) this.#last.length = into.length;
+    this.#last.lend(into, fast);
   }
 
   #lendPacked(into: Int32Array): FastPath | undefined {

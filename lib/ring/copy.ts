@@ -4,9 +4,13 @@
  * caller's buffer that comes again is looked at as words; above a few hundred bytes set() wins whatever it costs to call.
  */
 
+import { hasPlainLength, lengthOf } from "./bytes.ts";
+import type { FastPath } from "./fast-path.ts";
+
 /** Messages shorter than this are copied word by word. A power of two. */
 export const LOOP_BYTES = 256;
 const NO_WORDS: Int32Array = new Int32Array(0);
+const NO_BYTES: Uint8Array = new Uint8Array(0); // which no caller has
 
 /** Copies `count` words; both ranges exist. JavaScriptCore neither unrolls nor vectorises, so this does. */
 export function copyWords(from: Int32Array, source: number, to: Int32Array, target: number, count: number): void {
@@ -38,7 +42,7 @@ export function copyWords(from: Int32Array, source: number, to: Int32Array, targ
 export class LastBuffer {
   /** Compare both before using `words` or what was lent: the length of a view changes when its buffer is resized or taken
    *  away. -1: neither. */
-  bytes: Uint8Array | undefined;
+  bytes: Uint8Array = NO_BYTES;
   length = -1;
   words: Int32Array = NO_WORDS;
 
@@ -50,17 +54,23 @@ export class LastBuffer {
     return false;
   }
 
+  /** Lends it, if its length can be relied on. */
+  lend(bytes: Uint8Array, fast: FastPath): void {
+    if (hasPlainLength(bytes) && fast.lend("buffer", bytes)) this.length = lengthOf(bytes);
+  }
+
   forget(): void {
-    this.bytes = undefined;
+    this.bytes = NO_BYTES;
     this.length = -1;
     this.words = NO_WORDS;
   }
 
   /** Makes a view of it, if it lies well. */
   view(bytes: Uint8Array): void {
-    if ((bytes.byteOffset & 3) !== 0 || bytes.length > MAX_VIEW_BYTES) return;
-    this.length = bytes.length;
-    this.words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
+    const length = lengthOf(bytes);
+    if ((bytes.byteOffset & 3) !== 0 || length > MAX_VIEW_BYTES || !hasPlainLength(bytes)) return;
+    this.words = new Int32Array(bytes.buffer, bytes.byteOffset, length >> 2);
+    this.length = length;
   }
 }
 

@@ -2,6 +2,8 @@
  * Records into a ring. They are put behind the tail, where nobody looks, and become visible together with one store of
  * the tail; a crash before it leaves nothing.
  */
+import { checkCount } from "../util/count.ts";
+import { lengthOf } from "./bytes.ts";
 import { copyWords, LastBuffer, LOOP_BYTES } from "./copy.ts";
 import { type FastPath, REFUSED, SENT, WAKE } from "./fast-path.ts";
 import { DATA_OFFSET, DATA_WAKE, FIRST, LAST, PAD, RECORD_HEADER_BYTES, TAIL } from "./layout.ts";
@@ -26,7 +28,7 @@ export class RingProducer extends ProducerCore {
   /** Puts one record behind the tail, invisible until publish(). @returns false when there is no room, or after a violation
    *  @param bytes  at most maxPayload  @param type  0 … 65535  @param flags  FIRST, LAST */
   put(bytes: Uint8Array, type: number, flags: number = WHOLE): boolean {
-    const length = bytes.length | 0;
+    const length = lengthOf(bytes);
     const offset = this.#makeRoom(length);
     if (offset < 0) return false;
     this.#writeHeader(offset, length, type, flags);
@@ -40,9 +42,9 @@ export class RingProducer extends ProducerCore {
    *  is how the consumer was found to have left */
   send(bytes: Uint8Array, type: number): boolean {
     const kind = type & 0xffff; // first: it may run code of the caller's, who may do anything with the buffer
-    const length = bytes.length | 0;
     const last = this.#last;
-    const isLast = bytes === last.bytes && length === last.length;
+    const isLast = bytes === last.bytes && bytes.length === last.length;
+    const length = isLast ? last.length : lengthOf(bytes);
     if (isLast && this.fast !== undefined) {
       const outcome = this.fast.send(length, kind);
       if (outcome === REFUSED) return this.#sendAfterMakingRoom(bytes, kind);
@@ -74,7 +76,8 @@ export class RingProducer extends ProducerCore {
   }
 
   /** Puts whole messages `from` … `to - 1` of a list as long as they fit before the end of the ring and in the room known
-   *  of, positions kept in locals. @returns the index of the first that was not put: put() and publish() go on from there */
+   *  of, positions kept in locals. @param list  lengthOf() has looked at each of them
+   *  @returns the index of the first that was not put: put() and publish() go on from there */
   putMany(list: readonly Uint8Array[], from: number, to: number, type: number): number {
     const { capacity, maxPayload } = this;
     const words = this.words;
@@ -87,7 +90,7 @@ export class RingProducer extends ProducerCore {
     let index = from;
     for (; index < to; index++) {
       const bytes = list[index] as Uint8Array;
-      const length = bytes.length | 0;
+      const length = bytes.length;
       const offset = tail & mask;
       const next = (tail + ((length + 15) & ~7)) | 0;
       if (length > maxPayload || offset + length + RECORD_HEADER_BYTES > capacity || ((limit - next) | 0) < 0) break;
@@ -137,7 +140,8 @@ export class RingProducer extends ProducerCore {
 
   /** Room for a payload of exactly `length` bytes, to be filled in place. @returns its byte offset in our file, -1 without room */
   reserve(length: number, type: number): number {
-    const offset = this.#makeRoom(length | 0);
+    checkCount(length, this.maxPayload, "bytes to reserve");
+    const offset = this.#makeRoom(length);
     if (offset < 0) return -1;
     this.#reservedAt = offset;
     this.#reservedLength = length;
@@ -149,7 +153,7 @@ export class RingProducer extends ProducerCore {
   commit(length: number = this.#reservedLength): void {
     const offset = this.#reservedAt;
     if (offset < 0) throw new Error("Cannot commit: nothing is reserved");
-    if (length > this.#reservedLength) throw new RangeError(`Cannot commit "${length}" bytes: fewer were reserved`);
+    checkCount(length, this.#reservedLength, "bytes to commit");
     this.#reservedAt = -1;
     this.#writeHeader(offset, length, this.#reservedType, WHOLE);
     this.#advance(length, WHOLE);
@@ -221,7 +225,7 @@ export class RingProducer extends ProducerCore {
       if (length < LOOP_BYTES && (length & 3) === 0) this.#last.view(bytes);
       return;
     }
-    if (fast.lend("buffer", bytes)) this.#last.length = length;
+    this.#last.lend(bytes, fast);
   }
 
   #lendPacked(source: Int32Array): FastPath | undefined {

@@ -1,4 +1,5 @@
-/** What only a runtime can get wrong: views after close(), small arrays through its FFI, its own streams. */
+/** What only a runtime can get wrong: views after close(), small arrays through its FFI, what it takes for bytes, its own
+ *  streams. */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
 import { buildForNode, ROOT, RUNTIMES, type Runtime } from "../helpers/runtimes.ts";
@@ -25,6 +26,10 @@ describe.each([...RUNTIMES])("on $name", (runtime) => {
     const found = run(runtime, "closed-uses") as { readonly uses: number; readonly wrong: unknown };
     expect(found).toEqual({ uses: expect.any(Number), wrong: [] });
     expect(found.uses).toBeGreaterThan(13 * 50);
+  }, 120_000);
+
+  test("what is no bytes, or no number of them, is refused by every call before anything has changed", () => {
+    expect(run(runtime, "wrong-bytes")).toEqual({ cases: 1368, faults: [] });
   }, 120_000);
 
   test("Node's streams carry bytes there and back over a channel", () => {
