@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
 import { BrokerLink, type ConnectOptions } from "../../lib/client/broker-link.ts";
 import { FailureError } from "../../lib/errors.ts";
+import { openFds } from "./open-fds.ts";
 
 export const CHECKOUT: string = join(import.meta.dirname, "..", "..");
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
@@ -61,6 +62,17 @@ export class TestBroker implements AsyncDisposable {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
+  /** How many descriptors the broker has, but for its link to a holder: whether there is one depends on how long things lived. */
+  fdCount(): number {
+    const links = readFileSync("/proc/net/unix", "latin1")
+      .split("\n")
+      .flatMap((line) => {
+        const [, , , , type, , inode] = line.split(/\s+/);
+        return type === SEQPACKET ? [`socket:[${inode}]`] : [];
+      });
+    return openFds(this.pid).filter((entry) => !links.some((link) => entry.endsWith(link))).length;
+  }
+
   /** Processes that hold descriptors for the broker after this one. */
   holders(): number[] {
     return existsSync(`${this.socketPath}.held`) ? processesAt(this.socketPath, "hold") : [];
@@ -75,6 +87,9 @@ export class TestBroker implements AsyncDisposable {
     }
   }
 }
+
+/** As /proc/net/unix writes SOCK_SEQPACKET, which nobody but a broker and its holder speak. */
+const SEQPACKET = "0005";
 
 /** Connects to a broker that somebody else starts, once it listens: the socket's file is there a moment earlier. */
 export async function connectWhenListening(broker: TestBroker): Promise<BrokerLink> {

@@ -5,7 +5,6 @@ import { type BorrowedFd, constants, kill, open, poll, recvmsg, SyscallError, se
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { openFds } from "../helpers/open-fds.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 
 expectNoFdLeaks();
@@ -112,7 +111,7 @@ test("sessions of one user that do not read are ended when together too much wai
 test("who opens and closes without end is held up, leaves nothing, and others connect and are served", async () => {
   await using broker = new TestBroker("[limits]\nmaxMessagesPerSecond = 20000\n");
   using other = broker.connect();
-  const before = openFds(broker.pid).length;
+  const before = broker.fdCount();
   for (let index = 0; index < 1500; index++) {
     const raw = new RawPeer(broker.socketPath);
     push(raw.fd, message(1, 1, 2)); // or it was turned away
@@ -123,7 +122,7 @@ test("who opens and closes without end is held up, leaves nothing, and others co
     using raw = new RawPeer(broker.socketPath);
     return push(raw.fd, message(1, 1, 2)) && raw.next() !== undefined;
   }, "one to be let in");
-  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have forgotten all of them");
+  await waitUntil(() => broker.fdCount() === before, "the broker to have forgotten all of them");
 });
 
 test("who makes objects without end is ended at the user's limit, and what it had is given back", async () => {
@@ -141,19 +140,19 @@ test("who makes objects without end is ended at the user's limit, and what it ha
 test("who sends descriptors without a message that takes them is ended, and they are closed", async () => {
   await using broker = new TestBroker();
   using other = broker.connect();
-  const before = openFds(broker.pid).length;
+  const before = broker.fdCount();
   using raw = new RawPeer(broker.socketPath);
   using nothing = open("/dev/null", constants.O_RDONLY);
   const many = Array.from({ length: 28 }, () => nothing);
   await waitUntil(() => !push(raw.fd, message(1, 0, 0x10), many), "the broker to end it");
-  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have closed them");
+  await waitUntil(() => broker.fdCount() === before, "the broker to have closed them");
   roundTrip(other);
 });
 
 test("a connection that is sent to its own other end does not keep itself alive, in whatever way it is sent", async () => {
   await using broker = new TestBroker();
   using other = broker.connect();
-  const before = openFds(broker.pid).length;
+  const before = broker.fdCount();
   const ways: ((raw: RawPeer) => void)[] = [
     (raw) => push(raw.fd, message(1, 0, 0x10).subarray(0, 6), [raw.fd]), // ahead of a message that never comes
     (raw) => {
@@ -172,7 +171,7 @@ test("a connection that is sent to its own other end does not keep itself alive,
       using raw = new RawPeer(broker.socketPath);
       way(raw);
     }
-    await waitUntil(() => openFds(broker.pid).length === before, `the session to end: ${way.toString()}`);
+    await waitUntil(() => broker.fdCount() === before, `the session to end: ${way.toString()}`);
   }
   roundTrip(other);
 });

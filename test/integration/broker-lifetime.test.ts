@@ -163,7 +163,10 @@ test("a broker out of descriptors tells who connects and its log, serves who is 
     const refusal = connectUntilRefused(broker, links);
     if (refusal !== undefined) throw refusal;
   }).toThrow(OUT_OF_DESCRIPTORS);
-  for (let count = 0; count < 20; count++) expect(() => broker.connect({ start: false })).toThrow(OUT_OF_DESCRIPTORS);
+  // What the broker closes behind a refusal may let one in: the next one is refused again.
+  for (let count = 0; count < 20; count++)
+    expect(String(connectUntilRefused(broker, links))).toMatch(OUT_OF_DESCRIPTORS);
+  expect(links.length).toBeLessThan(40);
   expect(witness.list().length).toBeGreaterThan(0);
   expect(links[0]?.list().length).toBeGreaterThan(0);
   const warnings = broker.log.split("\n").filter((line) => line.includes("Cannot let in"));

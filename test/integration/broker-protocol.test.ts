@@ -1,6 +1,5 @@
 /** What the broker does with peers that break the protocol: they hear why, they end, nobody else notices. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
 import { constants, memfdCreate, open } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
@@ -10,18 +9,16 @@ let broker: TestBroker;
 let witness: BrokerLink;
 let fdsAtStart: number;
 
-const openFds = (): number => readdirSync(`/proc/${broker.pid}/fd`).length;
-
 beforeAll(() => {
   broker = new TestBroker("[limits]\nmaxServicesPerUser = 3\n");
   witness = broker.connect({ name: "witness" });
   witness.listen("steady");
-  fdsAtStart = openFds();
+  fdsAtStart = broker.fdCount();
 });
 
 afterAll(async () => {
   expect(witness.list("steady")).toHaveLength(1);
-  await waitUntil(() => openFds() === fdsAtStart, "the broker to close what misbehaving peers left");
+  await waitUntil(() => broker.fdCount() === fdsAtStart, "the broker to close what misbehaving peers left");
   witness.close();
   await broker[Symbol.asyncDispose]();
 });

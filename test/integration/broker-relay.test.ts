@@ -17,7 +17,6 @@ import {
 import { FailureError } from "../../lib/errors.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { openFds } from "../helpers/open-fds.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 
 expectNoFdLeaks();
@@ -46,7 +45,7 @@ test("28 descriptors arrive in their order, are the same open files, and are gon
   await using broker = new TestBroker();
   using giver = broker.connect();
   using taker = broker.connect();
-  const before = openFds(broker.pid).length;
+  const before = broker.fdCount();
   using offer = giver.offer("many");
   const sent = Array.from({ length: 28 }, (_, index) => memfdWith(`number ${index}`));
   expect(offer.publish(sent)).toBe(1);
@@ -56,7 +55,7 @@ test("28 descriptors arrive in their order, are the same open files, and are gon
   expect(delivery.fds.map(inodeOf)).toEqual(inodes);
   expect(delivery.items.every(({ type }) => type === "memfd")).toBe(true);
   expect(delivery.pid).toBe(process.pid);
-  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have given all of them away");
+  await waitUntil(() => broker.fdCount() === before, "the broker to have given all of them away");
   giver.list();
   expect(offer.taken).toEqual([{ bundle: 1, pid: process.pid, uid: process.geteuid?.() ?? 0 }]);
 });
@@ -137,7 +136,7 @@ test("what is relayed still works: a pipe carries what was written before, a soc
 test("a name is withdrawn with its connection, and what nobody took is closed", async () => {
   await using broker = new TestBroker();
   using watcher = broker.connect();
-  const before = openFds(broker.pid).length;
+  const before = broker.fdCount();
   const giver = broker.connect();
   const offer = giver.offer("gone");
   expect(failure(() => watcher.offer("gone"))).toMatch(/^name-in-use: Cannot offer "gone": process \d+ /);
@@ -147,7 +146,7 @@ test("a name is withdrawn with its connection, and what nobody took is closed", 
   giver.close();
   expect(read(reader, new Uint8Array(1))).toBe(0); // end of file: nobody holds the other end
   reader.close();
-  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have closed everything");
+  await waitUntil(() => broker.fdCount() === before, "the broker to have closed everything");
   watcher.offer("gone").close();
 });
 
@@ -214,14 +213,14 @@ test("a doorbell that the broker holds is refused at the broker's end of it", as
 test("the 29th descriptor of a bundle ends the session, and nothing of it stays open", async () => {
   await using broker = new TestBroker();
   using watcher = broker.connect();
-  const before = openFds(broker.pid).length;
+  const before = broker.fdCount();
   using raw = new RawPeer(broker.socketPath);
   using fd = memfdWith("x");
   raw.greet();
   raw.send(message(3, 7, 4, ...text("much")));
   for (let index = 0; index < 29; index++) raw.send(message(4, 1), [fd]);
   expect(raw.nextError()).toMatchObject({ code: 2, message: "Too many descriptors in a bundle: 28 is the most" });
-  await waitUntil(() => openFds(broker.pid).length === before, "the broker to have closed them");
+  await waitUntil(() => broker.fdCount() === before, "the broker to have closed them");
   expect(() => watcher.offer("x").publish(Array.from({ length: 29 }, () => fd))).toThrow(RangeError);
 });
 
