@@ -56,8 +56,8 @@ export class Notifier {
     if (this.#address === undefined) return false;
     const lines = Object.entries(fields).map(([key, value]) => `${key}=${value.replaceAll("\n", " ")}`);
     const bytes = new TextEncoder().encode(lines.join("\n"));
-    using fd = socket(constants.AF_UNIX, constants.SOCK_DGRAM);
     try {
+      using fd = socket(constants.AF_UNIX, constants.SOCK_DGRAM); // may fail too: whoever fills us up must not end us
       connect(fd, this.#address, "NOTIFY_SOCKET");
       return sendmsg(fd, bytes, fds) !== null;
     } catch (error) {

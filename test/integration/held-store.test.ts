@@ -7,7 +7,20 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { bind, constants, kill, listen, type OwnedFd, open, pipe, read, socket, unixAddress } from "../../ffi/mod.ts";
+import {
+  bind,
+  constants,
+  getFileLimit,
+  kill,
+  listen,
+  type OwnedFd,
+  open,
+  pipe,
+  read,
+  setFileLimit,
+  socket,
+  unixAddress,
+} from "../../ffi/mod.ts";
 import type { Channel, Direction } from "../../lib/channel/channel.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
@@ -266,6 +279,23 @@ requires.test(
   },
   60_000,
 );
+
+test("a holder that is out of descriptors hands over when it has some again", async () => {
+  await using broker = new TestBroker(RULES);
+  using things = await Things.make(broker);
+  await untilHeld(broker);
+  const before = await kept(broker);
+  const [holder = 0] = broker.holders();
+  const limit = getFileLimit(holder);
+  setFileLimit({ ...limit, soft: 3n }, holder);
+  await endBroker(broker, "SIGKILL");
+  const listing = kept(broker); // which starts the next one, which waits
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(broker.holders()).toEqual([holder]);
+  setFileLimit(limit, holder);
+  expect(await listing).toEqual(before);
+  await expectAllThere(broker, things, before);
+}, 60_000);
 
 test("a broker whose holder was killed says so and goes on", async () => {
   await using broker = new TestBroker(RULES);

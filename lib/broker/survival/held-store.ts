@@ -55,8 +55,12 @@ export class HeldStore implements Store, Disposable {
     this.#link = this.#connect();
     if (this.#link === undefined) return new Map();
     const held = receiveAll(this.#link);
-    if (held !== undefined) return held;
-    this.#lose("it does not answer");
+    if (typeof held !== "string") return held;
+    if (held === "silent") this.#lose("it does not answer");
+    else {
+      this.#link.close(); // it has ended, having nothing to hold: there is another one when there is something
+      this.#link = undefined;
+    }
     return new Map();
   }
 
@@ -107,7 +111,7 @@ export class HeldStore implements Store, Disposable {
       this.#link = this.#connect();
     } catch (error) {
       if (!(error instanceof FailureError || error instanceof SyscallError)) throw error;
-      this.#lose(error.message);
+      if (!isOutOfDescriptors(error)) this.#lose(error.message); // else there is another time
     }
     return this.#link;
   }
@@ -125,8 +129,13 @@ export class HeldStore implements Store, Disposable {
   }
 }
 
-/** @returns undefined when it does not say all that it has */
-function receiveAll(link: OwnedFd): ReadonlyMap<string, OwnedFd> | undefined {
+function isOutOfDescriptors(error: Error): boolean {
+  const cause = error instanceof SyscallError ? error : error.cause;
+  return cause instanceof SyscallError && (cause.errno === errno.EMFILE || cause.errno === errno.ENFILE);
+}
+
+/** @returns "ended" when it goes before it has said all that it has, "silent" when it does not say it, or nonsense */
+function receiveAll(link: OwnedFd): ReadonlyMap<string, OwnedFd> | "ended" | "silent" {
   const held = new Map<string, OwnedFd>();
   const deadline = performance.now() + ANSWER_MS;
   for (;;) {
@@ -135,18 +144,19 @@ function receiveAll(link: OwnedFd): ReadonlyMap<string, OwnedFd> | undefined {
     if (verb === ALL) return held;
     if (said === null || verb !== HELD || names.length !== said.fds.length) {
       closeAll([...(said?.fds ?? []), ...held.values()]);
-      return undefined;
+      return said?.bytes.length === 0 ? "ended" : "silent";
     }
     for (const [index, fd] of said.fds.entries()) held.set(names[index] ?? "", fd);
   }
 }
 
+/** @returns null when the time is up; no bytes when it has ended */
 function receiveOne(link: OwnedFd, leftMs: number): Received | null {
   try {
     poll([{ fd: link, events: EPOLLIN }], Math.max(leftMs, 0));
     return recvmsg(link);
   } catch (error) {
-    if (error instanceof SyscallError) return null; // it has ended
+    if (error instanceof SyscallError) return { bytes: new Uint8Array(0), fds: [], truncated: false };
     throw error;
   }
 }

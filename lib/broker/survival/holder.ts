@@ -22,6 +22,8 @@ import { ALL, HELD, HELD_AT_A_TIME, STOPPING, STORE, UNSTORE } from "./holding.t
 const { EPOLLIN, EPOLLOUT } = constants;
 /** How long things are held for a broker that does not come: their owners may have ended, and nobody here would know. */
 const HOLD_MS = 60_000;
+/** When the system has nothing to give. */
+const PAUSE_MS = 100;
 /** For a broker that comes and does not read what we say. */
 const HAND_OVER_MS = 10_000;
 
@@ -63,9 +65,8 @@ export class Holder implements Disposable {
 
   /** One broker at a time: the next one is heard when this one has ended. */
   #accept(): void {
-    const accepted = accept(this.#options.listener);
-    if (accepted === null) return;
-    const link = accepted.fd;
+    const link = this.#tryAccept();
+    if (link === undefined) return;
     if (peerCredentials(link).uid !== process.geteuid?.() || !this.#handOver(link)) return link.close();
     for (const timer of this.#timers) timer.cancel();
     this.#timers.clear();
@@ -73,6 +74,17 @@ export class Holder implements Disposable {
     this.#accepting.modify(0);
     this.#link = link;
     this.#registration = this.#reactor.add(link, EPOLLIN, () => this.#hear(link));
+  }
+
+  #tryAccept(): OwnedFd | undefined {
+    try {
+      return accept(this.#options.listener)?.fd;
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      this.#accepting.modify(0); // no descriptor to be had: it stays readable, so look away for a moment
+      this.#setTimer(PAUSE_MS, () => this.#accepting.modify(EPOLLIN));
+      return undefined;
+    }
   }
 
   /** It gets copies; what it does not want it says. */

@@ -5,7 +5,7 @@
  *
  * Things that come and go quickly never trouble the store: they are put there a moment after they came.
  */
-import { type BorrowedFd, fstat, type OwnedFd } from "../../../ffi/mod.ts";
+import { type BorrowedFd, fstat, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
 import type { Logger } from "../../log.ts";
 import { namesIn, readLeft } from "./state-file.ts";
 import { isStoredName, type Store, StoredNames } from "./stored-names.ts";
@@ -113,11 +113,11 @@ export class Keeper implements Disposable {
     });
   }
 
-  /** Does at once what waits. @returns false when the manager is too busy to hear all of it */
+  /** Does at once what waits. @returns false when the manager is too busy to hear all of it, or we are out of descriptors */
   flush(): boolean {
     if (!this.#enabled) return true;
-    if (this.#waiting.size > 0) this.#state.begin();
-    const isDone = this.#state.flush() && this.#stored.unstoreReleased() && this.#storeWaiting();
+    const isReady = this.#state.prepare(this.#waiting.size > 0);
+    const isDone = isReady && this.#state.flush() && this.#stored.unstoreReleased() && this.#storeWaiting();
     if (!isDone && !this.#options.store.isEnabled) this.#giveUp();
     return isDone || !this.#enabled;
   }
@@ -133,14 +133,28 @@ export class Keeper implements Disposable {
 
   #storeWaiting(): boolean {
     for (const [key, { save, fds, done }] of this.#waiting) {
-      const names = this.#stored.storeAll(key, fds);
+      const names = this.#tryStore(key, fds);
       if (names === undefined) return false;
       this.#takeWaiting(key);
-      this.#kept.set(key, names);
-      this.#state.set(key, { ...save(), names });
+      if (names !== "never") {
+        this.#kept.set(key, names);
+        this.#state.set(key, { ...save(), names });
+      }
       done();
     }
     return true;
+  }
+
+  /** @returns undefined when the store cannot take them now; "never" for what the kernel says nothing of, as a FUSE file whose
+   *  server has changed its mind: that must neither end us nor keep others waiting */
+  #tryStore(key: string, fds: readonly BorrowedFd[]): readonly string[] | undefined | "never" {
+    try {
+      return this.#stored.storeAll(key, fds);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+      this.#options.logger.warn(`Cannot keep "${key}" for a broker after this one: ${error.message}`);
+      return "never";
+    }
   }
 
   /**
@@ -170,8 +184,8 @@ export class Keeper implements Disposable {
     for (const [key, value] of readLeft(fd, this.#options.logger)) {
       const names = namesIn(value);
       const fds = names.flatMap((name) => left.get(name)?.dup() ?? []);
-      const inodes = fds.map((one) => fstat(one).ino);
-      if (fds.length < names.length) for (const one of fds) one.close();
+      const inodes = inodesOf(fds);
+      if (inodes === undefined || fds.length < names.length) for (const one of fds) one.close();
       else if (adopt({ key, value, fds })) {
         lines.set(key, JSON.stringify([key, value]));
         this.#kept.set(key, names);
@@ -191,5 +205,15 @@ export class Keeper implements Disposable {
   [Symbol.dispose](): void {
     this.#enabled = false;
     this.#state[Symbol.dispose]();
+  }
+}
+
+/** @returns undefined when the kernel does not say */
+function inodesOf(fds: readonly BorrowedFd[]): readonly bigint[] | undefined {
+  try {
+    return fds.map((one) => fstat(one).ino);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
   }
 }

@@ -2,7 +2,7 @@
  * Which descriptors are in the store and under which names: each open file once, however many things hold it. A name is
  * never used twice, so that taking an old one out cannot take a new one with it.
  */
-import { type BorrowedFd, fstat, isSameFile } from "../../../ffi/mod.ts";
+import { type BorrowedFd, fstat, isSameFile, SyscallError } from "../../../ffi/mod.ts";
 
 const PREFIX = "keep.";
 
@@ -47,18 +47,20 @@ export class StoredNames {
     this.#lastName = Math.max(0, ...[...names].map((name) => Number(name.slice(PREFIX.length)) || 0));
   }
 
-  /** Puts all of them into the store, for `key`. @returns their names; undefined when one could not be put there now */
+  /** Puts all of them into the store, for `key`. @returns their names; undefined when one could not be put there now
+   *  @throws SyscallError for one that never can; none of them is there then */
   storeAll(key: string, fds: readonly BorrowedFd[]): string[] | undefined {
     const names: string[] = [];
-    for (const fd of fds) {
-      const name = this.#storeOne(key, fd);
-      if (name === undefined) {
-        for (const done of names) this.release(key, done);
-        return undefined;
+    try {
+      for (const fd of fds) {
+        const name = this.#storeOne(key, fd);
+        if (name === undefined) break;
+        names.push(name);
       }
-      names.push(name);
+      return names.length === fds.length ? names : undefined;
+    } finally {
+      if (names.length < fds.length) for (const done of names) this.release(key, done);
     }
-    return names;
   }
 
   /** The manager keeps one of each open file, so what is there already is used again. */
@@ -66,7 +68,7 @@ export class StoredNames {
     const { ino } = fstat(fd);
     for (const other of this.#byInode.get(ino) ?? []) {
       const held = other.holders[0]?.fd;
-      if (held === undefined || isClosed(held) || !isSameFile(held, process.pid, fd.number)) continue;
+      if (held === undefined || isClosed(held) || !isSame(held, fd)) continue;
       addHolder(other, key, fd);
       return other.name;
     }
@@ -122,6 +124,16 @@ export class StoredNames {
 function addHolder({ holders }: Stored, key: string, fd: BorrowedFd): void {
   const index = holders.findIndex((holder) => holder.key === key);
   holders[index < 0 ? holders.length : index] = { key, fd };
+}
+
+/** Where kcmp(2) is not allowed, or not there, two of one file are kept. */
+function isSame(held: BorrowedFd, fd: BorrowedFd): boolean {
+  try {
+    return isSameFile(held, process.pid, fd.number);
+  } catch (error) {
+    if (error instanceof SyscallError) return false;
+    throw error;
+  }
 }
 
 function isClosed(fd: BorrowedFd): boolean {

@@ -2,6 +2,7 @@
  * The state file as it lies in the store, under a name that counts up. There is one that counts; a new one is there before
  * the old one goes, so whatever moment we are killed at, one of them is whole.
  */
+import { SyscallError } from "../../../ffi/mod.ts";
 import { StateFile } from "./state-file.ts";
 import type { Store, StoredNames } from "./stored-names.ts";
 
@@ -38,9 +39,17 @@ export class StoredState implements Disposable {
     this.#names = names;
   }
 
-  /** Makes a file where there is none yet. */
-  begin(): void {
-    this.#file ??= new StateFile();
+  /** Makes a file where there is none yet and one is needed, or a new one for one that is mostly old lines.
+   *  @returns false when the system has no descriptor for it now */
+  prepare(isNeeded: boolean): boolean {
+    try {
+      if (isNeeded) this.#file ??= new StateFile();
+      if (this.#file?.isWasteful === true) this.replace(this.#file.lines);
+      return true;
+    } catch (error) {
+      if (error instanceof SyscallError) return false;
+      throw error;
+    }
   }
 
   set(key: string, value: unknown): void {
@@ -51,11 +60,12 @@ export class StoredState implements Disposable {
     this.#file?.delete(key);
   }
 
-  /** Begins a new file with these lines. */
+  /** Begins a new file with these lines. First what may fail. */
   replace(lines: ReadonlyMap<string, string>): void {
+    const next = new StateFile(lines);
     this.#file?.[Symbol.dispose]();
     if (this.#isStored) this.#outdated.push(`${PREFIX}${this.#generation}`);
-    this.#file = new StateFile(lines);
+    this.#file = next;
     this.#isStored = false;
   }
 
@@ -72,7 +82,6 @@ export class StoredState implements Disposable {
 
   /** Puts a new file into the store, and has the old one taken out. @returns false when the store is too busy */
   flush(): boolean {
-    if (this.#file?.isWasteful === true) this.replace(this.#file.lines);
     if (this.#file === undefined || this.#isStored) return true;
     if (!this.#store.store(`${PREFIX}${this.#generation + 1}`, this.#file.fd)) return false;
     this.#generation += 1;

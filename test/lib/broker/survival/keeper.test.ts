@@ -6,10 +6,12 @@ import {
   bind,
   constants,
   ftruncate,
+  getFileLimit,
   isSameFile,
   type OwnedFd,
   pipe,
   recvmsg,
+  setFileLimit,
   socket,
   unixAddress,
 } from "../../../../ffi/mod.ts";
@@ -211,4 +213,35 @@ test("a state file that lines pile up in is written anew, and the old one goes",
   const found = restoreAll(next, store);
   expect(found.map(({ key }) => key)).toEqual(["big"]);
   for (const each of found[0]?.fds ?? []) each.close();
+});
+
+test("a broker that is out of descriptors keeps what waits until there are some, and nothing is thrown", () => {
+  using store = new Store();
+  using keeper = keeperOf(store);
+  const { reader, writer } = pipe();
+  using _r = reader;
+  using _w = writer;
+  keeper.put("a", () => ({}), [reader]);
+  const limit = getFileLimit();
+  setFileLimit({ ...limit, soft: 3n }); // all of them are taken
+  try {
+    expect(keeper.flush()).toBe(false);
+    keeper.freeze();
+  } finally {
+    setFileLimit(limit);
+  }
+  using later = keeperOf(store);
+  later.put("a", () => ({}), [reader]);
+  expect(later.flush()).toBe(true);
+  const state = getFileLimit();
+  setFileLimit({ ...state, soft: 3n }); // the state is there, what tells the manager is not to be had
+  try {
+    later.put("b", () => ({}), [writer]);
+    expect(later.flush()).toBe(false);
+  } finally {
+    setFileLimit(state);
+  }
+  expect(later.flush()).toBe(true);
+  store.work();
+  expect(store.held.size).toBe(3);
 });
