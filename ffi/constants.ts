@@ -113,6 +113,7 @@ export const IP_BIND_ADDRESS_NO_PORT = 24;
 export const IPV6_V6ONLY = 26;
 export const TCP_NODELAY = 1;
 export const MSG_PEEK = 0x2;
+export const MSG_OOB = 0x1;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_CTRUNC = 0x8;

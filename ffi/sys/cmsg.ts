@@ -46,16 +46,16 @@ function writeControl(fds: readonly BorrowedFd[]): number {
 /**
  * Sends at most 64 KiB of `bytes` with all of `fds` on the first of them, without waiting and without SIGPIPE.
  * The descriptors stay the caller's. At most SCM_MAX_FD of them, and at least one byte with them.
- * @returns bytes sent, null if it would block
+ * @param flags  of sendmsg(2), besides  @returns bytes sent, null if it would block
  * @throws SyscallError ETOOMANYREFS when this user has RLIMIT_NOFILE descriptors in flight, EPIPE, ECONNRESET
  */
-export function sendmsg(fd: BorrowedFd, bytes: Uint8Array, fds: readonly BorrowedFd[] = []): number | null {
+export function sendmsg(fd: BorrowedFd, bytes: Uint8Array, fds: readonly BorrowedFd[] = [], flags = 0): number | null {
   const part = bytes.length > PAYLOAD_BYTES ? bytes.subarray(0, PAYLOAD_BYTES) : bytes;
   payload.bytes.set(part);
   prepare(part.length, writeControl(fds));
   const { number } = fd;
   let result: number;
-  do result = calls.sendmsg(number, message.address, MSG_DONTWAIT | MSG_NOSIGNAL);
+  do result = calls.sendmsg(number, message.address, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
   while (result === -EINTR);
   if (result === -EAGAIN) return null;
   if (result < 0) throw new SyscallError("sendmsg", -result, `fd ${number}`);

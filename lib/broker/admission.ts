@@ -10,6 +10,7 @@ import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { authorize, type BrokerCore, chargeQuota } from "./core.ts";
 import { Exhaustion, explainRefusal } from "./exhaustion.ts";
+import { keepOutOfBandInLine } from "./out-of-band.ts";
 import type { ContextRecord, Owner } from "./records.ts";
 
 /** How long to leave the backlog alone when the process is out of descriptors. */
@@ -80,6 +81,7 @@ export class Admission implements Disposable {
       const accepted = accept(listener);
       if (accepted === null) return undefined;
       const { uid } = peerCredentials(accepted.fd);
+      keepOutOfBandInLine(accepted.fd);
       return this.#core.closer.guardConnection(accepted.fd, { uid, context: context?.identity });
     } catch (error) {
       if (error instanceof SyscallError) return error;

@@ -67,6 +67,10 @@ const WAYS: Readonly<Record<string, (peer: RawPeer, fd: OwnedFd) => void>> = {
     peer.send(message(77, 0));
     peer.send(message(1, 0, 5), [fd]);
   },
+  "out of band, by who then leaves": (peer, fd) => {
+    sendmsg(peer.fd, new Uint8Array(1), [fd], constants.MSG_OOB);
+    peer.fd.close();
+  },
   "in the queue of a socket that is sent": (peer, fd) => {
     const [near, far] = socketpair(constants.SOCK_STREAM);
     sendmsg(near, new Uint8Array(1), [fd]);

@@ -7,6 +7,7 @@ import type { ObjectId } from "../../util/brand.ts";
 import { authorize, chargeQuota, failureNumber } from "../core.ts";
 import { type Grant, GrantSet, type Right } from "../grants.ts";
 import type { Handle } from "../handles.ts";
+import { keepOutOfBandInLine } from "../out-of-band.ts";
 import type { Session } from "../session.ts";
 import { checkBits, invalidArgument } from "./checks.ts";
 
@@ -70,6 +71,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     using stack = new DisposableStack();
     const [ours, theirs] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
     for (const fd of [ours, theirs]) stack.use(fd);
+    keepOutOfBandInLine(ours);
     const minted = core.startSession(core.closer.guardConnection(ours, owner), { ...owner, grants: handle.grants });
     stack.move();
     minted.trackOwnSocket(theirs);
