@@ -192,6 +192,7 @@ export function abandonChannel(core: BrokerCore, channel: ChannelRecord, limitMs
     const other = channel.sides[index === 0 ? 1 : 0];
     other.session?.send(other.object, "shmlink_channel_v1", { kind: "failed", code, message });
     other.session?.handles.delete(other.object);
+    if (other.waiting !== undefined) other.session?.spares.tellDropped(other.waiting.spare);
     other.session = undefined;
     return session.release(object);
   }

@@ -46,6 +46,7 @@ export class Deadlines {
   #look(nowMs: number): boolean {
     const core = this.#options.core();
     const { setUpMs } = core.config.broker;
+    if (setUpMs === 0) return false; // never, since the configuration was read again
     const oldestMs = nowMs - setUpMs;
     let isSomething = false;
     for (const session of [...core.sessions()]) if (this.#lookAt(session, nowMs, oldestMs)) isSomething = true;
