@@ -16,7 +16,7 @@ import { type Account, accountKey, type Quota } from "./quota.ts";
 const LOOK_MS = 10;
 /** A thread that has not come back by then is late: until then it is no concern of the quota. */
 const LATE_MS = 100;
-/** In all, and for the lanes of one user: his contexts cannot take up all of them. */
+/** In all, but that whoever has none gets one; and for the lanes of one user: his contexts cannot take up all of them. */
 const MAX_THREADS = 32;
 const MAX_THREADS_PER_USER = 8;
 /** So many of those that are in no hurry are given to a thread at once; fewer wait for LOOK_MS. */
@@ -186,7 +186,8 @@ export class Closer implements Disposable {
     if (taken >= MAX_THREADS_PER_USER) return "busy";
     const idle = this.#idle.pop();
     if (idle !== undefined) return idle;
-    const started = this.#threadCount < MAX_THREADS ? this.#startThread() : undefined;
+    const mayStart = this.#threadCount < MAX_THREADS || taken === 0;
+    const started = mayStart ? this.#startThread() : undefined;
     if (started !== undefined) this.#threadCount += 1;
     return started ?? (this.#threadCount > 0 ? "busy" : "none");
   }

@@ -161,6 +161,18 @@ test("the contexts of a user take up no more than eight threads, and others find
   expect(bench.given).toEqual(Array(9).fill(1)); // the next one has it
 });
 
+test("users who take up all of the threads hold up nobody who has none", () => {
+  const bench = new Bench();
+  for (let index = 0; index < 40; index++)
+    bench.send({ uid: 2000 + (index % 4), context: { engine: "test", app: `app-${index}`, instance: "" } });
+  bench.closer.settle();
+  expect(bench.given.length).toBe(32);
+  bench.send(ALICE);
+  bench.send(BOB);
+  bench.closer.settle();
+  expect(bench.given.length).toBe(34);
+});
+
 test("a thread takes as many as it has room for, and the rest afterwards", () => {
   const bench = new Bench();
   bench.send(ALICE, 100);
