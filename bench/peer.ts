@@ -3,11 +3,12 @@
  * each command message says, until the channel ends.
  */
 import { readSync, writeSync } from "node:fs";
-import { constants, OwnedFd, pinToCpu, poll } from "../ffi/mod.ts";
+import { OwnedFd, pinToCpu } from "../ffi/mod.ts";
 import { type Channel, ChannelSetup, type EndOptions } from "../lib/channel/channel.ts";
+import { awaitView } from "./in-place.ts";
 
 export type Command = {
-  readonly kind: "echo" | "sink" | "drain" | "look" | "read" | "pin";
+  readonly kind: "echo" | "echo-in-place" | "sink" | "drain" | "look" | "read" | "pin";
   /** Bytes, or the processor. */
   readonly size: number;
   readonly count: number;
@@ -25,6 +26,14 @@ function echo(channel: Channel, into: Uint8Array, count: number): void {
 function sink(channel: Channel, into: Uint8Array, count: number): void {
   for (let index = 0; index < count; index++) channel.receiveInto(into);
   channel.send(into.subarray(0, Math.min(8, into.length)));
+}
+
+/** Sent back from where it lies. */
+function echoInPlace(channel: Channel, _into: Uint8Array, count: number): void {
+  for (let index = 0; index < count; index++) {
+    channel.send(awaitView(channel, options.spinUs));
+    channel.release();
+  }
 }
 
 const BATCH = 16;
@@ -56,22 +65,16 @@ function read(channel: Channel, into: Uint8Array, count: number): void {
 
 function inPlace(channel: Channel, into: Uint8Array, count: number, step: number): void {
   let looked = 0;
-  for (let received = 0; received < count; ) {
-    const view = channel.peek();
-    if (view !== undefined) {
-      for (let at = 0; at < view.length; at += step) looked = (looked + (view[at] as number)) | 0;
-      channel.release();
-      received++;
-    } else if (options.spinUs === 0 && channel.armReceive()) {
-      poll([{ fd: channel.doorbellFd, events: constants.EPOLLIN }], -1);
-      channel.drainDoorbell();
-    }
+  for (let received = 0; received < count; received++) {
+    const view = awaitView(channel, options.spinUs);
+    for (let at = 0; at < view.length; at += step) looked = (looked + (view[at] as number)) | 0;
+    channel.release();
   }
   into[0] = looked; // so that the reading is not optimised away
   channel.send(into.subarray(0, Math.min(8, into.length)));
 }
 
-const WORK = { echo, sink, drain, look, read } as const;
+const WORK = { echo, "echo-in-place": echoInPlace, sink, drain, look, read } as const;
 
 function serve(channel: Channel): void {
   for (let message = channel.receive(); message !== undefined; message = channel.receive()) {

@@ -10,6 +10,8 @@ export type Percentiles = { readonly p50: number; readonly p99: number; readonly
 export type SizeProfile = {
   readonly size: number;
   readonly rttNs: Percentiles;
+  /** Both sides read in place, on a trusted channel. */
+  readonly trustedRttNs?: Percentiles;
   readonly messagesPerSecond: number;
   /** In place, on a trusted channel. */
   readonly trustedMessagesPerSecond?: number;

@@ -8,6 +8,7 @@ import { pinToCpu } from "../ffi/mod.ts";
 import { DEFAULT_SPIN_US } from "../lib/channel/adaptive-spin.ts";
 import type { Channel } from "../lib/channel/channel.ts";
 import { RUNTIMES } from "../test/helpers/runtimes.ts";
+import { awaitView } from "./in-place.ts";
 import { type Pair, startPair } from "./pair.ts";
 import type { Command } from "./peer.ts";
 import {
@@ -41,6 +42,21 @@ function roundTrips(channel: Channel, size: number, count: number): Percentiles 
     const start = performance.now();
     channel.send(bytes);
     channel.receiveInto(bytes);
+    times[index] = (performance.now() - start) * 1e6;
+  }
+  return percentilesOf(times);
+}
+
+/** The same, read in place at both sides. */
+function roundTripsInPlace(channel: Channel, size: number, count: number): Percentiles {
+  const bytes = new Uint8Array(size);
+  const times = new Float64Array(count);
+  command(channel, { kind: "echo-in-place", size, count });
+  for (let index = 0; index < count; index++) {
+    const start = performance.now();
+    channel.send(bytes);
+    awaitView(channel, spinUs);
+    channel.release();
     times[index] = (performance.now() - start) * 1e6;
   }
   return percentilesOf(times);
@@ -99,12 +115,14 @@ function measureSize(pairs: Pairs, size: number): SideProfile["sizes"][number] {
   const trusted = pairFor(pairs, "trusted", size).channel;
   const rounds = Array.from({ length: ROUNDS }, () => ({
     rttNs: roundTrips(channel, size, few),
+    trustedRttNs: roundTripsInPlace(trusted, size, few),
     strict: messagesPerSecond(channel, "sink", size, many),
     trusted: messagesPerSecond(trusted, "look", size, many),
   }));
   return {
     size,
     rttNs: middle(rounds, ({ rttNs }) => rttNs.p50).rttNs,
+    trustedRttNs: middle(rounds, ({ trustedRttNs }) => trustedRttNs.p50).trustedRttNs,
     messagesPerSecond: middle(rounds, (each) => each.strict).strict,
     trustedMessagesPerSecond: middle(rounds, (each) => each.trusted).trusted,
   };
