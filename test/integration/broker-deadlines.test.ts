@@ -1,6 +1,7 @@
 /** What is begun and not finished is given up in time, with a word about it; what is finished, or only idle, is left alone. */
 import { expect, test } from "bun:test";
-import { constants, open, pipe, poll } from "../../ffi/mod.ts";
+import { writeFileSync } from "node:fs";
+import { constants, kill, open, pipe, poll } from "../../ffi/mod.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
@@ -54,6 +55,19 @@ for (const [name, [what, begin]] of Object.entries(HALVES)) {
     other.list();
   });
 }
+
+test("who is unfinished when the configuration says that there is no limit any more is left alone", async () => {
+  await using broker = new TestBroker("[broker]\nsetUpMs = 2000\n");
+  using _other = broker.connect();
+  using peer = new RawPeer(broker.socketPath);
+  writeFileSync(broker.configPath, "[broker]\nsetUpMs = 0\n");
+  kill(broker.pid, constants.SIGHUP);
+  await waitUntil(() => broker.log.includes("Configuration read again"), "the broker to read its configuration again");
+  await new Promise((resolve) => setTimeout(resolve, 3000)); // more than the limit was, and a look more
+  peer.greet();
+  peer.send(message(1, 0, 9));
+  expect(nextOf(peer, 9).opcode).toBe(0);
+}, 20_000);
 
 test("a message that comes byte by byte, with nothing else between, has no more time than any other", async () => {
   await using broker = new TestBroker(CONFIG);
