@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "system-call.h"
+
 enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
 enum { SIG_SETMASK = 2, MASK_BYTES = 8 };
 /* CLONE_VM, FS, FILES, SIGHAND, THREAD and SYSVSEM */
@@ -25,16 +27,6 @@ struct thread {
 };
 _Static_assert(offsetof(struct thread, calls) == 16 && sizeof(struct record) == 64, "call-thread.ts");
 _Static_assert(sizeof(struct thread) == 8208, "call-thread.ts");
-
-static inline long call(long number, long a, long b, long c, long d, long e, long f) {
-  long result;
-  register long r10 __asm__("r10") = d;
-  register long r8 __asm__("r8") = e;
-  register long r9 __asm__("r9") = f;
-  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                   : "rcx", "r11", "memory");
-  return result;
-}
 
 __attribute__((noreturn, noinline)) static void serve(struct thread *t) {
   for (;;) {

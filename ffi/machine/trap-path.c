@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "system-call.h"
+
 /* What trap_serve() returns; ffi/trap-path.ts repeats it. */
 enum { SERVED = 0, GONE = 1, LEFT_TO_YOU = 2, STILL_HELD = 3, UNANSWERED = 4, TAKEN = 5 };
 
@@ -87,15 +89,6 @@ _Static_assert(offsetof(struct trap_path, touched) == 19472 && sizeof(struct lis
 _Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "trap-path.ts");
 _Static_assert(offsetof(struct trap_path, ends) == 22104 && sizeof(struct trap_path) == 22168, "trap-path.ts");
 
-static inline long call(long number, long a, long b, long c, long d, long e, long f) {
-  long result;
-  register long r10 __asm__("r10") = d;
-  register long r8 __asm__("r8") = e;
-  register long r9 __asm__("r9") = f;
-  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                   : "rcx", "r11", "memory");
-  return result;
-}
 #define CALL3(n, a, b, c) call(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define CALL5(n, a, b, c, d, e) call(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 
