@@ -76,13 +76,13 @@ export class Admission implements Disposable {
   }
 
   /** @returns undefined when nobody is there any more; an error when the system has nothing to give, such as a descriptor */
-  #tryAccept(listener: OwnedFd, context: ContextRecord | undefined): OwnedFd | SyscallError | undefined {
+  #tryAccept(listener: OwnedFd, context: ContextRecord | undefined): Newcomer | SyscallError | undefined {
     try {
       const accepted = accept(listener);
       if (accepted === null) return undefined;
-      const { uid } = peerCredentials(accepted.fd);
+      const who = { uid: peerCredentials(accepted.fd).uid, context: context?.identity };
       keepOutOfBandInLine(accepted.fd);
-      return this.#core.closer.guardConnection(accepted.fd, { uid, context: context?.identity });
+      return { fd: this.#core.closer.guardConnection(accepted.fd, who), ...who };
     } catch (error) {
       if (error instanceof SyscallError) return error;
       throw error;
@@ -95,7 +95,7 @@ export class Admission implements Disposable {
     const hasReserve = this.#exhaustion.spend(() => {
       const accepted = this.#tryAccept(listener, context);
       if (accepted === undefined || accepted instanceof SyscallError) return;
-      refuse(accepted, DISPLAY_ERROR.no_memory, `Cannot let you in: ${explainRefusal(why)}`);
+      refuse(accepted.fd, DISPLAY_ERROR.no_memory, `Cannot let you in: ${explainRefusal(why)}`);
       isTold = true;
     });
     this.#turnedAway += 1;
@@ -112,14 +112,13 @@ export class Admission implements Disposable {
 
   /** Who connects without end waits for his turn, and after that is turned away, before it costs more than a moment.
    *  @returns whether he is let in, or has heard why not */
-  #receive(fd: OwnedFd, context: ContextRecord | undefined): boolean {
+  #receive(newcomer: Newcomer, context: ContextRecord | undefined): boolean {
     if (context !== undefined) context.accepted += 1;
-    const newcomer = { fd, uid: peerCredentials(fd).uid, context: context?.identity };
-    const hasCome = !hasLeft(fd);
+    const hasCome = !hasLeft(newcomer.fd);
     const isTurn = hasCome && this.#isTurnOf(newcomer, performance.now());
     if (isTurn) this.#admit(newcomer);
     else if (hasCome && this.#parked.length < MAX_PARKED) this.#park(newcomer);
-    else fd.close();
+    else newcomer.fd.close();
     return isTurn;
   }
 
