@@ -129,7 +129,7 @@ export class ChannelEnd extends SendingEnd {
   /** Once in each call of the caller's: a sender at full speed would have us throw messages away for ever. */
   #begin(): void {
     if (this.refusal !== undefined) throw this.refusal;
-    if (this.dropsOld) this.keepUp();
+    this.keepUp();
   }
 
   #findRecord(): number {
@@ -141,9 +141,9 @@ export class ChannelEnd extends SendingEnd {
 
   /** Throws the oldest messages away where that is wanted and we are behind. */
   protected keepUp(): void {
-    const { consumer } = this;
-    const quarter = consumer.capacity >> 2;
-    if (this.dropsOld) this.pieces += consumer.skipOld(3 * quarter, quarter);
+    if (!this.dropsOld) return;
+    const quarter = this.consumer.capacity >> 2;
+    this.pieces += this.consumer.skipOld(3 * quarter, quarter);
   }
 
   /** Somebody else took bytes from the doorbell or disarmed: whoever awaits has to look again. */
@@ -204,7 +204,7 @@ export class ChannelEnd extends SendingEnd {
   /** nextRecord(), of which at least the first part may be taken as a message. */
   protected nextMessage(): number {
     const length = this.nextRecord();
-    if (length > this.maxMessageBytes) this.#checkMessageBytes(length);
+    this.#checkMessageBytes(length);
     return length;
   }
 
