@@ -2,28 +2,9 @@
  *   handoff PROGRAM ARGUMENT...    runs it; its TCP listeners become Unix ones, its connections to such listeners too
  * A bound and no tool: nothing is looked at that an ordinary connection over 127.0.0.1 does not need. No option, flag or
  * epoll set of a socket is kept, no refusal is told as TCP would, and descriptors are trusted to be what they were. */
-#define _GNU_SOURCE
-#include "common.h"
-#include <arpa/inet.h>
-#include <errno.h>
+#include "seccomp.h"
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <stddef.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <sys/un.h>
 
-#ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
-#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1 /* Linux 6.6 */
-#endif
-#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
-#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
-#endif
 #ifndef PIDFD_THREAD
 #define PIDFD_THREAD O_EXCL
 #endif

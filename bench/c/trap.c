@@ -2,46 +2,8 @@
  *   trap call PORT COUNT    connects to 127.0.0.1:PORT and asks; to be run under a supervisor
  *   trap supervise COUNT    the same under a supervisor in C, which does for each call what wrap does: takes the
  *                           descriptor, reads both names, makes the address of them, writes it and its length */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <netinet/in.h>
+#include "seccomp.h"
 #include <poll.h>
-#include <signal.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
-#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1 /* Linux 6.6 */
-#endif
-#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
-#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
-#endif
-
-static double now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1e9 + t.tv_nsec;
-}
-
-static void fail(const char *what) {
-  perror(what);
-  exit(1);
-}
 
 static void measure(int fd, int count) {
   struct sockaddr_in a;
@@ -50,7 +12,7 @@ static void measure(int fd, int count) {
   for (int i = -count / 10; i < count; i++) {
     if (i == 0) start = now_ns();
     length = sizeof a;
-    if (getpeername(fd, (void *)&a, &length) < 0 || a.sin_family != AF_INET) fail("getpeername");
+    if (getpeername(fd, (void *)&a, &length) < 0 || a.sin_family != AF_INET) die("getpeername");
   }
   printf("%f\n", (now_ns() - start) / count);
   fflush(stdout);
@@ -59,7 +21,7 @@ static void measure(int fd, int count) {
 static int call(int port, int count) {
   int fd = socket(AF_INET, SOCK_STREAM, 0);
   struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  if (connect(fd, (void *)&a, sizeof a) < 0) fail("connect");
+  if (connect(fd, (void *)&a, sizeof a) < 0) die("connect");
   measure(fd, count);
   return 0;
 }
@@ -87,24 +49,24 @@ static void answer(int notify, struct seccomp_notif *n, int pidfd) {
   struct sockaddr_un own, peer;
   socklen_t own_length = sizeof own, peer_length = sizeof peer;
   int fd = syscall(SYS_pidfd_getfd, pidfd, (int)n->data.args[0], 0);
-  if (ioctl(notify, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) < 0) fail("valid");
-  if (getsockname(fd, (void *)&own, &own_length) < 0 || getpeername(fd, (void *)&peer, &peer_length) < 0) fail("names");
+  if (ioctl(notify, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) < 0) die("valid");
+  if (getsockname(fd, (void *)&own, &own_length) < 0 || getpeername(fd, (void *)&peer, &peer_length) < 0) die("names");
   close(fd);
   unsigned client, server;
-  if (sscanf(own.sun_path + 1, "bench/4/127.0.0.1-%u/127.0.0.1-%u", &client, &server) != 2) fail("name");
+  if (sscanf(own.sun_path + 1, "bench/4/127.0.0.1-%u/127.0.0.1-%u", &client, &server) != 2) die("name");
   struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(server), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   int32_t room, whole = sizeof a;
   struct iovec local = {&room, 4}, remote = {(void *)n->data.args[2], 4};
-  if (process_vm_readv(n->pid, &local, 1, &remote, 1, 0) != 4) fail("read");
-  if (ioctl(notify, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) < 0) fail("valid");
+  if (process_vm_readv(n->pid, &local, 1, &remote, 1, 0) != 4) die("read");
+  if (ioctl(notify, SECCOMP_IOCTL_NOTIF_ID_VALID, &n->id) < 0) die("valid");
   local = (struct iovec){&a, room < whole ? room : whole};
   remote = (struct iovec){(void *)n->data.args[1], local.iov_len};
-  if (process_vm_writev(n->pid, &local, 1, &remote, 1, 0) < 0) fail("write");
+  if (process_vm_writev(n->pid, &local, 1, &remote, 1, 0) < 0) die("write");
   local = (struct iovec){&whole, 4};
   remote = (struct iovec){(void *)n->data.args[2], 4};
-  if (process_vm_writev(n->pid, &local, 1, &remote, 1, 0) < 0) fail("write");
+  if (process_vm_writev(n->pid, &local, 1, &remote, 1, 0) < 0) die("write");
   struct seccomp_notif_resp response = {.id = n->id};
-  if (ioctl(notify, SECCOMP_IOCTL_NOTIF_SEND, &response) < 0) fail("send");
+  if (ioctl(notify, SECCOMP_IOCTL_NOTIF_SEND, &response) < 0) die("send");
 }
 
 static int supervise(int count) {
@@ -113,25 +75,25 @@ static int supervise(int count) {
   char text[64];
   snprintf(text, sizeof text, "bench/listener/%d", getpid());
   socklen_t length = name_of(&a, text);
-  if (bind(listener, (void *)&a, length) < 0 || listen(listener, 1) < 0) fail("listen");
+  if (bind(listener, (void *)&a, length) < 0 || listen(listener, 1) < 0) die("listen");
   snprintf(text, sizeof text, "bench/4/127.0.0.1-%d/127.0.0.1-80", getpid() % 60000);
   socklen_t own = name_of(&b, text);
-  if (bind(fd, (void *)&b, own) < 0 || connect(fd, (void *)&a, length) < 0) fail("connect");
+  if (bind(fd, (void *)&b, own) < 0 || connect(fd, (void *)&a, length) < 0) die("connect");
   socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
   pid_t child = fork();
   if (child == 0) {
     int notify = install();
-    if (notify < 0 || write(pair[1], &notify, sizeof notify) != sizeof notify) fail("seccomp");
+    if (notify < 0 || write(pair[1], &notify, sizeof notify) != sizeof notify) die("seccomp");
     char c;
-    if (read(pair[1], &c, 1) != 1) fail("read");
+    if (read(pair[1], &c, 1) != 1) die("read");
     measure(fd, count);
     _exit(0);
   }
   int number, pidfd = syscall(SYS_pidfd_open, child, 0);
-  if (read(pair[0], &number, sizeof number) != sizeof number) fail("read");
+  if (read(pair[0], &number, sizeof number) != sizeof number) die("read");
   int notify = syscall(SYS_pidfd_getfd, pidfd, number, 0);
   ioctl(notify, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
-  if (write(pair[0], "", 1) != 1) fail("write");
+  if (write(pair[0], "", 1) != 1) die("write");
   for (;;) {
     struct pollfd p = {.fd = notify, .events = POLLIN};
     poll(&p, 1, -1);
