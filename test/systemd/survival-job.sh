@@ -1,20 +1,12 @@
 #!/bin/bash
 # Runs as root inside real-systemd.sh: becomes the user, lets systemd start the broker, and takes it away from under a
 # channel, a context and an offer: by SIGKILL, by the watchdog, by a restart. Prints lines "name=value" for survival.test.ts.
-if [ "$(id -u)" = 0 ]; then exec runuser -u shmtester -- bash "$0"; fi
-cd /
-export HOME=/home/shmtester XDG_RUNTIME_DIR=/run/user/4242
-export DBUS_SESSION_BUS_ADDRESS=unix:path=$XDG_RUNTIME_DIR/bus
-shmlink=/shmlink/bin/shmlink
-units=$HOME/.config/systemd/user
-mkdir -p "$units/shmlink.service.d" "$HOME/.config/shmlink"
-for unit in shmlink.socket shmlink.service; do
-  sed "s|@SHMLINK@|$shmlink|" "/shmlink/systemd/user/$unit" >"$units/$unit"
-done
+. /shmlink/test/systemd/as-user.sh
+mkdir -p "$units/shmlink.service.d"
+install_units "$shmlink"
 printf '[Service]\nWatchdogSec=3s\n' >"$units/shmlink.service.d/watchdog.conf"
 printf '[broker]\nidleMs = 500\n[[allow]]\nengine = "test"\naction = ["connect", "list"]\n' >"$HOME/.config/shmlink/shmlink.toml"
 
-show() { systemctl --user show --value -p "$1" shmlink.service; }
 ask() { echo "ls.$1=$($shmlink ls --json | tr -d '\n')"; }
 # until systemd runs a broker that is not $1
 await_next() {

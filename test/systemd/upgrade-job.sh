@@ -2,23 +2,14 @@
 # Runs as root inside real-systemd.sh: becomes the user, and puts another version in the place of a broker that holds one of
 # each thing: a channel, a one-way channel, a context, an offer, and a service with rings that are kept ready.
 # Prints lines "name=value" for survival.test.ts.
-if [ "$(id -u)" = 0 ]; then exec runuser -u shmtester -- bash "$0"; fi
-cd /
-export HOME=/home/shmtester XDG_RUNTIME_DIR=/run/user/4242
-export DBUS_SESSION_BUS_ADDRESS=unix:path=$XDG_RUNTIME_DIR/bus
-shmlink=/shmlink/bin/shmlink
-units=$HOME/.config/systemd/user
-mkdir -p "$units" "$HOME/.config/shmlink"
+. /shmlink/test/systemd/as-user.sh
 printf '[[allow]]\nengine = "test"\naction = ["connect", "list"]\n' >"$HOME/.config/shmlink/shmlink.toml"
 
 # puts the units of a version in place
 install() {
-  for unit in shmlink.socket shmlink.service; do
-    sed "s|@SHMLINK@|$1/bin/shmlink|" "/shmlink/systemd/user/$unit" >"$units/$unit"
-  done
+  install_units "$1/bin/shmlink"
   systemctl --user daemon-reload
 }
-show() { systemctl --user show --value -p "$1" shmlink.service; }
 ask() { echo "ls.$1=$($shmlink ls --json | tr -d '\n')"; }
 # says a word through a channel and waits for it at the other end
 say() {

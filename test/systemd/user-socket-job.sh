@@ -1,19 +1,9 @@
 #!/bin/bash
 # Runs as root inside real-systemd.sh: becomes the user, enables the user socket unit and asks the broker twice.
 # Prints lines "name=value" for activation.test.ts.
-if [ "$(id -u)" = 0 ]; then exec runuser -u shmtester -- bash "$0"; fi
-cd /
-export HOME=/home/shmtester XDG_RUNTIME_DIR=/run/user/4242
-export DBUS_SESSION_BUS_ADDRESS=unix:path=$XDG_RUNTIME_DIR/bus
-shmlink=${SHMLINK:-/shmlink/bin/shmlink}
-units=$HOME/.config/systemd/user
-mkdir -p "$units" "$HOME/.config/shmlink"
-for unit in shmlink.socket shmlink.service; do
-  sed "s|@SHMLINK@|$shmlink|" "/shmlink/systemd/user/$unit" >"$units/$unit"
-done
+. /shmlink/test/systemd/as-user.sh
+install_units "$shmlink"
 printf '[broker]\nidleMs = 500\n' >"$HOME/.config/shmlink/shmlink.toml"
-
-show() { systemctl --user show --value -p "$1" shmlink.service; }
 
 # asks; then what came, and the pid that systemd started last
 ask() {
