@@ -3,6 +3,7 @@ import { expect } from "bun:test";
 import { join } from "node:path";
 import { Cli } from "../cli/fixture.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { giveAway, takeAs } from "../helpers/python-door.ts";
 import { requires } from "../helpers/requires.ts";
 import { BUN, ROOT } from "../helpers/runtimes.ts";
 import { compileFixture, freePort, Running, Stage, until } from "../helpers/wrapped.ts";
@@ -204,24 +205,14 @@ requires.test(
 
 /** Sends its end of a connection to whoever comes to a path, and goes on when that has looked at it. */
 const PASSING = `
-import array, os, socket, sys
+import array, socket, sys
 listener = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listener.getsockname())
-door = socket.socket(socket.AF_UNIX)
-door.bind(sys.argv[1])
-door.listen()
-print("ready", flush=True)
-peer, _ = door.accept()
-peer.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [client.fileno()]))])
-peer.recv(1)
-`;
+${giveAway("client")}`;
 
 const RECEIVING = `
 import array, socket, sys
-door = socket.socket(socket.AF_UNIX)
-door.connect(sys.argv[1])
-_, control, _, _ = door.recvmsg(1, socket.CMSG_SPACE(4))
-received = socket.socket(fileno=array.array("i", control[0][2])[0])
+${takeAs("received")}
 print(received.family.name)
 door.sendall(b"y")
 `;

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Cli } from "../cli/fixture.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { giveAway, takeAs } from "../helpers/python-door.ts";
 import { requires } from "../helpers/requires.ts";
 import { BUN } from "../helpers/runtimes.ts";
 import { Running, Stage, until } from "../helpers/wrapped.ts";
@@ -46,20 +47,11 @@ const MAKING = `
 import array, socket, sys
 made = socket.socket()
 made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 33)
-door = socket.socket(socket.AF_UNIX)
-door.bind(sys.argv[1])
-door.listen()
-print("ready", flush=True)
-peer, _ = door.accept()
-peer.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [made.fileno()]))])
-peer.recv(1)
-`;
+${giveAway("made")}`;
 
 const CONNECTING = `
 import array, socket, sys
-door = socket.socket(socket.AF_UNIX)
-door.connect(sys.argv[1])
-made = socket.socket(fileno=array.array("i", door.recvmsg(1, socket.CMSG_SPACE(4))[1][0][2])[0])
+${takeAs("made")}
 listener = socket.create_server(("127.0.0.1", 0))
 made.connect(listener.getsockname())
 print("idle", made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), made.family.name)
