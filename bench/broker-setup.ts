@@ -2,7 +2,6 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { constants, kill } from "../ffi/mod.ts";
@@ -18,12 +17,10 @@ export type BrokerResult = {
   readonly ratio: number;
 };
 
-export type Cpus = readonly [number, number];
 export type Report = (result: BrokerResult) => void;
 export type Section = (bench: Bench, report: Report) => Promise<void>;
 
 const PEER: string = fileURLToPath(new URL("broker-peer.ts", import.meta.url));
-export const CPUS: readonly [number, number] = availableParallelism() > 1 ? [0, 1] : [0, 0];
 
 /** Limits out of the way of what is measured, and a context of another identity that may connect. */
 export const CONFIG: string = `[limits]

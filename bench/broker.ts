@@ -6,8 +6,6 @@ import { flood } from "./broker-floods.ts";
 import {
   Bench,
   type BrokerResult,
-  CPUS,
-  type Cpus,
   median,
   type Peer,
   result,
@@ -15,6 +13,7 @@ import {
   startPeer,
   syncNs,
 } from "./broker-setup.ts";
+import { CPUS, type Cpus, TWO_CPUS } from "./processors.ts";
 
 /** What could not be measured here, and why. */
 export const leftOut: string[] = [];
@@ -34,11 +33,13 @@ function alternate(measure: () => number, measureBaseline: () => number): [numbe
   return [median(values), median(baselines)];
 }
 
+const ONE_CPU: Cpus = [CPUS[0], CPUS[0]];
+
 /** On two processors and on one. */
 async function onEach(bench: Bench, act: (suffix: string, cpus: Cpus) => Promise<void>): Promise<void> {
-  for (const cpus of CPUS[1] === 0 ? [CPUS] : [CPUS, [0, 0] as const]) {
+  for (const cpus of TWO_CPUS ? [CPUS, ONE_CPU] : [ONE_CPU]) {
     bench.place(cpus[1]);
-    await act(cpus[1] === 0 ? ".one-cpu" : "", cpus);
+    await act(cpus === ONE_CPU ? ".one-cpu" : "", cpus);
   }
 }
 

@@ -11,6 +11,7 @@ import { RUNTIMES } from "../test/helpers/runtimes.ts";
 import { awaitView } from "./in-place.ts";
 import { type Pair, startPair } from "./pair.ts";
 import type { Command } from "./peer.ts";
+import { CPUS } from "./processors.ts";
 import {
   capacityFor,
   countFor,
@@ -147,9 +148,9 @@ async function profile(): Promise<SideProfile> {
   }
   try {
     for (const size of SIZES) measureSize(pairs, size);
-    const processor = placement === "one" ? 0 : 1;
+    const processor = CPUS[placement === "one" ? 0 : 1];
     for (const { channel } of pairs.values()) command(channel, { kind: "pin", size: processor, count: 0 });
-    pinToCpu(0);
+    pinToCpu(CPUS[0]);
     const sizes = SIZES.map((size) => measureSize(pairs, size));
     const saved = shareOfWakeupsSaved(pairFor(pairs, "strict", 64));
     return { coldUs, deathUs, wakeupsSaved: Math.round(saved * 1e4) / 1e4, sizes };

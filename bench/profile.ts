@@ -1,8 +1,8 @@
 /** Channels over sizes on every runtime, on two processors and on one, with a C ring, pipe, Unix socket and TCP beside them. */
 import { execFileSync } from "node:child_process";
-import { availableParallelism } from "node:os";
 import { buildForNode, ROOT, RUNTIMES } from "../test/helpers/runtimes.ts";
 import { type Baseline, buildBaselines, runBaseline, runPercentiles } from "./baseline.ts";
+import { CPUS, TWO_CPUS } from "./processors.ts";
 import {
   capacityFor,
   countFor,
@@ -13,7 +13,7 @@ import {
   type SideProfile,
 } from "./profile-shape.ts";
 
-export const PLACEMENTS: readonly Placement[] = availableParallelism() > 1 ? ["two", "one"] : ["one"];
+export const PLACEMENTS: readonly Placement[] = TWO_CPUS ? ["two", "one"] : ["one"];
 const SOCKETS = ["pipe", "unix", "tcp"] as const;
 const NAMES = { pipe: "C pipe", unix: "C Unix socket", tcp: "C TCP loopback" } as const;
 
@@ -42,7 +42,7 @@ export function benchProfile(report: (series: Series) => void): readonly Series[
 /** It only spins, so it needs a processor for each side. */
 function ringSize(size: number): SideProfile["sizes"][number] {
   const program: Baseline = capacityFor(size) > 2 ** 20 ? "ring-large" : "ring";
-  const measure = (mode: string, count: number) => [program, mode, size, count, 0, 1] as const;
+  const measure = (mode: string, count: number) => [program, mode, size, count, ...CPUS] as const;
   const [p50, p99, p999] = runPercentiles(...measure("each", countFor(size, "rtt", "two")));
   const many = 16 * countFor(size, "throughput", "two"); // or it is over before the processors are at their speed
   const rounds = [1, 2, 3].map(() => runBaseline(...measure("throughput", many)));
@@ -51,10 +51,10 @@ function ringSize(size: number): SideProfile["sizes"][number] {
 }
 
 function socketSize(family: string, size: number, placement: Placement): SideProfile["sizes"][number] {
-  const cpu = placement === "two" ? 1 : 0;
+  const cpus = placement === "two" ? CPUS : ([CPUS[0], CPUS[0]] as const);
   const few = Math.min(2000, countFor(size, "rtt", placement));
   const many = Math.min(60_000, countFor(size, "throughput", placement));
-  const [p50, p99, p999] = runPercentiles("socket", family, "each", size, few, 0, cpu);
-  const ns = runBaseline("socket", family, "throughput", size, many, 0, cpu);
+  const [p50, p99, p999] = runPercentiles("socket", family, "each", size, few, ...cpus);
+  const ns = runBaseline("socket", family, "throughput", size, many, ...cpus);
   return { size, rttNs: { p50, p99, p999 }, messagesPerSecond: Math.round(1e9 / ns) };
 }

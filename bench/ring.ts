@@ -1,6 +1,5 @@
 /** The channel on Bun at both ends against C that does the same job; both sides of a ratio take turns in one run. */
 import { execFileSync } from "node:child_process";
-import { availableParallelism } from "node:os";
 import { pinToCpu } from "../ffi/mod.ts";
 import { DEFAULT_SPIN_US } from "../lib/channel/adaptive-spin.ts";
 import type { Channel, EndOptions } from "../lib/channel/channel.ts";
@@ -8,13 +7,12 @@ import { BUN, ROOT } from "../test/helpers/runtimes.ts";
 import { answer, type Question, type Result } from "./answer.ts";
 import { buildBaselines, runBaseline } from "./baseline.ts";
 import { type Pair, startPair } from "./pair.ts";
+import { CPUS, TWO_CPUS } from "./processors.ts";
 import { batchThroughput, command, roundTrip, throughput } from "./ring-measures.ts";
 import { STEP_ENDS, stepQuestions } from "./ring-steps.ts";
 
 const CAPACITY = 1 << 20; // as the C ring
 const HUGE_PAGE = 1 << 21;
-const TWO_CPUS: boolean = availableParallelism() > 1;
-const CPUS: readonly [number, number] = TWO_CPUS ? [0, 1] : [0, 0];
 const STEPS = "ring.step.";
 
 const spinUs: number = DEFAULT_SPIN_US;
