@@ -120,7 +120,7 @@ sed -E 's/\\[[^]]*\\]/DATE/' log`,
     needs: [python],
     listeners: 1,
     text: `ulimit -n "$(ulimit -Hn)"
-serve python3 ${FIXTURES}/streams.py server "$A" 2000 > log 2>&1 & S=$!
+serve python3 ${FIXTURES}/streams.py server "$A" 2000 4096 > log 2>&1 & S=$!
 ready "$A"
 run python3 ${FIXTURES}/streams.py client "$A" 2000
 ended $S server
