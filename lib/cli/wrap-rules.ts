@@ -1,6 +1,7 @@
 /** The rules of `wrap`: those of the command line, then of its file, then of the configuration, as text and parsed. */
 import { FailureError } from "../errors.ts";
 import { readText } from "../util/read-text.ts";
+import { checkOwners } from "../wrap/rules/owners.ts";
 import { describeAction, describeSubject, parseRule, parseRules, RuleError } from "../wrap/rules/parse.ts";
 import type { Rule } from "../wrap/rules/types.ts";
 import { renderTable } from "./table.ts";
@@ -19,12 +20,12 @@ export type RuleSources = {
 
 /** @throws UsageError for -r, FailureError for a file or the configuration */
 export function collectRules({ rules, file, configured, program }: RuleSources): Rule[] {
-  const given = rules === undefined ? [] : rules.split("\n").map((text) => parseAs(() => parseRule(text), usage));
+  const given = rules === undefined ? [] : rules.split("\n").map((text) => parseAs(() => parseOne(text), usage));
   const names = program === undefined ? [] : [program, "*"];
   const ours = names.flatMap((name) => {
     return (configured[name] ?? []).map((text) =>
       parseAs(
-        () => parseRule(text),
+        () => parseOne(text),
         (why) => invalid(`wrap.rules of "${name}"`, why),
       ),
     );
@@ -40,9 +41,14 @@ function readRules(path: string): Rule[] {
     throw new FailureError("invalid", `Cannot read rules "${path}": ${(error as Error).message}`);
   }
   return parseAs(
-    () => parseRules(text),
+    () => parseRules(text, parseOne),
     (why) => invalid(path, why),
   );
+}
+
+/** With what only this machine can say of it. */
+function parseOne(text: string): Rule {
+  return checkOwners(parseRule(text));
 }
 
 function parseAs<T>(parse: () => T, complain: (why: string) => Error): T {

@@ -3,7 +3,7 @@
  * name that carries the TCP address (names.ts) and moved to where the rule wants it: its address, which the kernel
  * keeps as it was bound, still says what it stands for, and the move takes a stale file's place in one step.
  */
-import { chmodSync, lchownSync, lstatSync, readFileSync, renameSync, unlinkSync } from "node:fs";
+import { chmodSync, lchownSync, lstatSync, renameSync, unlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import {
   bind,
@@ -20,6 +20,7 @@ import {
 } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { type ListenerName, listenerPath } from "./names.ts";
+import { groupId, ownerId } from "./rules/owners.ts";
 import { isServed, whileUnswept } from "./sweep.ts";
 
 const { AF_UNIX, LOCK_EX, O_RDONLY, SOCK_STREAM } = constants;
@@ -122,7 +123,7 @@ function placeByMove(path: string, name: string, access: Access): Placed {
 function finish(placed: Placed, path: string, { mode, owner, group }: Access): Placed {
   try {
     if (owner !== undefined || group !== undefined) {
-      lchownSync(path, idOf("/etc/passwd", owner), idOf("/etc/group", group));
+      lchownSync(path, idFor(owner, ownerId), idFor(group, groupId));
     }
     if (mode !== undefined) chmodSync(path, mode);
     return placed;
@@ -134,16 +135,12 @@ function finish(placed: Placed, path: string, { mode, owner, group }: Access): P
   }
 }
 
-/** passwd(5) and group(5): the third field of the line with that name. -1 leaves it as it is. */
-function idOf(file: string, name: string | undefined): number {
+/** -1 leaves it as it is. */
+function idFor(name: string | undefined, find: (name: string) => number | undefined): number {
   if (name === undefined) return -1;
-  if (/^\d+$/.test(name)) return Number(name);
-  const line = readFileSync(file, "utf8")
-    .split("\n")
-    .find((each) => each.startsWith(`${name}:`));
-  const id = line?.split(":")[2];
-  if (id === undefined) throw new FailureError("invalid", `Cannot find "${name}" in ${file}`);
-  return Number(id);
+  const id = find(name);
+  if (id === undefined) throw new FailureError("invalid", `Cannot find user or group "${name}" on this machine`);
+  return id;
 }
 
 function isThere(path: string): boolean {

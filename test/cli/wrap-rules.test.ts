@@ -44,6 +44,26 @@ test("a wrong rule is wrong usage, in a file a failure with its line", async () 
   expect(errorLine(inFile)).toContain(`${file}: Line 2: Cannot use port "x"`);
 });
 
+test("an owner or a group that nobody is, is wrong at --check, --print and the start; a number is right", async () => {
+  await using cli = new Cli(BUN);
+  for (const mode of [["--check"], ["--print"], ["--", "true"]]) {
+    const wrong = await cli.run(["wrap", "-r", "in,path=/run/x,owner=no-such-user", ...mode]);
+    expect([wrong.code, errorLine(wrong)]).toEqual([
+      2,
+      'shmlink: Cannot use a rule: Unknown owner "no-such-user": a name or number of a user is wanted',
+    ]);
+  }
+  const file = join(cli.directory, "rules");
+  writeFileSync(file, "ignore\n\nin,path=/run/x,group=no-such-group\n");
+  const inFile = await cli.run(["wrap", "-c", "-f", file]);
+  expect(inFile.code).toBe(1);
+  expect(errorLine(inFile)).toContain(`${file}: Line 3: Unknown group "no-such-group"`);
+  const right = ["owner=root,group=root", "owner=4000000000,group=7"].flatMap((who) => ["-r", `in,path=/run/x,${who}`]);
+  expect((await cli.run(["wrap", "--check", ...right])).text).toBe("2 rules, all right\n");
+  const beyond = await cli.run(["wrap", "--check", "-r", "in,path=/run/x,owner=4294967295"]);
+  expect(errorLine(beyond)).toContain('Unknown owner "4294967295"');
+});
+
 const DIAL = `
 import socket, sys
 try: socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5); print("connected")

@@ -75,12 +75,13 @@ export function parseRule(text: string): Rule {
   return draft;
 }
 
-/** One rule a line; empty lines and those that begin with # say nothing. @throws RuleError with the line's number */
-export function parseRules(text: string): Rule[] {
+/** One rule a line; empty lines and those that begin with # say nothing. @param parse  of one line
+ *  @throws RuleError with the line's number */
+export function parseRules(text: string, parse: (line: string) => Rule = parseRule): Rule[] {
   return text.split("\n").flatMap((line, index) => {
     if (/^\s*(#|$)/.test(line)) return [];
     try {
-      return [parseRule(line)];
+      return [parse(line)];
     } catch (error) {
       if (!(error instanceof RuleError)) throw error;
       throw new RuleError(`Line ${index + 1}: ${error.message}`);
