@@ -13,6 +13,8 @@ import { isStateName, StoredState, stateNames } from "./stored-state.ts";
 
 /** How long a thing has to be there before it is put into the store; and how soon the manager is asked again when busy. */
 const SETTLE_MS = 50;
+/** A store that refuses so many in a row is busy; fewer may be something of their own that is wrong with them. */
+const MAX_REFUSED = 8;
 /** FileDescriptorStoreMax= of the units. The manager compares each descriptor with all that it has, so a store of ten times
  *  as many would cost it a hundred times as much. */
 export const MAX_STORED = 4096;
@@ -131,17 +133,28 @@ export class Keeper implements Disposable {
     }
   }
 
+  /** What is refused waits behind the others: it must not keep them from being stored. */
   #storeWaiting(): boolean {
-    for (const [key, { save, fds, done }] of this.#waiting) {
-      const names = this.#tryStore(key, fds);
-      if (names === undefined) return false;
-      this.#takeWaiting(key);
-      if (names !== "never") {
-        this.#kept.set(key, names);
-        this.#state.set(key, { ...save(), names });
-      }
-      done();
+    let refused = 0;
+    for (const [key, waiting] of [...this.#waiting]) {
+      if (this.#storeOne(key, waiting)) continue;
+      this.#waiting.delete(key);
+      this.#waiting.set(key, waiting);
+      refused += 1;
+      if (refused === MAX_REFUSED) break;
     }
+    return refused === 0;
+  }
+
+  #storeOne(key: string, { save, fds, done }: Waiting): boolean {
+    const names = this.#tryStore(key, fds);
+    if (names === undefined) return false;
+    this.#takeWaiting(key);
+    if (names !== "never") {
+      this.#kept.set(key, names);
+      this.#state.set(key, { ...save(), names });
+    }
+    done();
     return true;
   }
 

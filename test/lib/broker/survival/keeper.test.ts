@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
+  type BorrowedFd,
   bind,
   constants,
   ftruncate,
@@ -17,6 +18,7 @@ import {
 } from "../../../../ffi/mod.ts";
 import { type Found, isKept, Keeper } from "../../../../lib/broker/survival/keeper.ts";
 import { readState, StateFile } from "../../../../lib/broker/survival/state-file.ts";
+import { SILENT } from "../../../../lib/log.ts";
 import { Notifier } from "../../../../lib/transport/notify.ts";
 import { expectNoFdLeaks } from "../../../helpers/fd-leak.ts";
 
@@ -190,6 +192,31 @@ test("what stands for nothing any more, and what has no line, is taken out of th
   keeper.flush();
   store.work();
   expect([...store.held.keys()]).toEqual([]);
+});
+
+test("what the store refuses waits, and keeps none of the others from being stored, however many are refused", () => {
+  using stack = new DisposableStack();
+  const pipes = Array.from({ length: 40 }, () => {
+    const { reader, writer } = pipe();
+    writer.close();
+    return stack.use(reader);
+  });
+  const refused = new Set<number>(pipes.slice(0, 30).map(({ number }) => number));
+  const store = { isEnabled: true, store: (_: string, fd: BorrowedFd) => !refused.has(fd.number), unstore: () => true };
+  const stored: number[] = [];
+  using keeper = new Keeper({ store, logger: SILENT, setTimer: () => undefined });
+  for (const [index, fd] of pipes.entries())
+    keeper.put(
+      `pipe.${index}`,
+      () => ({}),
+      [fd],
+      () => stored.push(index),
+    );
+  for (let time = 0; time < 5; time++) expect(keeper.flush()).toBe(false);
+  expect(stored).toEqual([30, 31, 32, 33, 34, 35, 36, 37, 38, 39]);
+  refused.clear();
+  while (!keeper.flush());
+  expect(stored.toSorted((a, b) => a - b)).toEqual(pipes.map((_, index) => index));
 });
 
 test("a state file that lines pile up in is written anew, and the old one goes", () => {
