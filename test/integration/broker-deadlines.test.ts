@@ -1,7 +1,10 @@
 /** What is begun and not finished is given up in time, with a word about it; what is finished, or only idle, is left alone. */
 import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { constants, kill, open, pipe, poll } from "../../ffi/mod.ts";
+import { addSeals, constants, ftruncate, kill, memfdCreate, open, pipe, poll } from "../../ffi/mod.ts";
+import { RING_SEALS } from "../../lib/channel/seals.ts";
+import { INTERFACES } from "../../lib/protocol/shmlink-v1.gen.ts";
+import { DATA_OFFSET } from "../../lib/ring/layout.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
@@ -11,6 +14,12 @@ expectNoFdLeaks();
 const CONFIG = "[broker]\nsetUpMs = 200\n";
 const MANAGER = 3;
 const FAILED = 2; // of shmlink_channel_v1
+const REGISTRY = 2;
+/** The manager in its newest version, and what it has that is looked at here. */
+const NEW_MANAGER = 4;
+const { requests, events } = INTERFACES.shmlink_manager_v1;
+const opcode = (request: string): number => requests.findIndex(({ name }) => name === request);
+const SPARE_DROPPED = events.findIndex(({ name }) => name === "spare_dropped");
 
 function nextOf(peer: RawPeer, sender: number): RawEvent {
   for (let event = peer.next(); event !== undefined; event = peer.next()) if (event.sender === sender) return event;
@@ -106,6 +115,34 @@ test("a channel whose service never maps its ring is given up: both hear it, and
   expect(broker.log).toMatch(/Cannot finish the channel to "deaf": a ring was not mapped in time/);
   expect(other.list("deaf").length).toBe(1); // the service stays
 });
+
+for (const [who, spareOf, deaf] of [
+  ["service", "dialler", "service"],
+  ["dialler", "service", "dialler"],
+] as const) {
+  test(`a channel whose ${who} never maps its ring takes the spare ring of the other side with it, who is told`, async () => {
+    await using broker = new TestBroker(CONFIG);
+    using other = broker.connect();
+    using service = new RawPeer(broker.socketPath);
+    using dialler = new RawPeer(broker.socketPath);
+    const peers = { service, dialler };
+    for (const peer of [service, dialler]) {
+      peer.greet();
+      peer.send(message(REGISTRY, 0, 1, ...text("shmlink_manager_v1"), 2, NEW_MANAGER));
+    }
+    using ring = memfdCreate("spare");
+    ftruncate(ring, DATA_OFFSET + 4096);
+    addSeals(ring, RING_SEALS);
+    peers[spareOf].send(message(NEW_MANAGER, opcode("spare"), 77), [ring]);
+    service.send(message(NEW_MANAGER, opcode("listen"), 5, ...text("half"), 4096));
+    await waitUntil(() => other.list("half").length === 1, "the name to be offered");
+    dialler.send(message(NEW_MANAGER, opcode("dial"), 6, ...text("half"), 4096));
+    expect(nextFailure(peers[deaf], deaf === "dialler" ? 6 : 0xff000000)).toMatch(/a ring was not mapped in time/);
+    let event = nextOf(peers[spareOf], NEW_MANAGER);
+    while (event.opcode !== SPARE_DROPPED) event = nextOf(peers[spareOf], NEW_MANAGER);
+    expect(event.body.getUint32(0, true)).toBe(77);
+  });
+}
 
 test("descriptors that are added to an offer and not published are given up, and publish says so", async () => {
   await using broker = new TestBroker(CONFIG);
