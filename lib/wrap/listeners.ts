@@ -5,6 +5,7 @@ import type { Reactor, Registration as Watching } from "../transport/reactor.ts"
 import { randomHex } from "../util/random.ts";
 import { borrowSocket, type Holder } from "./borrow.ts";
 import { Counters } from "./counters.ts";
+import type { Ending, EndWatch } from "./end-watch.ts";
 import { formatHost } from "./host.ts";
 import { WrappedListener } from "./listener.ts";
 import { ListenerWatch } from "./listener-watch.ts";
@@ -27,6 +28,7 @@ export type ListenersOptions = {
   readonly table: SocketTable<WrappedListener>;
   readonly logger: Logger;
   readonly directory: string;
+  readonly ends: EndWatch;
   /** Called when a connection may be there for a parked accept(), or never will be. */
   readonly onReady: (listener: WrappedListener) => void;
   readonly onClosed: (listener: WrappedListener) => void;
@@ -56,6 +58,7 @@ type Entry = {
   /** Of the socket itself, as in /proc/PID/fd. */
   readonly socket: bigint;
   watching: Watching | undefined;
+  ending: Ending | undefined;
   /** Where it was put last. */
   holder: Holder | undefined;
 };
@@ -69,10 +72,7 @@ export class Listeners implements Disposable {
 
   constructor(options: ListenersOptions) {
     this.#options = options;
-    this.#watch = new ListenerWatch(options.reactor, {
-      onClosed: (listener) => this.remove(listener),
-      onConnection: options.onReady,
-    });
+    this.#watch = new ListenerWatch(options.reactor, options.onReady);
   }
 
   /**
@@ -101,6 +101,7 @@ export class Listeners implements Disposable {
       socket: fstat(unix).ino,
       exposeTcp: request.exposeTcp,
       watching: undefined,
+      ending: undefined,
       holder: undefined,
     });
     return { listener, unix };
@@ -116,11 +117,12 @@ export class Listeners implements Disposable {
   }
 
   #serve(listener: WrappedListener, unix: BorrowedFd, entry: Entry): void {
-    const { table, reactor, logger } = this.#options;
+    const { table, reactor, logger, ends } = this.#options;
     this.#entries.set(listener, entry);
     addAlias(listener.address, listener.name);
     table.addListener(listener, [cookieOf(unix), listener.tcpCookie]);
-    if (!this.#watch.watch(listener, unix)) logger.debug("The end of a listener will not be noticed: no inotify watch");
+    entry.ending = ends.watch(unix, () => this.remove(listener));
+    if (entry.ending === undefined) logger.debug("The end of a listener will not be noticed: no inotify watch");
     if (entry.exposeTcp) {
       entry.watching = reactor.add(listener.tcp, EPOLLIN, () => this.#onTcpConnection(listener, entry));
     }
@@ -164,11 +166,6 @@ export class Listeners implements Disposable {
     });
   }
 
-  /** Ends those whose last descriptor has been closed, without waiting for the reactor's turn. */
-  noticeClosed(): void {
-    if (this.#entries.size > 0) this.#watch.noticeClosed();
-  }
-
   /** The program has closed it, or is gone. Safe to call twice. */
   remove(listener: WrappedListener): void {
     const entry = this.#entries.get(listener);
@@ -176,6 +173,7 @@ export class Listeners implements Disposable {
     this.#entries.delete(listener);
     this.#options.table.removeListener(listener);
     this.#watch.forget(listener);
+    entry.ending?.forget();
     entry.watching?.remove();
     entry.watching = undefined;
     entry.registration?.close();

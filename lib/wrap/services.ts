@@ -4,6 +4,7 @@ import type { Logger } from "../log.ts";
 import type { Reactor } from "../transport/reactor.ts";
 import type { Answer } from "./answer.ts";
 import type { Call, Context } from "./context.ts";
+import { EndWatch } from "./end-watch.ts";
 import { Fdinfo } from "./fdinfo.ts";
 import type { GivenSockets } from "./given-sockets.ts";
 import { Accepting } from "./handlers/accept.ts";
@@ -15,6 +16,7 @@ import { Listeners } from "./listeners.ts";
 import type { Domain } from "./names.ts";
 import { Template } from "./options.ts";
 import type { Registry } from "./registry.ts";
+import { ReservedPorts } from "./reserved-ports.ts";
 import { Resolver } from "./resolver.ts";
 import type { Rule } from "./rules/types.ts";
 import { Shortcut } from "./shortcut.ts";
@@ -55,15 +57,17 @@ export class Services implements Disposable {
     const holdings = new HoldingsFinder();
     const resolver = new Resolver(registry);
     const known = { table, holdings, resolver };
-    const listeners = this.#makeListeners(options, table);
+    const ends = new EndWatch(reactor);
+    const reservedPorts = new ReservedPorts(ends, mostReservedPorts());
+    const listeners = this.#makeListeners(options, table, ends);
     const shortcut = this.#makeShortcut(options, known);
     const lettingGo = this.#lettingGo;
     const template = (domain: Domain): Template => this.#template(domain);
     const lent = { notify, registry, reactor, logger, exposeTcp, rules, given, journal };
-    this.context = { ...lent, ...known, listeners, shortcut, lettingGo, template, answer };
+    this.context = { ...lent, ...known, ends, reservedPorts, listeners, shortcut, lettingGo, template, answer };
   }
 
-  #makeListeners(options: ServicesOptions, table: SocketTable<WrappedListener>): Listeners {
+  #makeListeners(options: ServicesOptions, table: SocketTable<WrappedListener>, ends: EndWatch): Listeners {
     const { registry, namedRegistry, reactor, logger, directory } = options;
     return new Listeners({
       reactor,
@@ -71,6 +75,7 @@ export class Services implements Disposable {
       table,
       logger,
       directory,
+      ends,
       onReady: (listener) => this.accepting.resume(this.context, listener),
       onClosed: (listener) => {
         this.context.shortcut.forgetListener(listener);
@@ -107,6 +112,8 @@ export class Services implements Disposable {
 
   [Symbol.dispose](): void {
     this.context.listeners[Symbol.dispose]();
+    this.context.reservedPorts[Symbol.dispose]();
+    this.context.ends[Symbol.dispose]();
     this.context.shortcut[Symbol.dispose]();
     this.pidfds[Symbol.dispose]();
     this.fdinfo[Symbol.dispose]();
@@ -118,4 +125,9 @@ export class Services implements Disposable {
 /** There are three caches, and most of our descriptors have to remain for sockets. */
 function shareOfDescriptors(): number {
   return Math.min(Math.max(Number(getFileLimit().soft) >> 5, 2), 64);
+}
+
+/** Clients that bind a port of their own before they connect are few, and each of them costs a descriptor. */
+function mostReservedPorts(): number {
+  return Math.min(Number(getFileLimit().soft) >> 2, 16_384);
 }

@@ -41,6 +41,7 @@ function exchange({ context, call, plan, tcp, unix }: Connecting): boolean {
   if (bound.port === 0) return swapAndClose(context, call, tcp, unix);
   if (!swapSocket(context, call, tcp, unix)) return false;
   context.table.setBound(cookieOf(unix), whatWasChosen(tcp, domain));
+  context.reservedPorts.keep(unix, tcp, domain, bound);
   return true;
 }
 

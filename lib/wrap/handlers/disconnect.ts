@@ -24,6 +24,7 @@ import { swapSocket } from "../swap.ts";
 export function disconnect(context: Context, call: Call, fd: OwnedFd): Answer {
   const shape = inspectSocket(fd);
   if (shape === undefined) return CONTINUE; // a TCP socket knows how to
+  context.reservedPorts.release(cookieOf(fd)); // for the fresh socket
   using tcp = freshSocket(context, fd, shape.domain);
   return swapSocket(context, call, fd, tcp) ? value(0) : DONE;
 }
