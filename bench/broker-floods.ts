@@ -29,7 +29,7 @@ function measure({ link }: Bench): Slice {
 }
 
 /** The rates' limits are the default ones here, for those of the socket too that comes back. */
-export const flood: Section = async (bench, report) => {
+export const flood: Section = async (bench, report, asked) => {
   const path = join(bench.folder, "context.sock");
   const { reader, writer } = pipe();
   using listener = listenOn(path);
@@ -40,7 +40,9 @@ export const flood: Section = async (bench, report) => {
   await pause();
   bench.place(CPUS[0]);
   syncNs(bench, 20_000);
-  for (const kind of FLOODS) {
+  for (const kind of FLOODS.filter((each) =>
+    Object.keys(PARTS).some((name) => asked(`broker.flood.${each}.${name}`)),
+  )) {
     const { quiet, flooded } = await takeTurns(bench, path, kind);
     for (const [name, part] of Object.entries(PARTS))
       report(compare(`broker.flood.${kind}.${name}`, part, quiet, flooded));

@@ -18,7 +18,8 @@ export type BrokerResult = {
 };
 
 export type Report = (result: BrokerResult) => void;
-export type Section = (bench: Bench, report: Report) => Promise<void>;
+/** @param asked  whether somebody wants to know, for what takes long */
+export type Section = (bench: Bench, report: Report, asked: (id: string) => boolean) => Promise<void>;
 
 const PEER: string = fileURLToPath(new URL("broker-peer.ts", import.meta.url));
 

@@ -205,7 +205,7 @@ export async function benchBroker(
   try {
     for (const [prefix, section] of Object.entries(SECTIONS))
       if (ids.length === 0 || ids.some((wanted) => wanted.startsWith(prefix) || prefix.startsWith(wanted)))
-        await section(bench, note);
+        await section(bench, note, asked);
   } finally {
     bench.end();
   }
