@@ -1,7 +1,15 @@
 /** How much of the broker's time somebody has used lately, and what that leaves him. Pure: the time is handed in. */
+/** What was used is forgotten little by little. */
+export type Used = { usedMs: number; atMs: number };
 
-/** Of one session, or of those of one user who connect. What was used is forgotten little by little. */
-export type Share = { usedMs: number; atMs: number };
+/**
+ * Of one session, of somebody who wants one, or of a listening socket. What counts is what all of the same user, or of the
+ * same context, have used: who comes again begins where he was, and many connections have no more than one.
+ */
+export type Share = Used & {
+  /** Of all of them together. */
+  readonly all: Used;
+};
 
 /** A burst of many hundreds of requests. */
 const BURST_MS = 5;
@@ -13,32 +21,70 @@ const MOST = 9;
 const MAX_USED_MS = 50;
 /** How long after somebody has said something others are polite. */
 const HEARD_MS = 20;
+/** Over what time it is counted how often others say something. */
+const WINDOW_MS = 5;
+/** Who asks more often than that, a millisecond, would notice each single turn, however short. */
+const BUSY = 10;
+/** Of those who ask that often: at most one request in a hundred is to meet a turn, and one turn is felt by two or three. */
+const BETWEEN_TURNS = 256;
+/** However many they are. */
+const MAX_BETWEEN_MS = 6;
 
 export class SharePolicy {
   #heardMs: number = Number.NEGATIVE_INFINITY;
-
-  usedMs(who: Share, nowMs: number): number {
-    return Math.max(0, who.usedMs - (nowMs - who.atMs) * FREE);
-  }
+  #windowMs = 0;
+  #heardInWindow = 0;
+  /** How often others ask, a millisecond. */
+  #heardPerMs = 0;
 
   spend(who: Share, ms: number, nowMs: number): void {
-    who.usedMs = Math.min(this.usedMs(who, nowMs) + ms, MAX_USED_MS);
-    who.atMs = nowMs;
+    add(who, ms, nowMs);
+    add(who.all, ms, nowMs);
   }
 
-  isGreedy(who: Share, nowMs: number): boolean {
-    return this.usedMs(who, nowMs) > BURST_MS;
+  /** Whether he, and those he is one of, have used more than a burst. */
+  isGreedy({ all }: Share, nowMs: number): boolean {
+    return usedMs(all, nowMs) > BURST_MS;
   }
 
-  /** Somebody said something; only who does not flood counts. */
+  /** Whether `who` comes before `other`: he has used less. Of two of the same user the one who has used less himself. */
+  isBefore(who: Share, other: Share, nowMs: number): boolean {
+    if (who.all === other.all) return usedMs(who, nowMs) < usedMs(other, nowMs);
+    return usedMs(who.all, nowMs) < usedMs(other.all, nowMs);
+  }
+
+  /** Somebody said something; only who does not flood himself counts, whatever others of the same user do. */
   heard(who: Share, nowMs: number): void {
-    if (!this.isGreedy(who, nowMs)) this.#heardMs = nowMs;
+    if (usedMs(who, nowMs) > BURST_MS) return;
+    this.#heardMs = nowMs;
+    this.#heardInWindow += 1;
+    const sinceMs = nowMs - this.#windowMs;
+    if (sinceMs < WINDOW_MS) return;
+    this.#heardPerMs = this.#heardInWindow / sinceMs;
+    this.#heardInWindow = 0;
+    this.#windowMs = nowMs;
   }
 
-  /** How long to pause before the next turn of `who`, in times of what the last turn took. While nobody else has anything to
-   *  say there is no reason to keep him waiting. */
-  pauseFactor(who: Share, nowMs: number): number {
-    if (nowMs - this.#heardMs > HEARD_MS) return 1;
-    return Math.min(Math.max(this.usedMs(who, nowMs) / BURST_MS, 1), MOST);
+  /** How long to pause after a turn before the next one of `who`: as long as it took, and up to nine times as long, or until
+   *  others have asked many times, the more he has used. While nobody else has anything to say there is no reason to keep him
+   *  waiting. */
+  pauseMs(who: Share, tookMs: number, nowMs: number): number {
+    if (nowMs - this.#heardMs > HEARD_MS) return tookMs;
+    const factor = Math.min(Math.max(usedMs(who.all, nowMs) / BURST_MS, 1), MOST);
+    const betweenMs = this.#heardPerMs < BUSY ? 0 : Math.min(BETWEEN_TURNS / this.#heardPerMs, MAX_BETWEEN_MS);
+    return Math.max(tookMs * factor, (betweenMs * (factor - 1)) / (MOST - 1));
   }
+}
+
+export function newShare(all: Used = { usedMs: 0, atMs: 0 }): Share {
+  return { usedMs: 0, atMs: 0, all };
+}
+
+export function usedMs(used: Used, nowMs: number): number {
+  return Math.max(0, used.usedMs - (nowMs - used.atMs) * FREE);
+}
+
+function add(used: Used, ms: number, nowMs: number): void {
+  used.usedMs = Math.min(usedMs(used, nowMs) + ms, MAX_USED_MS);
+  used.atMs = nowMs;
 }

@@ -4,9 +4,11 @@
  * broker that never sleeps keeps it for a scheduler's slice at a time.
  *
  * Who asks for much at once and then is content has every other moment. Who goes on gets less and less of the time, down to
- * a tenth, as long as others have something to ask too; who has used the least is the next.
+ * a tenth and below, as long as others have something to ask too; who has used the least is the next.
  */
 import { type Share, SharePolicy } from "./flood-share.ts";
+import type { Account } from "./quota.ts";
+import { Shares } from "./shares.ts";
 
 const PAUSE_MS = 0.05;
 
@@ -26,6 +28,7 @@ export class FloodTurns {
   readonly #now: () => number;
   readonly #waiting: Waiting[] = [];
   readonly #policy = new SharePolicy();
+  readonly #shares = new Shares();
   /** A turn is being taken: whoever comes now is not the first. */
   #isTaking = false;
   /** What the timer that counts is set for; an earlier one makes it void. */
@@ -39,6 +42,11 @@ export class FloodTurns {
     this.#now = now;
   }
 
+  /** A new share of those of `who`. */
+  shareOf(who: Account): Share {
+    return this.#shares.of(who, this.#now());
+  }
+
   /** Calls `act` when it is the turn of `who`. */
   await(who: Share, act: () => void): void {
     this.#waiting.push({ who, act });
@@ -46,20 +54,29 @@ export class FloodTurns {
   }
 
   /** Somebody had something to say out of turn. */
-  heard(who: Share, nowMs: number): void {
-    this.#policy.heard(who, nowMs);
+  heard(who: Share): void {
+    this.#policy.heard(who, this.#now());
   }
 
-  /** Whether `who` has used more than a burst's worth. */
-  isGreedy(who: Share, nowMs: number): boolean {
-    return this.#policy.isGreedy(who, nowMs);
+  /** Whether those of `who` have used more than a burst's worth. */
+  isGreedy(who: Share): boolean {
+    return this.#policy.isGreedy(who, this.#now());
+  }
+
+  /** Calls `act` at once, and counts what it takes. */
+  run<T>(who: Share, act: () => T): T {
+    const startMs = this.#now();
+    const result = act();
+    const endMs = this.#now();
+    this.#policy.spend(who, endMs - startMs, endMs);
+    return result;
   }
 
   #arm(): void {
     const nowMs = this.#now();
     const next = this.#next(nowMs);
     if (next === undefined) return;
-    const restMs = this.#lastTookMs * this.#policy.pauseFactor(next.who, nowMs);
+    const restMs = this.#policy.pauseMs(next.who, this.#lastTookMs, nowMs);
     const dueMs = Math.max(this.#lastEndMs + restMs, nowMs + PAUSE_MS);
     if (this.#dueMs !== undefined && this.#dueMs <= dueMs) return;
     this.#dueMs = dueMs;
@@ -72,8 +89,7 @@ export class FloodTurns {
   #next(nowMs: number): Waiting | undefined {
     let least: Waiting | undefined;
     for (const one of this.#waiting)
-      if (least === undefined || this.#policy.usedMs(one.who, nowMs) < this.#policy.usedMs(least.who, nowMs))
-        least = one;
+      if (least === undefined || this.#policy.isBefore(one.who, least.who, nowMs)) least = one;
     return least;
   }
 

@@ -37,11 +37,12 @@ export class Input {
   readonly #options: InputOptions;
   /** There was more to handle than one turn's share. */
   #floods = false;
-  readonly #share: Share = { usedMs: 0, atMs: 0 };
+  readonly #share: Share;
   #isClosed = false;
 
   constructor(options: InputOptions) {
     this.#options = options;
+    this.#share = options.core.floodTurns.shareOf(options.owner);
   }
 
   /** The socket has something to read, or will never have again. */
@@ -58,7 +59,7 @@ export class Input {
     const { rate } = core;
     const nowMs = performance.now();
     const allowed = rate.available(owner, nowMs);
-    if (!this.#floods) core.floodTurns.heard(this.#share, nowMs);
+    if (!this.#floods) core.floodTurns.heard(this.#share);
     // Who floods waits until it is worth while, so that the same user's other sessions find something before.
     if (allowed === 0) return this.#readLater(rate.waitMs(owner, this.#floods ? SLICE : 1, nowMs));
     const limit = Math.min(allowed, this.#floods ? FLOOD_SLICE : SLICE);

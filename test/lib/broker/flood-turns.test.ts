@@ -1,10 +1,7 @@
 /** Turns of those who flood, with a clock and timers that the test moves. */
 import { expect, test } from "bun:test";
-import type { Share } from "../../../lib/broker/flood-share.ts";
+import { newShare } from "../../../lib/broker/flood-share.ts";
 import { FloodTurns } from "../../../lib/broker/flood-turns.ts";
-
-/** Who has used nothing yet. */
-const nobody = (): Share => ({ usedMs: 0, atMs: 0 });
 
 /** @param workMs  what a turn takes */
 function rig(workMs: number): { turns: FloodTurns; delays: number[]; fire: () => void; work: () => void } {
@@ -30,7 +27,7 @@ function rig(workMs: number): { turns: FloodTurns; delays: number[]; fire: () =>
 test("FloodTurns gives one turn at a time, in the order in which they were asked for", () => {
   const { turns, delays, fire } = rig(0);
   const taken: string[] = [];
-  for (const name of ["a", "b", "c"]) turns.await(nobody(), () => taken.push(name));
+  for (const name of ["a", "b", "c"]) turns.await(newShare(), () => taken.push(name));
   expect([taken, delays.length]).toEqual([[], 1]);
   fire();
   expect([taken, delays.length]).toEqual([["a"], 2]);
@@ -45,7 +42,7 @@ test("FloodTurns waits at least as long as a turn took before the next one, also
     work();
     turns.await(who, again);
   };
-  const who = nobody();
+  const who = newShare();
   turns.await(who, again);
   for (let round = 0; round < 4; round++) fire();
   expect(delays.slice(1)).toEqual([3, 3, 3, 3]);
@@ -54,17 +51,17 @@ test("FloodTurns waits at least as long as a turn took before the next one, also
 test("FloodTurns prefers who has used the least, and lets him not wait as long", () => {
   const { turns, delays, fire, work } = rig(2);
   const taken: string[] = [];
-  const greedy = nobody();
+  const greedy = newShare();
   const again = (): void => {
     work();
-    turns.heard(nobody(), taken.length * 10); // somebody else is there
+    turns.heard(newShare()); // somebody else is there
     taken.push("greedy");
     if (taken.length < 20) turns.await(greedy, again);
   };
   turns.await(greedy, again);
   for (let round = 0; round < 10; round++) fire();
   expect(delays.at(-1)).toBeGreaterThan(4);
-  turns.await(nobody(), () => taken.push("modest"));
+  turns.await(newShare(), () => taken.push("modest"));
   expect(delays.at(-1)).toBeLessThanOrEqual(2);
   fire(); // the one that was set for who is greedy has no effect any more
   fire();
