@@ -40,6 +40,8 @@ export type BrokerOptions = {
   readonly logger: Logger;
   /** For sd_notify(3): NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** By which floods are told, in milliseconds; performance.now() unless a test has its own time. */
+  readonly now?: () => number;
 };
 
 export class Broker implements Disposable {
@@ -74,6 +76,7 @@ export class Broker implements Disposable {
       floodTurns: new FloodTurns({
         setTimer: (delayMs, callback) => this.#floodTimer.set(delayMs, callback),
         before: () => this.#settle(),
+        ...(options.now === undefined ? {} : { now: options.now }),
       }),
       logger: options.logger,
       version: VERSION,

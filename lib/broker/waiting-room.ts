@@ -1,0 +1,98 @@
+/**
+ * Who has connected and is not let in yet. Mostly nobody: who comes is let in at once. Those of a user or a context who come
+ * without end wait until its rate allows for one and it is their turn among those who flood; there is room for a few, and the
+ * others are turned away before they cost more than a moment.
+ */
+import type { Reactor } from "../transport/reactor.ts";
+import type { BrokerCore } from "./core.ts";
+import { hasLeft, type Newcomer } from "./door.ts";
+import type { Share } from "./flood-share.ts";
+import { accountKey } from "./quota.ts";
+
+/** Of one user or context, and of all. */
+const MOST_OF_ONE = 64;
+const MOST = 256;
+/** Who have left meanwhile, and are let go of in the turn of who has not. */
+const LEFT_AT_ONCE = 4;
+
+export type WaitingRoomOptions = {
+  readonly core: Pick<BrokerCore, "floodTurns" | "rate">;
+  readonly reactor: Pick<Reactor, "setTimer">;
+  /** Takes the newcomer. */
+  readonly admit: (newcomer: Newcomer) => void;
+};
+
+/** Those of one user or context. */
+type Queue = { readonly key: string; readonly share: Share; readonly waiting: Newcomer[] };
+
+export class WaitingRoom implements Disposable {
+  readonly #options: WaitingRoomOptions;
+  readonly #queues: Map<string, Queue> = new Map();
+  #size = 0;
+  #isClosed = false;
+
+  constructor(options: WaitingRoomOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Lets somebody in, now or later, or turns him away. Takes the newcomer. */
+  receive(newcomer: Newcomer): void {
+    const { core, admit } = this.#options;
+    const { floodTurns } = core;
+    const key = accountKey(newcomer);
+    const queue = this.#queues.get(key) ?? { key, share: floodTurns.shareOf(newcomer), waiting: [] };
+    const isFirst = queue.waiting.length === 0;
+    if (isFirst && !floodTurns.isGreedy(queue.share) && this.#waitMs(newcomer) === 0)
+      return floodTurns.run(queue.share, () => admit(newcomer));
+    if (queue.waiting.length === MOST_OF_ONE || this.#size === MOST) return newcomer.fd.close();
+    queue.waiting.push(newcomer);
+    this.#queues.set(key, queue);
+    this.#size += 1;
+    if (isFirst) this.#call(queue);
+  }
+
+  /** Not when there is enough for the whole cost: a user of whom one session floods never has that much, and could not come
+   *  in at all. */
+  #waitMs(who: Newcomer): number {
+    return this.#options.core.rate.waitMs(who, 1, performance.now());
+  }
+
+  /** Calls the first when his time comes. */
+  #call(queue: Queue): void {
+    const [first] = queue.waiting;
+    if (this.#isClosed || first === undefined) return;
+    const { core, reactor } = this.#options;
+    const waitMs = this.#waitMs(first);
+    if (waitMs > 0) reactor.setTimer(waitMs, () => this.#call(queue));
+    else core.floodTurns.await(queue.share, () => this.#takeTurn(queue));
+  }
+
+  /** One at a time, since each is as much work as many messages. */
+  #takeTurn(queue: Queue): void {
+    if (this.#isClosed) return;
+    let next = this.#shift(queue);
+    for (let left = 0; next !== undefined && hasLeft(next.fd) && left < LEFT_AT_ONCE; left++) {
+      next.fd.close();
+      next = this.#shift(queue);
+    }
+    if (next !== undefined) this.#options.admit(next);
+    if (queue.waiting.length > 0) this.#call(queue);
+    else this.#queues.delete(queue.key);
+  }
+
+  #shift({ waiting }: Queue): Newcomer | undefined {
+    const next = waiting.shift();
+    if (next !== undefined) this.#size -= 1;
+    return next;
+  }
+
+  [Symbol.dispose](): void {
+    this.#isClosed = true;
+    for (const { waiting } of this.#queues.values()) for (const { fd } of waiting) fd.close();
+    this.#queues.clear();
+  }
+}

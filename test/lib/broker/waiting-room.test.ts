@@ -1,0 +1,101 @@
+/** Who is let in at once and who waits, with a rate, turns and timers that the test moves. */
+import { expect, test } from "bun:test";
+import { constants, type OwnedFd, socketpair } from "../../../ffi/mod.ts";
+import type { Newcomer } from "../../../lib/broker/door.ts";
+import { FloodTurns } from "../../../lib/broker/flood-turns.ts";
+import { RateLimiter } from "../../../lib/broker/rate.ts";
+import { WaitingRoom } from "../../../lib/broker/waiting-room.ts";
+import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
+
+expectNoFdLeaks();
+
+class Rig implements Disposable {
+  nowMs = 0;
+  readonly admitted: number[] = [];
+  readonly rate: RateLimiter = new RateLimiter(1_000_000);
+  readonly turns: FloodTurns;
+  readonly room: WaitingRoom;
+  readonly #timers: (() => void)[] = [];
+  readonly #far: OwnedFd[] = [];
+
+  constructor() {
+    const setTimer = (_: number, callback: () => void): number => this.#timers.push(callback);
+    this.turns = new FloodTurns({ setTimer, now: () => this.nowMs });
+    this.room = new WaitingRoom({
+      core: { floodTurns: this.turns, rate: this.rate },
+      reactor: { setTimer: (delayMs, callback) => ({ cancel: () => undefined, at: setTimer(delayMs, callback) }) },
+      admit: ({ fd, uid }) => {
+        this.admitted.push(uid);
+        fd.close();
+      },
+    });
+  }
+
+  /** @returns the newcomer's own end */
+  come(uid: number): OwnedFd {
+    const [fd, far] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+    this.#far.push(far);
+    this.room.receive({ fd, uid, context: undefined } satisfies Newcomer);
+    return far;
+  }
+
+  /** That user has used a lot of the broker's time. */
+  flood(uid: number): void {
+    this.turns.run(this.turns.shareOf({ uid, context: undefined }), () => {
+      this.nowMs += 50;
+    });
+  }
+
+  /** Every timer that is set now comes due. */
+  fire(): void {
+    for (const callback of this.#timers.splice(0)) callback();
+  }
+
+  [Symbol.dispose](): void {
+    this.room[Symbol.dispose]();
+    for (const fd of this.#far) fd.close();
+  }
+}
+
+test("WaitingRoom lets in at once who has not used much, whatever others do", () => {
+  using rig = new Rig();
+  rig.flood(1);
+  for (let index = 0; index < 3; index++) rig.come(1);
+  expect([rig.admitted, rig.room.size]).toEqual([[], 3]);
+  rig.come(2);
+  expect([rig.admitted, rig.room.size]).toEqual([[2], 3]);
+});
+
+test("WaitingRoom lets in one of a flood in a turn, and lets go of who has left without asking who he was", () => {
+  using rig = new Rig();
+  rig.flood(1);
+  const [first, second] = [rig.come(1), rig.come(1)];
+  rig.come(1);
+  rig.come(1);
+  first.close();
+  second.close();
+  rig.fire();
+  expect([rig.admitted, rig.room.size]).toEqual([[1], 1]);
+  rig.fire();
+  expect([rig.admitted, rig.room.size]).toEqual([[1, 1], 0]);
+});
+
+test("WaitingRoom has room for some of each user, and turns the others away", () => {
+  using rig = new Rig();
+  rig.flood(1);
+  rig.flood(2);
+  for (let index = 0; index < 100; index++) rig.come(1);
+  expect(rig.room.size).toBe(64);
+  rig.come(2);
+  expect(rig.room.size).toBe(65);
+});
+
+test("WaitingRoom waits until the rate of a user allows for one", () => {
+  using rig = new Rig();
+  rig.rate.spend({ uid: 1, context: undefined }, 100_000_000, performance.now());
+  rig.come(1);
+  rig.come(2);
+  expect([rig.admitted, rig.room.size]).toEqual([[2], 1]);
+  rig.fire(); // it looks again, and there is no more than before
+  expect([rig.admitted, rig.room.size]).toEqual([[2], 1]);
+});
