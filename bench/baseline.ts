@@ -7,7 +7,7 @@ const SOURCES: string = fileURLToPath(new URL("c/", import.meta.url));
 /** Where the programs are, with a slash. */
 export const BUILD: string = fileURLToPath(new URL("../build/bench/", import.meta.url));
 
-const PROGRAMS = ["ring", "socket", "wake", "load", "trap", "handoff"];
+const PROGRAMS = ["ring", "socket", "wake", "load", "trap", "handoff", "filtered"];
 
 /** A ring for messages of 1 MiB. */
 const LARGE = "-DCAPACITY=(1u << 22)";

@@ -60,3 +60,8 @@ function choose(): Cpus {
 
 export const CPUS: Cpus = choose();
 export const TWO_CPUS: boolean = CPUS[0] !== CPUS[1];
+
+/** A command that keeps to a processor from its start on, and all that it starts. */
+export function pinned(cpu: number, argv: readonly string[]): string[] {
+  return ["taskset", "--cpu-list", String(cpu), ...argv];
+}

@@ -3,6 +3,7 @@ import type { ChildProcessByStdio } from "node:child_process";
 import { createInterface, type Interface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { BUILD } from "./baseline.ts";
+import { pinned } from "./processors.ts";
 import type { Bench, Under } from "./wrap-stage.ts";
 
 const TURNS = 96;
@@ -13,8 +14,8 @@ const CONNECTIONS = 16;
 
 export type Kind = { readonly protocol: "http" | "redis"; readonly way: "keep" | "anew" };
 
-/** Which server a load asks, and what it runs under itself. */
-export type Course = { readonly address: number | string; readonly under: Under };
+/** Which server a load asks, what it runs under itself, and the processor that it keeps to, if any. */
+export type Course = { readonly address: number | string; readonly under: Under; readonly cpu?: number };
 
 /** A program that asks a server while it is its turn. */
 export class Load implements Disposable {
@@ -23,8 +24,9 @@ export class Load implements Disposable {
   /** Requests a second of each turn. */
   readonly rates: number[] = [];
 
-  constructor(bench: Bench, { address, under }: Course, { protocol, way }: Kind) {
-    this.#child = bench.converse([`${BUILD}load`, String(address), protocol, way, String(CONNECTIONS)], under);
+  constructor(bench: Bench, { address, under, cpu }: Course, { protocol, way }: Kind) {
+    const load = [`${BUILD}load`, String(address), protocol, way, String(CONNECTIONS)];
+    this.#child = bench.converse(cpu === undefined ? load : pinned(cpu, load), under);
     this.#lines = createInterface({ input: this.#child.stdout });
   }
 

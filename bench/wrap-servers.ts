@@ -1,6 +1,7 @@
 /** The servers that are measured, each native and under a supervisor. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { CPUS, pinned } from "./processors.ts";
 import { type Bench, untilServed } from "./wrap-stage.ts";
 
 export type Served = { readonly tcp: number; readonly unix: string; readonly wrapped: number };
@@ -11,13 +12,16 @@ export type ServedThrice = Served & {
   readonly supervisors: { readonly wrap: number; readonly c: number };
 };
 
-export async function startRedis(bench: Bench): Promise<Served> {
+/** `filtered`: a Unix socket, native but for a filter that lets every call through. */
+export async function startRedis(bench: Bench): Promise<Served & { readonly filtered: string }> {
+  const filtered = join(bench.folder, "filtered.sock");
   const served = { tcp: bench.port(), unix: join(bench.folder, "redis.sock"), wrapped: bench.port() };
-  const common = ["redis-server", "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"];
+  const common = pinned(CPUS[0], ["redis-server", "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
   bench.start([...common, "--port", String(served.tcp), "--unixsocket", served.unix], "nothing");
   bench.start([...common, "--port", String(served.wrapped)], "wrap");
-  await Promise.all(Object.values(served).map(untilServed));
-  return served;
+  bench.start([...common, "--port", "0", "--unixsocket", filtered], "filter");
+  await Promise.all([...Object.values(served), filtered].map(untilServed));
+  return { ...served, filtered };
 }
 
 /** Of plain clients it knows nothing: none can ask whether it is there. */

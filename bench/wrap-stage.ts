@@ -9,12 +9,13 @@ import { BUILD } from "./baseline.ts";
 
 const LAUNCHER: string = fileURLToPath(new URL("../bin/shmlink", import.meta.url));
 
-/** `c`: the least that a supervisor can do (c/handoff.c). */
-export type Under = "nothing" | "wrap" | "c";
+/** `c`: the least that a supervisor can do (c/handoff.c). `filter`: the least that a filter can be (c/filtered.c). */
+export type Under = "nothing" | "wrap" | "c" | "filter";
 const UNDER: Readonly<Record<Under, readonly string[]>> = {
   nothing: [],
   wrap: [LAUNCHER, "wrap", "--"],
   c: [`${BUILD}handoff`],
+  filter: [`${BUILD}filtered`],
 };
 
 export function median(values: readonly number[]): number {

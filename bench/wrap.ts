@@ -4,6 +4,7 @@
  * what a trapped call costs, against a supervisor in C; and how long a start takes.
  */
 import { BUILD, buildBaselines } from "./baseline.ts";
+import { CPUS } from "./processors.ts";
 import { benchStart } from "./start.ts";
 import { cannotCount, countConnections } from "./wrap-counts.ts";
 import { type Course, compare, type Kind, type Rates } from "./wrap-load.ts";
@@ -58,8 +59,21 @@ function keptAlive(name: string, { wrapped, unix, tcp }: Readonly<Record<Way, Ra
   ];
 }
 
+function onProcessor<Name extends string>(cpu: number, courses: Record<Name, Course>): Record<Name, Course> {
+  const entries = Object.entries<Course>(courses).map(([name, course]) => [name, { ...course, cpu }]);
+  return Object.fromEntries(entries) as Record<Name, Course>;
+}
+
 async function benchRedis(bench: Bench): Promise<WrapResult[]> {
-  return keptAlive("wrap.redis", await compare(bench, KEEP_REDIS, coursesOf(await startRedis(bench))));
+  const served = await startRedis(bench);
+  const { wrapped, unix, tcp } = coursesOf(served);
+  const filter: Course = { address: served.filtered, under: "filter" };
+  // Side by side on a processor each: where the scheduler puts the two makes a difference larger than what is asked for.
+  const kept = await compare(bench, KEEP_REDIS, onProcessor(CPUS[1], { wrapped, unix, tcp, filter }));
+  return [
+    ...keptAlive("wrap.redis", kept),
+    rate("wrap.redis.filter.vs-unix", kept.filter, [kept.unix, "native Unix socket"]),
+  ];
 }
 
 async function benchNginx(bench: Bench): Promise<WrapResult[]> {

@@ -211,6 +211,7 @@ export const PIDFD_THREAD = 0o200;
 export const SECCOMP_SET_MODE_FILTER = 1;
 export const SECCOMP_GET_NOTIF_SIZES = 3;
 export const SECCOMP_GET_ACTION_AVAIL = 2;
+export const SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4;
 export const SECCOMP_FILTER_FLAG_NEW_LISTENER = 8;
 export const SECCOMP_RET_ALLOW = 0x7fff0000;
 export const SECCOMP_RET_USER_NOTIF = 0x7fc00000;
