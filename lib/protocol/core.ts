@@ -37,6 +37,8 @@ export type Receiver = {
   readonly dropped: (message: RawMessage<OwnedFd>, entry: Entry, created: readonly ObjectId[]) => void;
 };
 
+const NOTHING: readonly ObjectId[] = [];
+
 export class Core {
   readonly objects: ObjectMap<Entry>;
   readonly transport: Transport;
@@ -175,8 +177,8 @@ export class Core {
   }
 
   /** Puts the objects that a message creates into the map, and checks those it names. */
-  #adopt(message: RawMessage<OwnedFd>, parent: Entry, description: MessageDescription): ObjectId[] {
-    const created: ObjectId[] = [];
+  #adopt(message: RawMessage<OwnedFd>, parent: Entry, description: MessageDescription): readonly ObjectId[] {
+    let created: readonly ObjectId[] = NOTHING;
     let index = -1;
     for (const arg of message.args) {
       index += 1;
@@ -184,7 +186,7 @@ export class Core {
       if (arg.kind === "object" && this.#options.incoming === "requests") this.#checkObject(arg.value, spec);
       if (arg.kind !== "new_id" && arg.kind !== "untyped_new_id") continue;
       this.#insert(arg.value, arg.kind === "new_id" ? childEntry(spec, parent) : boundEntry(arg, message.object));
-      created.push(arg.value);
+      created = [...created, arg.value];
     }
     return created;
   }

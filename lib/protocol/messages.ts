@@ -36,7 +36,9 @@ export function toTyped<Fd>(description: MessageDescription, args: readonly Arg<
 /** A message's arguments in the order of the wire. */
 export function toArgs<Fd>(description: MessageDescription, message: TypedMessage): Arg<Fd>[] {
   const fields = message as unknown as Readonly<Record<string, unknown>>; // its own type is made from the same XML
-  return description.args.map((arg) => toArg<Fd>(arg, fields));
+  const args: Arg<Fd>[] = [];
+  for (const arg of description.args) args.push(toArg<Fd>(arg, fields));
+  return args;
 }
 
 function toArg<Fd>({ kind, name }: ArgDescription, fields: Readonly<Record<string, unknown>>): Arg<Fd> {
@@ -45,10 +47,18 @@ function toArg<Fd>({ kind, name }: ArgDescription, fields: Readonly<Record<strin
   return { kind, value, interface: fields["interface"], version: fields["version"] } as Arg<Fd>; // likewise
 }
 
+/** Of each table: asked for with every message. */
+const OPCODES: WeakMap<readonly MessageDescription[], ReadonlyMap<string, number>> = new WeakMap();
+
 /** The opcode of `kind`, which is its place in the table. @throws TypeError for a kind that is not in it */
 export function opcodeOf(messages: readonly MessageDescription[], kind: string): number {
-  const opcode = messages.findIndex(({ name }) => name === kind);
-  if (opcode < 0) throw new TypeError(`Cannot send "${kind}": the interface has no such message`);
+  let opcodes = OPCODES.get(messages);
+  if (opcodes === undefined) {
+    opcodes = new Map(messages.map(({ name }, opcode) => [name, opcode]));
+    OPCODES.set(messages, opcodes);
+  }
+  const opcode = opcodes.get(kind);
+  if (opcode === undefined) throw new TypeError(`Cannot send "${kind}": the interface has no such message`);
   return opcode;
 }
 

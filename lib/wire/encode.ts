@@ -5,10 +5,14 @@
 import type { ObjectId } from "../util/brand.ts";
 import { type Arg, HEADER_BYTES, MAX_MESSAGE_BYTES, MAX_MESSAGE_FDS, paddedBytes, type RawMessage } from "./types.ts";
 
-export type Encoded<Fd> = { readonly bytes: Uint8Array<ArrayBuffer>; readonly fds: Fd[] };
+/** The bytes are good until the next call. */
+export type Encoded<Fd> = { readonly bytes: Uint8Array<ArrayBuffer>; readonly fds: readonly Fd[] };
 
-// One message is built at a time, here, and copied out.
+// One message is built at a time, here; who wants to keep it copies it.
 const scratch = new Uint8Array(MAX_MESSAGE_BYTES);
+/** Its beginning, in each length that there was a message of. */
+const beginnings: (Uint8Array<ArrayBuffer> | undefined)[] = new Array(MAX_MESSAGE_BYTES / 4 + 1).fill(undefined);
+const NO_FDS: readonly never[] = [];
 const view = new DataView(scratch.buffer);
 const encoder = new TextEncoder();
 
@@ -17,10 +21,10 @@ const encoder = new TextEncoder();
  *   does not fit its argument: a fraction or too large a number, a NUL in a string
  */
 export function encode<Fd>(message: RawMessage<Fd>): Encoded<Fd> {
-  const fds: Fd[] = [];
+  let fds: Fd[] | readonly never[] = NO_FDS;
   let at = HEADER_BYTES;
   for (const arg of message.args) {
-    if (arg.kind === "fd") fds.push(arg.value);
+    if (arg.kind === "fd") fds = [...fds, arg.value];
     else at = writeArg(at, arg);
   }
   if (fds.length > MAX_MESSAGE_FDS) {
@@ -28,7 +32,16 @@ export function encode<Fd>(message: RawMessage<Fd>): Encoded<Fd> {
   }
   writeUint(0, message.object);
   writeUint(4, checkInteger(message.opcode, 0, 0xffff, "opcode") + at * 0x10000);
-  return { bytes: scratch.slice(0, at), fds };
+  return { bytes: beginning(at), fds };
+}
+
+/** There are few lengths, a word apart, and a message is made for every answer. */
+function beginning(length: number): Uint8Array<ArrayBuffer> {
+  const known = beginnings[length / 4];
+  if (known !== undefined) return known;
+  const made = scratch.subarray(0, length);
+  beginnings[length / 4] = made;
+  return made;
 }
 
 function writeArg(at: number, arg: Exclude<Arg<never>, { kind: "fd" }>): number {

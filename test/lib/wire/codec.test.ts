@@ -46,7 +46,10 @@ function readAll(reader: WireReader<number>, signatures: readonly Signature[], i
 }
 
 function bytesOf(messages: readonly RawMessage<number>[]): { bytes: Uint8Array; fds: number[] } {
-  const parts = messages.map((item) => encode(item));
+  const parts = messages.map((item) => {
+    const { bytes, fds } = encode(item);
+    return { bytes: bytes.slice(), fds };
+  });
   return { bytes: Buffer.concat(parts.map(({ bytes }) => bytes)), fds: parts.flatMap(({ fds }) => fds) };
 }
 
