@@ -5,6 +5,9 @@ import { type Entry, entryOf } from "./entry.ts";
 import { GreetedLink } from "./greeted-link.ts";
 import { Listener, type ListenerOptions } from "./listener.ts";
 
+/** Who listens somewhere, once the broker has said it. */
+export type Resolution = { answer: { readonly path: string; readonly id: number } | "none" | undefined };
+
 export class BrokerQuery extends GreetedLink {
   /** Connects, starts a broker if there is none, and says hello. Blocks until the broker has answered.
    *  @throws FailureError "no-broker": none answers and none could be started */
@@ -45,16 +48,7 @@ export class BrokerQuery extends GreetedLink {
     return entries;
   }
 
-  /** Registers a wrapped listener; the counters stay the caller's. @throws FailureError name-in-use, denied, quota */
-  registerListener(options: ListenerOptions): Listener {
-    const listener = this.requestListener(options);
-    this.answer(() => listener.settled, "the broker to register a listener");
-    if (listener.failure === undefined) return listener;
-    listener.close();
-    throw listener.failure;
-  }
-
-  /** registerListener() without waiting: dispatch() until it is settled. */
+  /** Registers a wrapped listener; the counters stay the caller's. dispatch() or wait() until it is settled. */
   requestListener(options: ListenerOptions): Listener {
     const id = this.connection.newObject("shmlink_listener_v1");
     const listener = new Listener(this, id);
@@ -65,17 +59,17 @@ export class BrokerQuery extends GreetedLink {
     return listener;
   }
 
-  /** Who listens on a TCP address. */
-  resolve(address: string, port: number): { readonly path: string; readonly id: number } | undefined {
+  /** Asks who listens on a TCP address. dispatch() or wait() until there is an answer. */
+  requestResolution(address: string, port: number): Resolution {
     const id = this.connection.newObject("shmlink_resolution_v1");
-    let answer: { path: string; id: number } | "none" | undefined;
+    const resolution: Resolution = { answer: undefined };
     this.sinks.set(id, ({ event }) => {
-      answer = event.kind === "found" ? { path: event.path, id: event.listenerId } : "none";
+      resolution.answer = event.kind === "found" ? { path: event.path, id: event.listenerId } : "none";
+      this.sinks.delete(id);
     });
     this.request({ kind: "resolve", id, address, port });
-    this.answer(() => answer !== undefined, `an answer about ${address}:${port}`);
-    this.sinks.delete(id);
-    return answer === "none" ? undefined : answer;
+    this.connection.flush();
+    return resolution;
   }
 
   /** Tells the broker that a connection to a registered listener went over TCP after all. */

@@ -127,13 +127,19 @@ export abstract class GreetedLink extends BrokerSocket {
 
   /** Waits until the broker has handled everything that was sent so far. */
   sync(): void {
+    this.answer(this.requestSync(), "the broker to catch up");
+  }
+
+  /** sync() without waiting. @returns whether the broker has caught up by now */
+  requestSync(): () => boolean {
     const callback = this.connection.newObject("wl_callback");
     let done = false;
     this.sinks.set(callback, () => {
       done = true;
+      this.sinks.delete(callback);
     });
     this.connection.request(DISPLAY_ID, "wl_display", { kind: "sync", callback });
-    this.answer(() => done, "the broker to catch up");
-    this.sinks.delete(callback);
+    this.connection.flush();
+    return () => done;
   }
 }

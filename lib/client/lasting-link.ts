@@ -128,6 +128,11 @@ export class LastingLink implements Disposable {
     this.#watching = this.#reactor?.add(state.link.fd, constants.EPOLLIN, () => this.#read(state.link));
   }
 
+  /** Handles what has come, without the reactor. */
+  read(): void {
+    if (this.link !== undefined) this.#read(this.link);
+  }
+
   #read(link: BrokerQuery): void {
     try {
       if (link.dispatch() === "ended") return this.lose();

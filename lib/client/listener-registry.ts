@@ -1,8 +1,8 @@
 /**
  * The broker as a supervisor of wrapped programs needs it (the Registry of lib/wrap, by shape). A broker that goes away
- * must not hurt the program: nothing waits for the next one. Meanwhile what is asked has no answer, so connections go
- * over TCP; listeners, old and new, are registered with the next one, one after the other, so that it is clear which
- * of them a refusal is about.
+ * must not hurt the program: nothing waits for the next one, and not for long for one that is silent. Meanwhile what is
+ * asked has no answer, so connections go over TCP; listeners, old and new, are registered with the next one, or when it
+ * answers again, one after the other, so that it is clear which of them a refusal is about.
  */
 import { type BorrowedFd, duplicateFd, type OwnedFd } from "../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
@@ -14,6 +14,7 @@ import type { ConnectOptions } from "./connect.ts";
 import { brokerGone } from "./failure.ts";
 import { LastingLink } from "./lasting-link.ts";
 import type { Listener, ListenerOptions } from "./listener.ts";
+import { Patience } from "./patience.ts";
 
 type Request = {
   readonly address: string;
@@ -39,6 +40,7 @@ export type ListenerRegistryOptions = {
 
 export class ListenerRegistry implements Disposable {
   readonly #lasting: LastingLink;
+  readonly #patience: Patience;
   readonly #logger: Logger;
   readonly #kept: Set<Kept> = new Set();
   /** Whose answer is awaited. */
@@ -51,6 +53,7 @@ export class ListenerRegistry implements Disposable {
       onInput: () => this.#readAnswer(),
       onLost: (cause) => this.#onLost(cause),
     });
+    this.#patience = new Patience(this.#lasting);
   }
 
   /** Connects, starting a broker if there is none, and waits for it. @throws FailureError "no-broker" */
@@ -63,22 +66,25 @@ export class ListenerRegistry implements Disposable {
     return new ListenerRegistry(undefined, options);
   }
 
-  get isConnected(): boolean {
-    return this.#lasting.link !== undefined;
+  /** Whether there is a broker, and it answers. */
+  isServed(): boolean {
+    if (this.#patience.isSilent) return false;
+    return this.#lasting.ask((link) => this.#patience.wait(link, link.requestSync())) === true;
   }
 
   /** From here on it looks after its connection. To be called once. */
   attach(reactor: Reactor): void {
+    this.#patience.attach(reactor);
     this.#lasting.attach(reactor);
   }
 
-  /** Without a broker, with the next one. @throws FailureError name-in-use, denied, quota; gone when none will come */
+  /** Without a broker, with the next one, and once it answers with one that is silent. @throws FailureError name-in-use, denied, quota; gone when none will come */
   register(request: Request): { readonly id: number; close(): void } {
     const { v6only, noTcp, counters, ...rest } = request;
     const flags = (v6only ? FLAGS.v6only : 0) | (noTcp ? FLAGS.no_tcp : 0);
     const kept: Kept = { options: { ...rest, flags, counters: duplicateFd(counters) }, listener: undefined };
     try {
-      kept.listener = this.#registerNow(kept.options);
+      this.#registerNow(kept);
     } catch (error) {
       kept.options.counters.close();
       throw error;
@@ -94,23 +100,36 @@ export class ListenerRegistry implements Disposable {
     };
   }
 
-  /** @returns undefined when it has to wait for the next broker */
-  #registerNow(options: ListenerOptions): Listener | undefined {
+  /** It has no listener afterwards when it has to wait. */
+  #registerNow(kept: Kept): void {
     const { link } = this.#lasting;
     try {
-      if (link !== undefined) return link.registerListener(options);
+      if (link !== undefined) return this.#registerWith(link, kept);
     } catch (error) {
-      const isAnswer = error instanceof FailureError && error.code !== "gone" && error.code !== "timeout";
+      const isAnswer = error instanceof FailureError && error.code !== "gone";
       if (isAnswer) throw error;
       this.#lasting.lose(error);
       if (error instanceof ProtocolError) throw error; // the next one would say the same
     }
     if (this.#lasting.isOver) throw brokerGone("register a listener");
-    return undefined;
+  }
+
+  #registerWith(link: BrokerQuery, kept: Kept): void {
+    if (this.#patience.isSilent) return;
+    const listener = link.requestListener(kept.options);
+    if (this.#patience.wait(link, () => listener.settled)) {
+      kept.listener = listener;
+      if (listener.failure === undefined) return;
+      listener.close();
+      throw listener.failure;
+    }
+    if (this.#asked !== undefined) return listener.close(); // its turn comes
+    kept.listener = listener;
+    this.#asked = kept;
   }
 
   #registerNext(): void {
-    if (this.#asked !== undefined) return;
+    if (this.#asked !== undefined || this.#patience.isSilent) return;
     for (const kept of this.#kept) {
       if (kept.listener !== undefined) continue;
       kept.listener = this.#lasting.ask((link) => link.requestListener(kept.options));
@@ -120,14 +139,17 @@ export class ListenerRegistry implements Disposable {
   }
 
   #readAnswer(): void {
-    const { listener } = this.#asked ?? {};
-    if (this.#asked === undefined || listener?.settled !== true) return;
-    if (listener.failure !== undefined) this.#refused(this.#asked, listener.failure);
-    this.#asked = undefined;
+    const asked = this.#asked;
+    if (asked?.listener?.settled === true) {
+      const { failure } = asked.listener;
+      if (failure !== undefined) this.#refused(asked, failure);
+      this.#asked = undefined;
+    }
     this.#registerNext();
   }
 
   #onLost(cause: ProtocolError | undefined): void {
+    this.#patience.reset();
     if (this.#asked !== undefined && cause !== undefined) this.#refused(this.#asked, cause);
     this.#asked = undefined;
     for (const kept of this.#kept) kept.listener = undefined;
@@ -150,11 +172,16 @@ export class ListenerRegistry implements Disposable {
     this.#registerNext();
   }
 
-  /** Undefined when nobody registered listens there, or when the broker cannot be asked. */
-  resolve(address: string, port: number): { readonly path: string; readonly id: number } | undefined {
-    const resolution = this.#lasting.ask((link) => link.resolve(address, port));
+  /** Undefined when nobody registered listens there, or when there is no broker to be asked. */
+  resolve(address: string, port: number): { readonly path: string; readonly id: number } | "silent" | undefined {
+    if (this.#patience.isSilent) return "silent";
+    const answer = this.#lasting.ask((link) => {
+      const resolution = link.requestResolution(address, port);
+      const isAnswered = this.#patience.wait(link, () => resolution.answer !== undefined);
+      return isAnswered ? resolution.answer : "silent";
+    });
     this.#readAnswer(); // it may have come before the one that was waited for
-    return resolution;
+    return answer === "none" ? undefined : answer;
   }
 
   reportFallback(address: string, port: number, reason: string): void {

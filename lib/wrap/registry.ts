@@ -28,8 +28,9 @@ export type Resolution = { readonly path: string; readonly id: number };
 export type Registry = {
   /** @throws FailureError name-in-use, denied, quota, no-broker … */
   register(listener: ListenerRequest): Registration;
-  /** Who listens there, undefined when nobody registered does or the broker cannot be asked. */
-  resolve(address: string, port: number): Resolution | undefined;
+  /** Who listens there, undefined when nobody registered does or there is nobody to be asked; "silent" when who is asked
+   *  does not answer now. */
+  resolve(address: string, port: number): Resolution | "silent" | undefined;
   /** A connection to a registered listener went over TCP after all. Never throws. */
   reportFallback(address: string, port: number, reason: string): void;
   /** Called once: from here on it looks after its connection in that reactor, and never waits there. */

@@ -1,7 +1,8 @@
 /**
  * Who listens at an address, asked of the registry and remembered for a moment: a client that connects again and again
  * would otherwise wait for the broker each time. Only what was found is remembered, and what turns out to be wrong is
- * forgotten, so a server that comes is seen at once, and one that went is asked about again.
+ * forgotten, so a server that comes is seen at once, and one that went is asked about again. While the registry is silent
+ * what it said last counts.
  */
 import type { Registry, Resolution } from "./registry.ts";
 
@@ -15,6 +16,9 @@ export class Resolver {
   readonly #registry: Registry;
   readonly #known: Map<string, Known> = new Map();
 
+  /** Whether the last answer is for want of one. */
+  isSilent = false;
+
   constructor(registry: Registry) {
     this.#registry = registry;
   }
@@ -25,7 +29,9 @@ export class Resolver {
     const nowMs = performance.now();
     if (known !== undefined && known.untilMs > nowMs) return known.resolution;
     this.#known.delete(key);
-    const resolution = this.#registry.resolve(address, port);
+    const answer = this.#registry.resolve(address, port);
+    this.isSilent = answer === "silent";
+    const resolution = answer === "silent" ? known?.resolution : answer;
     if (resolution === undefined) return undefined;
     if (this.#known.size >= MAX_ADDRESSES) this.#known.clear();
     this.#known.set(key, { resolution, untilMs: nowMs + TRUST_MS });

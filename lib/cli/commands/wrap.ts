@@ -114,7 +114,7 @@ function run(args: Arguments, { program, verbose, launcher }: CommandInput, made
     env: definedVariables(passed.env),
     registry,
     // A broker that is there answers at once; one that is not must not keep the program waiting.
-    namedRegistry: (name) => links.use(ListenerRegistry[registry.isConnected ? "connect" : "later"](called(name))),
+    namedRegistry: (name) => links.use(ListenerRegistry[registry.isServed() ? "connect" : "later"](called(name))),
     rules,
     given: passed.given,
     journal,

@@ -18,6 +18,7 @@ export type Plan = {
 };
 
 export const UNKNOWN: string = "no wrapped program listens there";
+const SILENT = "the broker does not answer";
 
 /** What is to be done about a connection; an answer where that is nothing. */
 export function makePlan(
@@ -49,9 +50,10 @@ export function makePlan(
   const resolution = context.resolver.resolve(formatHost(target.host), target.port);
   const isHere = resolution === undefined || context.template(socket.domain).isOfOurNetwork(fd);
   if (resolution !== undefined && isHere) return plan(resolution.path);
+  const reason = resolution === undefined && context.resolver.isSilent ? SILENT : UNKNOWN;
   return rule?.require === true
-    ? decide("refused", UNKNOWN, failure(errno.ECONNREFUSED))
-    : decide("tcp", UNKNOWN, CONTINUE);
+    ? decide("refused", reason, failure(errno.ECONNREFUSED))
+    : decide("tcp", reason, CONTINUE);
 }
 
 type Verdict = Pick<Decision, "outcome" | "reason" | "path"> & { readonly rule: Rule | undefined };

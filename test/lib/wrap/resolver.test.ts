@@ -1,13 +1,14 @@
 import { expect, test } from "bun:test";
 import type { Registry, Resolution } from "../../../lib/wrap/registry.ts";
 import { Resolver } from "../../../lib/wrap/resolver.ts";
+import { until } from "../../helpers/wrapped.ts";
 
 /** Answers with what it is told, and counts. */
 class Fake implements Registry {
-  answer: Resolution | undefined;
+  answer: Resolution | "silent" | undefined;
   asked = 0;
 
-  resolve(): Resolution | undefined {
+  resolve(): Resolution | "silent" | undefined {
     this.asked += 1;
     return this.answer;
   }
@@ -43,4 +44,23 @@ test("forget() says whether something was remembered, and lets it be asked for a
   registry.answer = { path: "/b", id: 2 };
   expect(resolver.forget("127.0.0.1", 80)).toBe(true);
   expect(resolver.resolve("127.0.0.1", 80)?.path).toBe("/b");
+});
+
+test("while the registry is silent, resolve() says what was found last, however long ago, and what was not is not", async () => {
+  const registry = new Fake();
+  const resolver = new Resolver(registry);
+  registry.answer = { path: "/a", id: 1 };
+  resolver.resolve("127.0.0.1", 80);
+  registry.answer = "silent";
+  const asked = registry.asked;
+  await until("what was found not to be trusted any more", () => {
+    resolver.resolve("127.0.0.1", 80);
+    return registry.asked > asked;
+  });
+  expect([resolver.resolve("127.0.0.1", 80)?.path, resolver.isSilent]).toEqual(["/a", true]);
+  expect([resolver.resolve("127.0.0.1", 81), resolver.isSilent]).toEqual([undefined, true]);
+  resolver.forget("127.0.0.1", 80);
+  expect(resolver.resolve("127.0.0.1", 80)).toBeUndefined();
+  registry.answer = undefined;
+  expect([resolver.resolve("127.0.0.1", 80), resolver.isSilent]).toEqual([undefined, false]);
 });

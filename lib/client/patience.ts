@@ -1,0 +1,72 @@
+/**
+ * How long an answer of the broker is waited for by who keeps a program waiting meanwhile: not long, since every program of
+ * the tree waits with it. A broker that is stopped, or busy, answers later or never; until it does nothing more is
+ * waited for, and after a long while it counts as ended.
+ */
+import { FailureError } from "../errors.ts";
+import type { Reactor, TimerHandle } from "../transport/reactor.ts";
+import { ANSWER_MS, type BrokerSocket } from "./broker-socket.ts";
+import { brokerGone } from "./failure.ts";
+import type { LastingLink } from "./lasting-link.ts";
+
+/** A broker that runs answers within one. */
+const PATIENCE_MS = 250;
+
+export class Patience {
+  readonly #lasting: LastingLink;
+  #reactor: Reactor | undefined;
+  #timer: TimerHandle | undefined;
+  #isReading = false;
+  /** Whether the answer has come that was waited for in vain. */
+  #isAnswered: (() => boolean) | undefined;
+
+  constructor(lasting: LastingLink) {
+    this.#lasting = lasting;
+  }
+
+  attach(reactor: Reactor): void {
+    this.#reactor = reactor;
+  }
+
+  /** Whether an answer is overdue: nothing is to be waited for. */
+  get isSilent(): boolean {
+    if (this.#isAnswered === undefined) return false;
+    this.#readAhead();
+    if (this.#isAnswered?.() === true) this.reset();
+    return this.#isAnswered !== undefined;
+  }
+
+  /** The answer may be there, and the reactor has not come to it. Who hears of it may ask for isSilent. */
+  #readAhead(): void {
+    if (this.#isReading) return;
+    this.#isReading = true;
+    try {
+      this.#lasting.read();
+    } finally {
+      this.#isReading = false;
+    }
+  }
+
+  /** Waits for an answer on that connection. @returns false where it is overdue now: it may come later
+   *  @throws FailureError "gone" */
+  wait(link: BrokerSocket, isAnswered: () => boolean): boolean {
+    const outcome = link.wait(isAnswered, PATIENCE_MS);
+    if (outcome === "ended") throw brokerGone("wait for its answer");
+    if (outcome === "done") return true;
+    this.#isAnswered = isAnswered;
+    this.#timer = this.#reactor?.setTimer(ANSWER_MS - PATIENCE_MS, () => this.#giveUp(isAnswered));
+    return false;
+  }
+
+  #giveUp(isAnswered: () => boolean): void {
+    if (this.#isAnswered !== isAnswered || !this.isSilent) return;
+    this.#lasting.lose(new FailureError("timeout", "Cannot wait for the broker any longer: it is silent"));
+  }
+
+  /** The connection is another one now, or none. */
+  reset(): void {
+    this.#isAnswered = undefined;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+}
