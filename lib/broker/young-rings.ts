@@ -5,12 +5,18 @@
  */
 import { type OwnedFd, readAt, SyscallError } from "../../ffi/mod.ts";
 import { RingStats, type SideStatistics } from "../channel/memfd.ts";
-import { HEADER_BYTES } from "../ring/layout.ts";
+import { HEADER_BYTES, ringFileBytes } from "../ring/layout.ts";
 import { emptySideStatistics, readSideStatistics, STATISTICS_WORDS } from "../ring/statistics.ts";
 
 const YOUNG_MS = 100;
 /** Descriptors that this may cost. */
 const MAX_YOUNG = 64;
+/**
+ * Files above keep their descriptor besides the mapping. Whoever lets go of a file last gives its memory back, a fraction of
+ * a second for hundreds of megabytes: a mapping is undone where we stand, a descriptor is closed elsewhere. This much takes
+ * less than half a millisecond.
+ */
+const LARGE_BYTES = 1 << 22;
 
 const WORDS = new Int32Array(STATISTICS_WORDS);
 const BYTES = new Uint8Array(WORDS.buffer);
@@ -36,23 +42,23 @@ export class RingCounters {
   /** Gives it its mapping; where the kernel maps no more (vm.max_map_count) nothing is shown of it from now on. */
   settle(): void {
     const fd = this.#fd;
-    if (fd === undefined) return;
-    this.#fd = undefined;
+    if (fd === undefined || this.#stats !== undefined) return;
     try {
       this.#stats = new RingStats(fd, this.#capacity);
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
-    } finally {
-      fd.close();
     }
+    if (this.#stats !== undefined && ringFileBytes(this.#capacity) > LARGE_BYTES) return;
+    this.#fd = undefined;
+    fd.close();
   }
 
-  /** Safe to call twice. */
+  /** The descriptor last: it is closed in the way that it was given. Safe to call twice. */
   close(): void {
-    this.#fd?.close();
-    this.#fd = undefined;
     this.#stats?.close();
     this.#stats = undefined;
+    this.#fd?.close();
+    this.#fd = undefined;
   }
 }
 
