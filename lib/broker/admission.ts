@@ -39,13 +39,14 @@ export class Admission implements Disposable {
     return this.#waiting.size > 0;
   }
 
-  /** The listener stays the caller's. @param context  what those who connect there belong to */
-  watch(listener: OwnedFd, context?: ContextRecord): void {
-    const { reactor, core, exhaustion } = { reactor: this.#reactor, core: this.#core, exhaustion: this.#exhaustion };
+  /** The listener stays the caller's. @param context  what those who connect there belong to
+   *  @param spoiled  called when we would wait in accept(2) there, because somebody has changed the socket of a context */
+  watch(listener: OwnedFd, context?: ContextRecord, spoiled: () => void = () => undefined): void {
+    const shared = { reactor: this.#reactor, core: this.#core, exhaustion: this.#exhaustion, spoiled };
     const receive = (newcomer: Newcomer): void => this.#waiting.receive(newcomer);
     const refuse = ({ fd }: Newcomer, why: SyscallError): void =>
       refuseWith(fd, DISPLAY_ERROR.no_memory, `Cannot let you in: ${explainRefusal(why)}`);
-    this.#doors.set(listener, new Door({ core, reactor, listener, context, exhaustion, receive, refuse }));
+    this.#doors.set(listener, new Door({ ...shared, listener, context, receive, refuse }));
   }
 
   /** To be called before the listener is closed. */

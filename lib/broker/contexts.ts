@@ -32,9 +32,14 @@ export class Contexts {
       watching.remove();
       this.#remove(record);
     });
+    const spoiled = (): void => {
+      this.#core.logger.warn(`Context ${record.name}: O_NONBLOCK of its listening socket was cleared`);
+      watching.remove();
+      this.#remove(record);
+    };
     setNonBlocking(listener, true);
     this.#core.ownSockets.addListener(listener);
-    this.#admission.watch(listener, record);
+    this.#admission.watch(listener, record, spoiled);
     this.#core.registry.contexts.set(record.id, record);
     this.#core.logger.info(`Context ${record.name} begins`, { uid: record.owner.uid, pid: record.owner.pid });
   }

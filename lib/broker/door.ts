@@ -2,7 +2,7 @@
  * A listening socket: who connects there is taken in at once, or, where so many come that others would notice, a few at a
  * time in the turns of those who flood.
  */
-import { accept, constants, type OwnedFd, peerCredentials, recv, SyscallError } from "../../ffi/mod.ts";
+import { accept, constants, getStatusFlags, type OwnedFd, peerCredentials, recv, SyscallError } from "../../ffi/mod.ts";
 import type { ContextIdentity } from "../policy/types.ts";
 import type { Reactor, Registration } from "../transport/reactor.ts";
 import type { BrokerCore } from "./core.ts";
@@ -33,6 +33,8 @@ export type DoorOptions = {
   readonly exhaustion: Pick<Exhaustion, "warn" | "spend">;
   /** Takes the newcomer. */
   readonly receive: (newcomer: Newcomer) => void;
+  /** Somebody has made the socket of a context such that we would wait in accept(2). */
+  readonly spoiled: () => void;
   /** Says why nobody can be let in. Takes the newcomer. */
   readonly refuse: (newcomer: Newcomer, why: SyscallError) => void;
 };
@@ -97,8 +99,12 @@ export class Door {
 
   /** @returns "nobody" when there is nobody any more; an error when the system has nothing to give, such as a descriptor */
   #accept(): Newcomer | SyscallError | "left" | "nobody" {
-    const { listener, context, core } = this.#options;
+    const { listener, context, core, spoiled } = this.#options;
     try {
+      if (context !== undefined && (getStatusFlags(listener) & constants.O_NONBLOCK) === 0) {
+        spoiled();
+        return "nobody";
+      }
       const accepted = accept(listener);
       if (accepted === null) return "nobody";
       const { fd } = accepted;

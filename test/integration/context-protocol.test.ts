@@ -9,6 +9,7 @@ import {
   type OwnedFd,
   pipe,
   pollNow,
+  setNonBlocking,
   socket,
   socketpair,
   unixAddress,
@@ -62,6 +63,25 @@ for (const [name, make] of Object.entries(PAIRS)) {
     expect(broker.log).toContain("Context test/shop/1 ends");
   });
 }
+
+test("a context whose listening socket is made to wait ends when somebody connects, and the broker does not wait", async () => {
+  await using broker = new TestBroker(RULES);
+  using engine = broker.connect();
+  const path = `${broker.directory}/spoiled.sock`;
+  using listener = listenerAt(path);
+  const [lent, held] = socketpair(constants.SOCK_STREAM);
+  using _h = held;
+  {
+    using closeFd = lent;
+    engine.createContext({ engine: "test", app: "shop", instance: "1", listener, closeFd });
+  }
+  setNonBlocking(listener, false);
+  expect(contextsOf(engine)).toEqual(["test/shop/1"]); // nobody has looked at it
+  using late = socket(constants.AF_UNIX, constants.SOCK_STREAM);
+  connect(late, unixAddress(path), path);
+  await waitUntil(() => contextsOf(engine).length === 0, "the context to end");
+  expect(broker.log).toContain("Context test/shop/1: O_NONBLOCK of its listening socket was cleared");
+});
 
 test("a context can make no other, whatever a rule says, and the descriptors that it sent are closed", async () => {
   await using broker = new TestBroker(RULES);

@@ -32,6 +32,7 @@ test("Door takes in who comes now and then at once, those of a crowd a few a tur
       fd.close();
     },
     refuse: ({ fd }) => fd.close(),
+    spoiled: () => undefined,
   });
   stack.defer(() => door.close());
   const come = (): OwnedFd => {
