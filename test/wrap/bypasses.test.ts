@@ -39,3 +39,16 @@ for (const way of ["socketcall", "direct"]) {
     },
   );
 }
+
+requires.test([cc, x64], "calls of the x32 machine fail, as on a kernel without it, and do nothing", async () => {
+  await using stage = new Stage();
+  const native = stage.plain([compileFixture("try-calls"), "x32"]);
+  expect(await native.exit).toBe(0);
+  // Most kernels have none of it; where there is, the same calls work without wrap.
+  const [works, not] = [
+    "getpid: done\nbind: done\nlisten: done\nbound: 1\n",
+    "getpid: ENOSYS\nbind: ENOSYS\nlisten: ENOSYS\nbound: 0\n",
+  ];
+  expect([works, not]).toContain(native.output);
+  expect(await tryCalls("x32")).toBe(not);
+});

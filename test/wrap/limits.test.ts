@@ -262,3 +262,26 @@ requires.test(
   },
   LIMIT_MS,
 );
+
+for (const [way, what] of [
+  ["passed", "comes from another process"],
+  ["exchanged", "has its number exchanged with another set's"],
+] as const) {
+  requires.test(
+    [requires.program("cc", "gcc")],
+    `a registration in an epoll set that ${what} is overlooked by a connect() at once, and by none a moment later`,
+    async () => {
+      await using stage = new Stage();
+      const program = compileFixture("epoll-passed");
+      const tell = async (running: Running): Promise<string | undefined> => {
+        expect(await running.exit, running.output).toBe(0);
+        return running.output.trim().split("\n").at(-1);
+      };
+      for (const ms of ["0", "80"]) {
+        expect(await tell(stage.plain([program, way, ms]))).toBe("in time: 1, events: 1");
+        expect(await tell(stage.wrap([program, way, ms]))).toBe(`in time: 1, events: ${ms === "0" ? 0 : 1}`);
+      }
+    },
+    LIMIT_MS,
+  );
+}

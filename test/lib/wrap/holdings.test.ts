@@ -75,3 +75,27 @@ test("findRegistrations() finds an epoll set that has taken another number since
   epollAdd(moved, last, constants.EPOLLIN, 1);
   expect(finder.findRegistrations(process.pid, last.number, last)).toMatchObject([{ epoll: moved.number }]);
 });
+
+const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+
+test("findRegistrations() overlooks an epoll set that is made 20 ms after it was told of it, but not for longer than that", () => {
+  using keep = new DisposableStack();
+  for (let tries = 0; tries < 50; tries++) {
+    const finder = new HoldingsFinder();
+    const [first, last] = [1, 2].map(() => keep.use(socket(constants.AF_INET, constants.SOCK_STREAM)));
+    if (first === undefined || last === undefined) throw new Error("no sockets");
+    finder.expectEpollSet();
+    pause(25);
+    const start = performance.now();
+    expect(finder.findRegistrations(process.pid, first.number, first)).toEqual([]);
+    const epoll = keep.use(epollCreate());
+    epollAdd(epoll, last, constants.EPOLLIN, 1);
+    const overlooked = finder.findRegistrations(process.pid, last.number, last);
+    if (performance.now() - start > 15) continue; // on a busy machine: what it saw first is not trusted any more
+    expect(overlooked).toEqual([]);
+    pause(25);
+    expect(finder.findRegistrations(process.pid, last.number, last)).toMatchObject([{ epoll: epoll.number }]);
+    return;
+  }
+  throw new Error("Looking always took more than 15 ms");
+});
