@@ -1,0 +1,111 @@
+/* What is known of a trapped call's thread and socket, and what is looked up. */
+#pragma once
+#include "trap-state.h"
+
+static inline int same(const char *a, const char *b, uint32_t length) {
+  for (uint32_t at = 0; at < length; at++)
+    if (a[at] != b[at]) return 0;
+  return 1;
+}
+
+static struct thread *find_thread(struct trap_path *s, int32_t tid) {
+  for (int i = 0; tid != 0 && i < MAX_THREADS; i++)
+    if (s->threads[i].tid == tid) return &s->threads[i];
+  return NULL;
+}
+
+static struct target *find_target(struct trap_path *s, const char *address) {
+  for (int i = 0; i < MAX_TARGETS; i++)
+    if (s->targets[i].used && same(s->targets[i].key, address, 8)) return s->target = i, &s->targets[i];
+  return NULL;
+}
+
+static int is_touched(struct trap_path *s, int fd) {
+  uint64_t cookie;
+  uint32_t length = sizeof cookie;
+  if (s->touched_count == 0) return 0;
+  if (CALL5(GETSOCKOPT, fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) return 1;
+  for (int i = 0; i < s->touched_count; i++)
+    if (s->touched[i] == cookie) return 1;
+  return 0;
+}
+
+/* Whether it is a TCP socket of IPv4 that is bound to nothing, has its options as it was born, and signals nobody. */
+static int is_plain(struct trap_path *s, int fd, long *flags) {
+  char value[16];
+  for (int i = 0; i < s->check_count; i++) {
+    struct check *c = &s->checks[i];
+    uint32_t length = c->length; /* SO_NETNS_COOKIE takes no more */
+    if (CALL5(GETSOCKOPT, fd, c->level, c->name, value, &length) != 0) return 0;
+    if (length != c->length || !same(value, c->value, length)) return 0;
+  }
+  char name[28] = {0};
+  uint32_t length = sizeof name;
+  if (CALL3(GETSOCKNAME, fd, name, &length) != 0 || length != 16) return 0;
+  for (int i = 0; i < 8; i++)
+    if (name[i] != (i == 0 ? AF_INET : 0)) return 0;
+  int32_t owner[2];
+  *flags = CALL3(FCNTL, fd, F_GETFL, 0);
+  if (*flags < 0 || (*flags & O_ASYNC)) return 0;
+  return CALL3(FCNTL, fd, F_GETOWN_EX, owner) == 0 && owner[1] == 0 && CALL3(FCNTL, fd, F_GETSIG, 0) == 0;
+}
+
+/* Whether an epoll set of the thread has it; 1 also where that cannot be said (any more). */
+static int is_watched(struct trap_path *s, struct thread *t, int fd, uint32_t number) {
+  if (t->epoll_count < 0) return 1;
+  for (int i = 0; i < t->epoll_count; i++) {
+    uint32_t slot[3] = {t->epolls[i], number, 0};
+    if (CALL5(KCMP, s->self, t->tid, KCMP_EPOLL_TFD, fd, slot) != -ENOENT) return 1;
+  }
+  return 0;
+}
+
+static int put_decimal(char *to, uint32_t value) {
+  char digits[12];
+  int count = 0, at = 0;
+  do digits[count++] = '0' + value % 10;
+  while (value /= 10);
+  while (count > 0) to[at++] = digits[--count];
+  return at;
+}
+
+static long open_fdinfo(int32_t tid, uint32_t number) {
+  char path[48];
+  int at = 6;
+  __builtin_memcpy(path, "/proc/", 6);
+  at += put_decimal(path + at, tid);
+  __builtin_memcpy(path + at, "/fdinfo/", 8);
+  at += 8;
+  at += put_decimal(path + at, number);
+  path[at] = 0;
+  return call(OPENAT, AT_FDCWD, (long)path, O_CLOEXEC, 0, 0, 0);
+}
+
+/* The octal number of the second line, "flags:\t02000002". @returns -1 where there is none */
+static long read_flags(int file) {
+  char text[128];
+  long length = call(PREAD, file, (long)text, sizeof text, 0, 0, 0), at = 0, flags = 0;
+  while (at < length && text[at] != '\n') at++;
+  while (at < length && text[at] != '\t') at++;
+  for (at++; at < length && text[at] >= '0' && text[at] <= '7'; at++) flags = flags * 8 + text[at] - '0';
+  return at < length && text[at] == '\n' ? flags : -1;
+}
+
+/* @returns O_CLOEXEC or 0; -1 where it cannot be said */
+static long close_on_exec(struct trap_path *s, struct thread *t, uint32_t number) {
+  long file = t->fdinfo[number], flags;
+  if (file != 0) {
+    if ((flags = read_flags(file)) >= 0) return flags & O_CLOEXEC;
+    CALL3(CLOSE, file, 0, 0);
+    t->fdinfo[number] = 0;
+    s->kept--;
+    return -1;
+  }
+  if ((file = open_fdinfo(t->tid, number)) < 0) return -1;
+  flags = read_flags(file);
+  if (flags >= 0 && file > 0 && s->kept < s->most_kept) { /* 0, where our input was closed, means none here */
+    t->fdinfo[number] = file;
+    s->kept++;
+  } else CALL3(CLOSE, file, 0, 0);
+  return flags < 0 ? -1 : flags & O_CLOEXEC;
+}

@@ -1,0 +1,86 @@
+/* What trap-path.c and TypeScript share, and the kernel's numbers. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "system-call.h"
+
+/* What trap_serve() returns; ffi/trap-path.ts repeats it. */
+enum { SERVED = 0, GONE = 1, LEFT_TO_YOU = 2, STILL_HELD = 3, UNANSWERED = 4, TAKEN = 5 };
+
+enum { MAX_CHECKS = 12, MAX_TARGETS = 8, MAX_THREADS = 16, MAX_EPOLLS = 4, MAX_NUMBERS = 256, MAX_TOUCHED = 16, MAX_LISTENERS = 8, MAX_OPTIONS = 4 };
+enum { TRIES = 64 };
+
+enum { ENOENT = 2, EINTR = 4, EADDRINUSE = 98 };
+enum { AF_UNIX = 1, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 04000, SOCK_CLOEXEC = 02000000, SOL_SOCKET = 1, SO_COOKIE = 57 };
+enum { F_GETFL = 3, F_SETFL = 4, F_GETSIG = 11, F_GETOWN_EX = 16, O_NONBLOCK = 04000, O_ASYNC = 020000 };
+enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_FILE = 0, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, AT_FDCWD = -100 };
+#define RECV 0xc0502100u
+#define SEND 0xc0182101u
+#define ADDFD 0x40182103u
+#define ID_VALID 0x40082102u
+#define AUDIT_ARCH_X86_64 0xc000003eu
+
+/* System calls of x86-64. */
+enum { CLOSE = 3, IOCTL = 16, PREAD = 17, SOCKET = 41, CONNECT = 42, BIND = 49, GETSOCKNAME = 51, SETSOCKOPT = 54, ACCEPT = 43 };
+enum { GETPEERNAME = 52, PPOLL = 271, ACCEPT4 = 288, PROCESS_VM_WRITEV = 311 };
+enum { GETSOCKOPT = 55, FCNTL = 72, EPOLL_CTL = 233, OPENAT = 257, PROCESS_VM_READV = 310, KCMP = 312, PIDFD_GETFD = 438 };
+
+struct notif { uint64_t id; uint32_t pid, flags; int32_t nr; uint32_t arch; uint64_t ip; uint64_t args[6]; };
+struct response { uint64_t id; int64_t value; int32_t error; uint32_t flags; };
+struct addfd { uint64_t id; uint32_t flags, from, to, to_flags; };
+struct part { void *address; uint64_t length; };
+
+/* An option that has to have this value. */
+struct check { int32_t level, name; uint32_t length, unused; char value[16]; };
+
+/* Where a listener is, by the first bytes of the sockaddr_in that leads there: family, port, address. */
+struct target {
+  char key[8];
+  uint32_t used, path_length, head_length, tail_length;
+  char path[112];          /* its sockaddr_un */
+  char head[64], tail[64]; /* of a client's name, before and after its port */
+};
+
+struct thread {
+  int32_t tid, pidfd, epoll_count, epolls[MAX_EPOLLS], unused;
+  int32_t fdinfo[MAX_NUMBERS]; /* /proc/TID/fdinfo/NUMBER, kept open; 0 for none. One that belongs to a dead thread says so */
+};
+
+struct listener {
+  uint64_t cookie; /* 0 for none */
+  uint32_t used, option_count, address_length, path_length;
+  char address[32]; /* what a client on 127.0.0.1 looks like, its port missing */
+  char path[112];   /* the sockaddr_un that it and its connections have */
+  struct check options[MAX_OPTIONS]; /* that its connections inherit */
+};
+
+/* TypeScript writes all of it but what says otherwise. Descriptors in it are lent. */
+struct trap_path {
+  struct notif *notif;                          /* 0: the call that was received last */
+  int32_t notify, epoll, self, check_count;     /* 8 */
+  int32_t buffer_name, buffer_bytes;            /* 24: of the socket's room for sending */
+  int32_t first_port, port_count;               /* 32: ephemeral ports, every second one */
+  int32_t next_port;                            /* 40: ours */
+  int32_t kept, most_kept;                      /* 44: how many fdinfo files are open: we add, who closes them subtracts */
+  int32_t target;                               /* 52: ours: which one was reached */
+  int32_t fd, from;                             /* 56: ours: of STILL_HELD and UNANSWERED: the socket that is in place, to be
+                                                   closed, and the number that the old one had */
+  int32_t touched_count, unused[3];             /* 64 */
+  struct check checks[MAX_CHECKS];              /* 80 */
+  struct target targets[MAX_TARGETS];
+  struct thread threads[MAX_THREADS];
+  uint64_t touched[MAX_TOUCHED]; /* cookies of sockets on which an option was set that only TCP has */
+  struct listener listeners[MAX_LISTENERS];
+  char name[128];      /* ours: of TAKEN: the peer's address */
+  uint32_t name_length, ends_length;
+  char ends[2][32];    /* what stands before the client's port and before the server's, between 127.0.0.1s */
+};
+_Static_assert(sizeof(struct check) == 32 && sizeof(struct target) == 264 && sizeof(struct thread) == 1056, "trap-path.ts");
+_Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, checks) == 80, "trap-path.ts");
+_Static_assert(offsetof(struct trap_path, touched) == 19472 && sizeof(struct listener) == 296, "trap-path.ts");
+_Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "trap-path.ts");
+_Static_assert(offsetof(struct trap_path, ends) == 22104 && sizeof(struct trap_path) == 22168, "trap-path.ts");
+
+#define CALL3(n, a, b, c) call(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define CALL5(n, a, b, c, d, e) call(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
