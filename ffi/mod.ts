@@ -25,4 +25,5 @@ export { type Spawned, type SpawnOptions, spawn } from "./sys/spawn.ts";
 export * from "./sys/timer.ts";
 export * from "./sys/tracee-memory.ts";
 export { listUnixSockets, type UnixSocket } from "./sys/unix-diag.ts";
+export type { TrapCountVisitor } from "./trap-counts.ts";
 export { type Served, TrapPath } from "./trap-path.ts";

@@ -19,11 +19,6 @@ function arg(index: number): number {
   return NOTIF.data.getInt32(at + 4, true) * 2 ** 32 + NOTIF.data.getUint32(at, true);
 }
 
-/** Of the call that was received last, its number alone. */
-export function lastNumber(): number {
-  return NOTIF.data.getInt32(SECCOMP_NOTIF.offsets.nr, true);
-}
-
 /** The call that was received last. */
 export function readNotification(): Notification {
   return {

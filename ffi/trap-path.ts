@@ -1,20 +1,23 @@
 /**
  * The common case of a trapped call in machine code (machine/trap-path.c): one call from here does the thirty system
- * calls of a connect() that ends as the one before it. What it may take for granted is written into one struct; a
- * supervisor keeps it up to date and does itself whatever is left to it. On x86-64 alone.
+ * calls of a connect() that ends as the one before it, and of those that follow while nobody else has work for this thread.
+ * What it may take for granted is written into one struct; a supervisor keeps it up to date and does itself whatever is
+ * left to it. On x86-64 alone.
  */
 import { calls } from "./calls.ts";
 import { ARCH, codeBytes, installCode } from "./code-page.ts";
+import { MAP_SHARED, PROT_READ, PROT_WRITE } from "./constants.ts";
 import { check } from "./errno.ts";
 import { type BorrowedFd, OwnedFd } from "./fd.ts";
 import { backend } from "./load.ts";
 import { CODE_HEX, SERVE_OFFSET } from "./machine/trap-path.gen.ts";
 import { allocateForever, type NativeMemory } from "./memory.ts";
-import { lastNumber, NOTIF, type Notification, readNotification } from "./notification.ts";
+import { NOTIF, type Notification, readNotification } from "./notification.ts";
 import { unixAddress } from "./sys/address.ts";
+import { TrapCounts, type TrapCountVisitor } from "./trap-counts.ts";
 
 // struct trap_path
-const SIZE_BYTES = 22_168;
+const SIZE_BYTES = 22_456;
 const [NOTIFY, EPOLL, SELF, CHECK_COUNT, BUFFER_NAME, FIRST_PORT, NEXT_PORT] = [8, 12, 16, 20, 24, 32, 40];
 const [KEPT, MOST_KEPT, TARGET, FD, FROM, TOUCHED_COUNT, CHECKS, TOUCHED] = [44, 48, 52, 56, 60, 64, 80, 19_472];
 const [CHECK_BYTES, MAX_CHECKS, CHECK_VALUE] = [32, 12, 16];
@@ -27,6 +30,7 @@ const [LISTENERS, LISTENER_BYTES, MAX_LISTENERS, MAX_OPTIONS] = [19_600, 296, 8,
 const [LISTENER_USED, OPTION_COUNT, ADDRESS_LENGTH, LISTENER_PATH_LENGTH] = [8, 12, 16, 20];
 const [LISTENER_ADDRESS, LISTENER_PATH, LISTENER_OPTIONS] = [24, 56, 168];
 const [NAME, NAME_LENGTH, ENDS_LENGTH, ENDS, END_BYTES] = [21_968, 22_096, 22_100, 22_104, 32];
+const [OTHERS, COUNTERS, PAGE_BYTES] = [22_168, 22_392, 4096];
 
 export type OptionCheck = { readonly level: number; readonly name: number; readonly value: Uint8Array };
 
@@ -41,6 +45,8 @@ export type TrapPathOptions = {
   readonly ports: { readonly first: number; readonly count: number };
   /** What stands in a client's abstract name, "@" first, before its port and between that and the server's. */
   readonly ends: readonly [string, string];
+  /** Can be read when somebody else has work for this thread. */
+  readonly others: BorrowedFd;
   /** How many files of /proc may stay open: each would have to be opened for each connection else. */
   readonly mostFiles: number;
 };
@@ -53,6 +59,9 @@ export type TrapListener = {
   readonly address: string;
   /** The sockaddr that a client on 127.0.0.1 is shown as; the port is put in. */
   readonly client: Uint8Array;
+  /** A file whose first four 64-bit words count, of which we count the first, third and fourth: connections, calls and
+   *  the nanoseconds that those took. */
+  readonly counters: BorrowedFd;
   /** What connections inherit; at most 4, of at most 16 bytes. */
   readonly options: readonly OptionCheck[];
 };
@@ -68,8 +77,8 @@ export type TrapTarget = {
 };
 
 export type Served =
-  /** Has been answered; which call, to which target or of which listener, if any. */
-  | { readonly kind: "served"; readonly nr: number; readonly target: number }
+  /** All that came has been answered, and counted. */
+  | { readonly kind: "served" }
   | { readonly kind: "gone" }
   | { readonly kind: "left"; readonly call: Notification }
   /** The socket is in place, and not answered yet: others hold the old one, which had that number here. */
@@ -91,6 +100,7 @@ export type Served =
   /** The socket is in place, and nobody waits for the answer any more. */
   | { readonly kind: "unanswered"; readonly target: number; readonly fd: OwnedFd };
 
+const SERVED: Served = { kind: "served" };
 const GONE: Served = { kind: "gone" };
 
 let entry: ((path: number) => number) | undefined;
@@ -106,13 +116,14 @@ export class TrapPath implements Disposable {
   static readonly MAX_LISTENERS: number = MAX_LISTENERS;
   readonly #memory: NativeMemory = allocateForever(SIZE_BYTES); // for one tree, of which a process has one
   readonly #serve: (path: number) => number = serveFunction();
+  readonly #counts: TrapCounts = new TrapCounts(this.#memory);
 
   /** Whether there is one for this processor. */
   static get isAvailable(): boolean {
     return ARCH === "x64";
   }
 
-  constructor({ notify, checks, sendBuffer, ports, ends, mostFiles }: TrapPathOptions) {
+  constructor({ notify, checks, sendBuffer, ports, ends, others, mostFiles }: TrapPathOptions) {
     const { data, bytes } = this.#memory;
     if (checks.length > MAX_CHECKS)
       throw new RangeError(`Cannot check ${checks.length} options: ${MAX_CHECKS} is the most`);
@@ -123,6 +134,7 @@ export class TrapPath implements Disposable {
     data.setInt32(BUFFER_NAME + 4, sendBuffer.bytes, true);
     data.setInt32(FIRST_PORT, ports.first, true);
     data.setInt32(FIRST_PORT + 4, ports.count, true);
+    data.setInt32(OTHERS, others.number, true);
     data.setInt32(MOST_KEPT, mostFiles, true);
     data.setInt32(CHECK_COUNT, checks.length, true);
     this.#setChecks(CHECKS, checks);
@@ -150,12 +162,23 @@ export class TrapPath implements Disposable {
     this.#memory.data.setInt32(NEXT_PORT, value, true);
   }
 
-  /** Takes the next trapped call, which has to be there. @param lettingGo  an epoll set that learns who holds a file still */
-  serve(lettingGo: BorrowedFd): Served {
-    const { data, bytes, address } = this.#memory;
-    data.setInt32(EPOLL, lettingGo.number, true);
-    const result = check(this.#serve(address), "ioctl SECCOMP_IOCTL_NOTIF_RECV");
-    if (result === 0) return { kind: "served", nr: lastNumber(), target: data.getInt32(TARGET, true) };
+  /** Takes the next trapped call, which has to be there, and then others. What it returns is the last one, which is
+   *  not counted unless it was "served". @param lettingGo  an epoll set that learns who holds a file still
+   *  @param mostMs  for so long calls that come may be answered */
+  serve(lettingGo: BorrowedFd, mostMs: number): Served {
+    this.#memory.data.setInt32(EPOLL, lettingGo.number, true);
+    this.#counts.limit(mostMs);
+    return this.#read(check(this.#serve(this.#memory.address), "ioctl SECCOMP_IOCTL_NOTIF_RECV"));
+  }
+
+  /** Takes what serve() has counted: to be called each time. @param ms  and @returns  as of TrapCounts */
+  takeCounts(ms: number, visitor: TrapCountVisitor): number {
+    return this.#counts.take(ms, visitor);
+  }
+
+  #read(result: number): Served {
+    const { data, bytes } = this.#memory;
+    if (result === 0) return SERVED;
     if (result === 1) return GONE;
     if (result === 2) return { kind: "left", call: readNotification() };
     const fd = new OwnedFd(data.getInt32(FD, true));
@@ -229,6 +252,7 @@ export class TrapPath implements Disposable {
     const at = LISTENERS + index * LISTENER_BYTES;
     const { data, bytes } = this.#memory;
     data.setUint32(at + LISTENER_USED, 0, true);
+    this.#mapCounters(index, listener?.counters);
     if (listener === undefined) return true;
     const { cookie, address, client, options } = listener;
     const isLong = options.some(({ value }) => value.length > CHECK_BYTES - CHECK_VALUE);
@@ -243,6 +267,17 @@ export class TrapPath implements Disposable {
     this.#setChecks(at + LISTENER_OPTIONS, options);
     data.setUint32(at + LISTENER_USED, 1, true);
     return true;
+  }
+
+  /** A mapping of our own, so that whoever made the file may close it. */
+  #mapCounters(index: number, file: BorrowedFd | undefined): void {
+    const { data } = this.#memory;
+    const at = COUNTERS + index * 8;
+    const known = Number(data.getBigUint64(at, true));
+    if (known !== 0) calls.munmap(known, PAGE_BYTES);
+    const mapped =
+      file === undefined ? 0 : calls.mmap(0, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file.number, 0);
+    data.setBigUint64(at, BigInt(Math.max(mapped, 0)), true);
   }
 
   /** Sockets that are left. @returns false where there are too many: nothing may be served then */
@@ -260,5 +295,6 @@ export class TrapPath implements Disposable {
 
   [Symbol.dispose](): void {
     for (let index = 0; index < MAX_THREADS; index++) this.releaseThread(index);
+    for (let index = 0; index < MAX_LISTENERS; index++) this.setListener(index, undefined);
   }
 }

@@ -2,23 +2,81 @@
  * TypeScript has found and for a thread that it has looked at; an accept() that finds such a connection; and the names of
  * both ends. The same steps in the same order as lib/wrap/handlers/ and lib/wrap/swap.ts. Whatever is unusual (an option that was set, a socket that is bound, an epoll
  * set that holds it, a refusal) is left before anything of the program has changed, and TypeScript does it from the
- * beginning. One call from TypeScript does the thirty system calls of a connect; for x86-64 alone.
+ * beginning. One call from TypeScript answers one or many; for x86-64 alone.
  * compile-entries.ts makes machine code of this file, which is committed: no compiler is there at run time.
  *
  * Nothing here confirms by itself that a call still waits: each answer is given under its id, ids are never used twice,
  * and the kernel refuses one (ENOENT) whose thread went on. What that id waited for is therefore what was looked at. */
 #include "trap-accept.h"
 
-/* Takes the next call, which has to be there, and answers it. @returns LEFT_TO_YOU: it is in `notif`; an error below 0 */
-int32_t trap_serve(struct trap_path *s) {
+static uint64_t ticks(void) { return __builtin_ia32_rdtsc(); }
+
+/* @returns KINDS for a call that is none of ours */
+static int kind_of(const struct notif *n) {
+  switch (n->nr) {
+    case CONNECT: return 0;
+    case ACCEPT4: return 1;
+    case ACCEPT: return 2;
+    case GETSOCKNAME: return 3;
+    case GETPEERNAME: return 4;
+    default: return KINDS;
+  }
+}
+
+/* Takes the next call, which has to be there, and answers it. */
+static int32_t serve_next(struct trap_path *s) {
   struct notif *n = s->notif;
   for (uint32_t at = 0; at < sizeof *n; at++) ((char *)n)[at] = 0; /* anything else is EINVAL */
   long result = CALL3(IOCTL, s->notify, RECV, n);
   if (result == -ENOENT || result == -EINTR) return GONE;
   if (result < 0) return result;
   if (n->arch != AUDIT_ARCH_X86_64) return LEFT_TO_YOU;
-  if (n->nr == CONNECT) return serve_connect(s, n);
-  if (n->nr == ACCEPT4) return serve_accept(s, n, n->args[3]);
-  if (n->nr == ACCEPT) return serve_accept(s, n, 0);
-  return n->nr == GETSOCKNAME || n->nr == GETPEERNAME ? serve_name(s, n, n->nr == GETPEERNAME) : LEFT_TO_YOU;
+  int kind = kind_of(n);
+  if (kind == 0) return serve_connect(s, n);
+  if (kind == 1) return serve_accept(s, n, n->args[3]);
+  if (kind == 2) return serve_accept(s, n, 0);
+  return kind < KINDS ? serve_name(s, n, kind == 4) : LEFT_TO_YOU;
+}
+
+static void note(struct trap_path *s, uint64_t took) {
+  int kind = kind_of(s->notif);
+  struct count *c = &s->kinds[kind];
+  c->times++;
+  c->ticks += took;
+  if (took > c->longest) c->longest = took;
+  if (s->target < 0) return;
+  if (kind == 0) {
+    s->reached[s->target]++;
+    return;
+  }
+  uint64_t *counters = s->counters[s->target];
+  if (counters == NULL) return;
+  counters[UNIX]++;
+  counters[TRAPS]++;
+  counters[TRAP_NS] += took * s->ns_each_tick >> 32;
+}
+
+/* Sleeps. Without a time limit: a timer that is set for each call costs as much as ten other calls do.
+ * @returns whether another call is there, and nothing else is to be done */
+static int is_called(struct trap_path *s) {
+  struct { int32_t fd; int16_t events, revents; } both[2] = {{s->notify, 1, 0}, {s->others, 1, 0}};
+  return CALL5(PPOLL, both, 2, 0, 0, 8) > 0 && both[0].revents == 1 && both[1].revents == 0;
+}
+
+/* Takes the next call, which has to be there, and answers it; then those that come while nothing else is to be done.
+ * @returns LEFT_TO_YOU and so on: of the last one, which is in `notif` and not counted; SERVED: all; an error below 0 */
+int32_t trap_serve(struct trap_path *s) {
+  uint64_t first = ticks(), start = first;
+  int32_t result;
+  for (int times = 1;; times++) {
+    result = serve_next(s);
+    s->since = ticks() - start;
+    if (result != SERVED) break;
+    note(s, s->since);
+    if (times == MOST_AT_ONCE || s->most_ticks == 0 || !is_called(s)) break;
+    start = ticks();
+    if (start - first >= s->most_ticks) break;
+  }
+  s->passed = ticks() - first;
+  return result;
 }

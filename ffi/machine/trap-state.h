@@ -11,6 +11,13 @@ enum { SERVED = 0, GONE = 1, LEFT_TO_YOU = 2, STILL_HELD = 3, UNANSWERED = 4, TA
 enum { MAX_CHECKS = 12, MAX_TARGETS = 8, MAX_THREADS = 16, MAX_EPOLLS = 4, MAX_NUMBERS = 256, MAX_TOUCHED = 16, MAX_LISTENERS = 8, MAX_OPTIONS = 4 };
 enum { TRIES = 64 };
 
+/* So many calls are answered one after the other without a return to TypeScript. */
+enum { MOST_AT_ONCE = 256 };
+/* What is counted apart: connect, accept4, accept, getsockname, getpeername. */
+enum { KINDS = 5 };
+/* Of a listener's counters (lib/wrap/counters.ts). */
+enum { UNIX = 0, TRAPS = 2, TRAP_NS = 3 };
+
 enum { ENOENT = 2, EINTR = 4, EADDRINUSE = 98 };
 enum { AF_UNIX = 1, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 04000, SOCK_CLOEXEC = 02000000, SOL_SOCKET = 1, SO_COOKIE = 57 };
 enum { F_GETFL = 3, F_SETFL = 4, F_GETSIG = 11, F_GETOWN_EX = 16, O_NONBLOCK = 04000, O_ASYNC = 020000 };
@@ -55,6 +62,9 @@ struct listener {
   struct check options[MAX_OPTIONS]; /* that its connections inherit */
 };
 
+/* How often, and how long that took by the processor's clock. */
+struct count { uint64_t times, ticks, longest; };
+
 /* TypeScript writes all of it but what says otherwise. Descriptors in it are lent. */
 struct trap_path {
   struct notif *notif;                          /* 0: the call that was received last */
@@ -75,12 +85,21 @@ struct trap_path {
   char name[128];      /* ours: of TAKEN: the peer's address */
   uint32_t name_length, ends_length;
   char ends[2][32];    /* what stands before the client's port and before the server's, between 127.0.0.1s */
+  int32_t others, unused_too;                   /* 22168: has something to be read when somebody else has work for our thread */
+  uint64_t most_ticks;                          /* 22176: for so long calls may be answered */
+  uint64_t passed, since;                       /* 22184: ours: ticks since we were called, and since the last call came */
+  struct count kinds[KINDS];                    /* 22200: ours, until TypeScript takes it */
+  uint64_t reached[MAX_TARGETS];                /* ours too: connections to each target */
+  uint64_t ns_each_tick;                        /* times 2^32; 0: not known yet */
+  uint64_t *counters[MAX_LISTENERS];            /* 22392: what others may look at while nobody of us does; 0 for none */
 };
 _Static_assert(sizeof(struct check) == 32 && sizeof(struct target) == 264 && sizeof(struct thread) == 1056, "trap-path.ts");
 _Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, checks) == 80, "trap-path.ts");
 _Static_assert(offsetof(struct trap_path, touched) == 19472 && sizeof(struct listener) == 296, "trap-path.ts");
 _Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "trap-path.ts");
-_Static_assert(offsetof(struct trap_path, ends) == 22104 && sizeof(struct trap_path) == 22168, "trap-path.ts");
+_Static_assert(offsetof(struct trap_path, ends) == 22104 && offsetof(struct trap_path, others) == 22168, "trap-path.ts");
+_Static_assert(offsetof(struct trap_path, kinds) == 22200 && sizeof(struct count) == 24, "trap-path.ts");
+_Static_assert(offsetof(struct trap_path, counters) == 22392 && sizeof(struct trap_path) == 22456, "trap-path.ts");
 
 #define CALL3(n, a, b, c) call(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define CALL5(n, a, b, c, d, e) call(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)

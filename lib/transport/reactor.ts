@@ -84,6 +84,16 @@ export class Reactor implements Disposable {
     return { remove };
   }
 
+  /** Can be read when a descriptor is ready, but the direct one: who keeps our thread in its callback may look at it. */
+  get others(): BorrowedFd {
+    return this.#epoll;
+  }
+
+  /** When something is due: until then the callback of the direct one may keep our thread, by performance.now(). */
+  get dueMs(): number {
+    return this.#files.size > 0 ? 0 : (this.#timers.nextDueMs ?? Number.POSITIVE_INFINITY);
+  }
+
   #nextToken(): number {
     do this.#lastToken = (this.#lastToken + 1) >>> 0;
     while (this.#entries.has(this.#lastToken));

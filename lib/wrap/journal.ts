@@ -48,16 +48,21 @@ export class Journal {
 
   /** @param answer  made into words where there is a trace */
   trap(call: string, thread: number, us: number, answer: () => string): void {
+    this.traps(call, 1, us, us);
+    if (this.#trace === undefined) return;
+    this.#write({ event: "trap", call, thread, us: Math.round(us * 10) / 10, answer: answer() });
+  }
+
+  /** Calls of which nothing but that is known. */
+  traps(call: string, times: number, totalUs: number, longestUs: number): void {
     let known = this.#traps.get(call);
     if (known === undefined) {
       known = { call, count: 0, totalUs: 0, longestUs: 0 };
       this.#traps.set(call, known);
     }
-    known.count += 1;
-    known.totalUs += us;
-    known.longestUs = Math.max(known.longestUs, us);
-    if (this.#trace === undefined) return;
-    this.#write({ event: "trap", call, thread, us: Math.round(us * 10) / 10, answer: answer() });
+    known.count += times;
+    known.totalUs += totalUs;
+    known.longestUs = Math.max(known.longestUs, longestUs);
   }
 
   /** Whether each call is written down: none may be answered unseen then. */

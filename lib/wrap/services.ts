@@ -85,12 +85,12 @@ export class Services implements Disposable {
   }
 
   #makeShortcut(
-    { notify, machine, journal }: ServicesOptions,
+    { notify, journal, reactor }: ServicesOptions,
     { table, holdings, resolver }: Pick<Context, "table" | "holdings" | "resolver">,
   ): Shortcut {
     return new Shortcut({
       notify,
-      connect: machine.numbers.connect,
+      reactor,
       lettingGo: this.#lettingGo,
       holdings,
       resolver,

@@ -5,7 +5,16 @@
  * trust that itself, later connections to that listener need nothing else looked up. All of that is forgotten when the first
  * thing of it is not trusted any more, and the next connect() comes the long way again.
  */
-import { type BorrowedFd, constants, type Notification, type OwnedFd, type Served, TrapPath } from "../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  constants,
+  type Notification,
+  type OwnedFd,
+  type Served,
+  type TrapCountVisitor,
+  TrapPath,
+} from "../../ffi/mod.ts";
+import type { Reactor } from "../transport/reactor.ts";
 import type { HoldingsFinder } from "./holdings.ts";
 import { type Endpoint, formatHost, LOOPBACK_V4 } from "./host.ts";
 import type { DecisionCount, Journal } from "./journal.ts";
@@ -21,13 +30,13 @@ import type { PidfdCache } from "./tracee.ts";
 
 export type ShortcutOptions = {
   readonly notify: BorrowedFd;
-  /** The number of connect(2). */
-  readonly connect: number;
   readonly lettingGo: LettingGo;
   readonly holdings: HoldingsFinder;
   readonly resolver: Resolver;
   readonly pidfds: PidfdCache;
   readonly journal: Journal;
+  /** Who wants our thread next, and when. */
+  readonly reactor: Pick<Reactor, "others" | "dueMs">;
   /** Of a TCP socket of IPv4. */
   readonly template: () => Template;
   /** Sockets on which an option was set that only TCP has. */
@@ -37,7 +46,7 @@ export type ShortcutOptions = {
 };
 
 export type ShortcutResult =
-  | { readonly kind: "served"; readonly nr: number; readonly listener: WrappedListener | undefined }
+  | { readonly kind: "served" }
   | { readonly kind: "gone" }
   | { readonly kind: "left"; readonly call: Notification }
   /** A connection was accepted from that listener; it is with it now. */
@@ -54,6 +63,9 @@ export class Shortcut implements Disposable {
   readonly #decisions: (DecisionCount | undefined)[] = [];
   readonly #keys: string[] = [];
   readonly #listeners: (WrappedListener | undefined)[] = [];
+  readonly #counting: TrapCountVisitor;
+  /** When the last call came. */
+  #startMs = 0;
   /** Which thread has which place, and whose files are open there. */
   readonly #threads: number[] = [];
   #nextTarget = 0;
@@ -65,6 +77,10 @@ export class Shortcut implements Disposable {
 
   constructor(options: ShortcutOptions) {
     this.#options = options;
+    this.#counting = {
+      calls: (name, times, totalUs, longestUs) => options.journal.traps(name, times, totalUs, longestUs),
+      reached: (index, times) => this.#count(index, times),
+    };
     options.holdings.onExpect = () => this.#forget();
     options.pidfds.onDrop = (thread) => {
       this.#release(thread);
@@ -72,7 +88,8 @@ export class Shortcut implements Disposable {
     };
   }
 
-  /** Takes the next call. @returns undefined where nothing is known that would help: nothing is taken then */
+  /** Takes the next call, and others after it. @returns undefined where nothing is known that would help: nothing is
+   *  taken then */
   serve(nowMs: number): ShortcutResult | undefined {
     const path = this.#path;
     if (path === undefined) return undefined;
@@ -86,7 +103,21 @@ export class Shortcut implements Disposable {
     }
     if (nowMs > this.#untilMs) this.#forget();
     const { epoll } = this.#options.lettingGo;
-    return epoll === undefined ? undefined : this.#note(path.serve(epoll));
+    return epoll === undefined ? undefined : this.#serve(path, epoll, nowMs);
+  }
+
+  #serve(path: TrapPath, epoll: BorrowedFd, startMs: number): ShortcutResult {
+    // Where something is due, nobody may sleep for longer than that.
+    const isFree = this.#options.reactor.dueMs === Number.POSITIVE_INFINITY;
+    const served = path.serve(epoll, isFree ? this.#untilMs - startMs : 0);
+    const nowMs = performance.now();
+    this.#startMs = nowMs - path.takeCounts(nowMs - startMs, this.#counting);
+    return this.#note(served);
+  }
+
+  /** When the last call came, which may not have been the first. */
+  get startMs(): number {
+    return this.#startMs;
   }
 
   #note(served: Served): ShortcutResult {
@@ -95,23 +126,17 @@ export class Shortcut implements Disposable {
         return this.#hand(served);
       case "still held":
       case "unanswered":
-        this.#count(served.target);
+        this.#count(served.target, 1);
         return served;
-      case "served": {
-        const { nr, target } = served;
-        if (nr !== this.#options.connect) return { kind: "served", nr, listener: this.#listeners[target] };
-        this.#count(target);
-        return { kind: "served", nr, listener: undefined };
-      }
       default:
         return served;
     }
   }
 
-  /** A connection to that target has been made. */
-  #count(target: number): void {
+  /** Connections to that target have been made. */
+  #count(target: number, times: number): void {
     const decision = this.#decisions[target];
-    if (decision !== undefined) decision.count += 1;
+    if (decision !== undefined) decision.count += times;
   }
 
   #hand({ call, listener: index, fd, address }: Extract<Served, { kind: "taken" }>): ShortcutResult {
@@ -151,13 +176,14 @@ export class Shortcut implements Disposable {
   /** A connection to that listener, which has that Unix socket, has been accepted. */
   learnListener(listener: WrappedListener, cookie: Cookie): void {
     if (this.#listeners.includes(listener) || cookie === listener.tcpCookie || !this.#open()) return;
+    if (listener.counters.fd.closed) return; // it has ended
     const index = this.#nextListener;
     this.#nextListener = (index + 1) % TrapPath.MAX_LISTENERS;
-    const { name, address, options } = listener;
+    const { name, address, options, counters } = listener;
     const client = socketAddress(name.domain, { host: LOOPBACK_V4, port: 0 });
     const inherited = options.map(({ option: [level, number], value }) => ({ level, name: number, value }));
     this.#listeners[index] = listener;
-    this.#path?.setListener(index, { cookie, address, client, options: inherited });
+    this.#path?.setListener(index, { cookie, address, client, options: inherited, counters: counters.fd });
   }
 
   forgetListener(listener: WrappedListener): void {
@@ -169,7 +195,7 @@ export class Shortcut implements Disposable {
 
   /** To be called when a socket has been made ready: how it gets its room for sending is known only then. */
   #open(): boolean {
-    const { notify, template, journal, mostFiles } = this.#options;
+    const { notify, template, journal, reactor, mostFiles } = this.#options;
     if (this.#path !== undefined) return true;
     if (!TrapPath.isAvailable || journal.isTracing) return false;
     const { commonDefaults, network } = template();
@@ -179,6 +205,7 @@ export class Shortcut implements Disposable {
     this.#path = new TrapPath({
       notify,
       mostFiles,
+      others: reactor.others,
       checks: [PROTOCOL, ...checks],
       sendBuffer: sendBufferOption(),
       ports: everySecondPort(4),

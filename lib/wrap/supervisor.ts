@@ -16,7 +16,6 @@ import { assertNever } from "../util/assert-never.ts";
 import { type Answer, CONTINUE, DONE, failure, value } from "./answer.ts";
 import type { Call, Context, Handler } from "./context.ts";
 import { handlersFor } from "./handlers/table.ts";
-import type { WrappedListener } from "./listener.ts";
 import { Services, type ServicesOptions } from "./services.ts";
 import type { ShortcutResult } from "./shortcut.ts";
 import { cookieOf } from "./socket.ts";
@@ -55,10 +54,11 @@ export class Supervisor implements Disposable {
     this.#options.onTreeEnd();
   }
 
-  /** One call for each time that there is one: receiving would block, and other descriptors have their turn. */
+  /** A call for each time that there is one: receiving would block, and other descriptors have their turn. */
   #receive(): void {
+    const { shortcut } = this.#context;
     const start = performance.now();
-    const result = this.#context.shortcut.serve(start);
+    const result = shortcut.serve(start);
     if (result === undefined) {
       const notification = receiveNotification(this.#options.notify);
       if (notification !== undefined) this.#serve(notification, start);
@@ -66,27 +66,17 @@ export class Supervisor implements Disposable {
     }
     switch (result.kind) {
       case "left":
-        return this.#serve(result.call, start);
+        return this.#serve(result.call, shortcut.startMs);
       case "taken":
-        this.#serve(result.call, start);
+        this.#serve(result.call, shortcut.startMs);
         if (result.listener.settle() === "dead") this.#context.listeners.remove(result.listener);
         return;
-      case "served":
-        return this.#count(result.nr, start, result.listener);
       case "still held":
       case "unanswered":
         this.#finishConnect(result);
-        return this.#count(this.#options.machine.numbers.connect, start, undefined);
+        return this.#options.journal.trap("connect", 0, (performance.now() - shortcut.startMs) * 1000, () => "0");
       default:
     }
-  }
-
-  #count(nr: number, start: number, listener: WrappedListener | undefined): void {
-    const us = (performance.now() - start) * 1000;
-    this.#options.journal.trap(this.#names.get(nr) ?? "", 0, us, () => "0"); // there is no trace
-    listener?.counters.add("unix");
-    listener?.counters.add("traps");
-    listener?.counters.add("trapNs", Math.round(us * 1000));
   }
 
   /** A socket that the shortcut has put in place. */
