@@ -6,22 +6,36 @@
  * SHMLINK_FUZZ_MESSAGES says how many messages; SHMLINK_FUZZ_SEED makes it one sequence, for finding what a seed does.
  */
 import { expect, test } from "bun:test";
-import { readFileSync, unlinkSync } from "node:fs";
+import { mkdirSync, readFileSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { bind, constants, listen, socket, socketpair, unixAddress } from "../../ffi/mod.ts";
 import { Broker } from "../../lib/broker/broker.ts";
 import { builtInConfig, type ShmlinkConfig } from "../../lib/config/schema.ts";
-import { SILENT } from "../../lib/log.ts";
 import { OPERATIONS, type Rule } from "../../lib/policy/types.ts";
 import { INTERFACES } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { Fuzz } from "../helpers/fuzz/fuzz.ts";
 import { Pool } from "../helpers/fuzz/pool.ts";
 import { Random } from "../helpers/fuzz/random.ts";
+import { Reached } from "../helpers/fuzz/reached.ts";
 import { openFds } from "../helpers/open-fds.ts";
 import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 
 const MESSAGES = Number(process.env["SHMLINK_FUZZ_MESSAGES"] ?? 60_000);
+/** So many times as many, until everything was reached. */
+const MOST = 8;
 const CORPUS = JSON.parse(readFileSync(join(import.meta.dirname, "../fixtures/fuzz-seeds.json"), "utf8")) as number[];
+
+/** Of quotas. What waits for who does not read is above its limit after more than a sequence: broker-hostile.test.ts. */
+const LIMITS = [
+  "maxSessionsPerUser",
+  "maxServicesPerUser",
+  "maxChannelsPerUser",
+  "maxListenersPerUser",
+  "maxSharedBytesPerUser",
+  "maxFdsPerUser",
+  "maxObjectsPerUser",
+  "maxContextsPerUser",
+] as const;
 
 /** Who comes through a context may do everything, too. */
 const INSIDE: readonly Rule[] = [
@@ -45,11 +59,36 @@ const CONFIG: ShmlinkConfig = {
   },
 };
 
+/** One where everything runs out: what is refused, given up or thrown out has to be given back as well. */
+const TIGHT: ShmlinkConfig = {
+  ...CONFIG,
+  broker: { ...CONFIG.broker, setUpMs: 6 },
+  limits: {
+    ...CONFIG.limits,
+    maxSessionsPerUser: 4,
+    maxServicesPerUser: 2,
+    maxChannelsPerUser: 3,
+    maxListenersPerUser: 1,
+    maxSharedBytesPerUser: 40_000,
+    maxFdsPerUser: 2,
+    maxObjectsPerUser: 25,
+    maxContextsPerUser: 0,
+    maxCapacityBytes: 8192,
+    defaultCapacityBytes: 4096,
+  },
+};
+/** For what is not finished then. */
+const LINGER_MS = 10;
+/** One sequence of so many goes there. */
+const TIGHT_ONES = 4;
+
 type Heard = Map<string, number>;
 
 /** Everybody here is one user, who floods: were he told off for it, little of what he tries would be answered. So time stands
  *  still, but in one of so many sequences, where everything takes long. */
 const FLOODS = 8;
+type Place = { readonly directory: string; readonly lingerMs: number; readonly heard: Heard };
+
 let isFlood = false;
 let clockMs = 0;
 function now(): number {
@@ -57,7 +96,7 @@ function now(): number {
   return clockMs;
 }
 
-function runSeed(broker: Broker, seed: number, directory: string, heard: Heard): number {
+function runSeed(broker: Broker, seed: number, { directory, lingerMs, heard }: Place): number {
   const random = new Random(seed);
   isFlood = seed % FLOODS === 0;
   clockMs += 10_000; // what was used before is forgotten
@@ -66,7 +105,7 @@ function runSeed(broker: Broker, seed: number, directory: string, heard: Heard):
     {
       using pool = new Pool(random, directory); // whose end is the end of contexts
       fuzz = new Fuzz({ random, path: `${directory}/b`, pool, heard });
-      fuzz.run(broker);
+      fuzz.run(broker, lingerMs);
     }
     // Peers are gone: what they left is cleared within a few turns.
     for (let turns = 0; turns < 1000 && (broker.sessionCount > 0 || !broker.isEmpty); turns++) {
@@ -83,6 +122,14 @@ function runSeed(broker: Broker, seed: number, directory: string, heard: Heard):
   }
 }
 
+function brokerAt(directory: string, config: ShmlinkConfig, { logger }: Reached): Broker {
+  mkdirSync(directory);
+  const listener = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+  bind(listener, unixAddress(`${directory}/b`), `${directory}/b`);
+  listen(listener, 128);
+  return new Broker({ listeners: [listener], config, logger, env: {}, now });
+}
+
 /** Every event that a broker can send: what none of the sequences has led to was not tried. */
 function neverHeard(heard: Heard): string[] {
   const all = Object.values(INTERFACES).flatMap(({ name, events }) => events.map((event) => `${name}.${event.name}`));
@@ -94,22 +141,26 @@ const IMPOSSIBLE = ["wl_registry.global_remove"];
 
 test("no sequence of messages and descriptors gets the broker to throw, or leaves anything behind", () => {
   using directory = makeRuntimeDir();
-  const path = `${directory.path}/b`;
   const before = openFds().length;
   const heard: Heard = new Map();
   const only = process.env["SHMLINK_FUZZ_SEED"];
+  using reached = new Reached();
   {
-    const listener = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-    bind(listener, unixAddress(path), path);
-    listen(listener, 128);
-    using broker = new Broker({ listeners: [listener], config: CONFIG, logger: SILENT, env: {}, now });
-    const seeds = only === undefined ? CORPUS : [Number(only)];
+    using plenty = brokerAt(`${directory.path}/plenty`, CONFIG, reached);
+    using tight = brokerAt(`${directory.path}/tight`, TIGHT, reached);
+    const run = (seed: number): number =>
+      seed % TIGHT_ONES === 1
+        ? runSeed(tight, seed, { directory: `${directory.path}/tight`, lingerMs: LINGER_MS, heard })
+        : runSeed(plenty, seed, { directory: `${directory.path}/plenty`, lingerMs: 0, heard });
     let sent = 0;
-    for (const seed of seeds) sent += runSeed(broker, seed, directory.path, heard);
+    for (const seed of only === undefined ? CORPUS : [Number(only)]) sent += run(seed);
     const first = Date.now() % 1_000_000_000;
-    for (let seed = first; only === undefined && sent < MESSAGES; seed++)
-      sent += runSeed(broker, seed, directory.path, heard);
+    const isMissing = (): boolean => neverHeard(heard).length > IMPOSSIBLE.length || reached.missing(LIMITS).length > 0;
+    for (let seed = first; only === undefined && (sent < MESSAGES || isMissing()) && sent < MOST * MESSAGES; seed++)
+      sent += run(seed);
   }
   expect(openFds().length).toBe(before);
-  if (only === undefined) expect(neverHeard(heard)).toEqual(IMPOSSIBLE);
+  if (only !== undefined) return;
+  expect(neverHeard(heard)).toEqual(IMPOSSIBLE);
+  expect(reached.missing(LIMITS)).toEqual([]);
 }, 600_000);

@@ -41,11 +41,13 @@ export class Fuzz {
     return this.#random.chance(outOf * this.#tameness);
   }
 
-  run(broker: Turns): void {
+  /** @param lingerMs  before everybody goes, for the broker to give up what is not finished */
+  run(broker: Turns, lingerMs: number): void {
     for (let index = 0; index < 3; index++) this.#peers.push(this.#join());
     while (this.sent < PER_SEQUENCE) {
       const index = this.#random.below(this.#peers.length);
       const peer = this.#peers[index] as Peer; // below its length
+      if (peer.isHalfWay && !this.#random.chance(20)) continue; // says nothing more, mostly
       const alive = this.#send(peer) && (this.#random.chance(4) || this.#receive(peer));
       if (!alive || this.#random.chance(150)) {
         peer.fd.close();
@@ -53,6 +55,7 @@ export class Fuzz {
       }
       if (this.#random.chance(3)) broker.turn(0);
     }
+    for (const untilMs = performance.now() + lingerMs; performance.now() < untilMs; ) broker.turn(1);
     for (const { fd } of this.#peers) fd.close();
   }
 
@@ -157,6 +160,8 @@ export class Fuzz {
   /** In one piece or in two, so that messages and descriptors arrive apart. */
   #push(peer: Peer, bytes: Uint8Array, fds: readonly BorrowedFd[]): boolean {
     const cut = this.#random.chance(10) ? 1 + this.#random.below(bytes.length - 1) : bytes.length;
+    peer.isHalfWay = cut < bytes.length && this.#random.chance(100);
+    if (peer.isHalfWay) return peer.push(bytes.subarray(0, cut), fds);
     return peer.push(bytes.subarray(0, cut), fds) && (cut === bytes.length || peer.push(bytes.subarray(cut), []));
   }
 

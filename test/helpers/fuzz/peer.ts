@@ -21,6 +21,8 @@ export class Peer {
   /** An object that is worth more is there several times. */
   objects: Known[] = [[1, "wl_display", 1]];
   nextId = 2;
+  /** It has sent a part of a message, and does not want to send the rest. */
+  isHalfWay = false;
   readonly #types: Map<number, InterfaceName> = new Map([[1, "wl_display"]]);
   #input: Uint8Array = new Uint8Array(0);
 
