@@ -1,0 +1,46 @@
+/** What is written down of a thing that outlives the broker: JSON, beside its descriptors, read again by the next one. */
+import type { Bundle, ChannelRecord, ChannelSide, ContextRecord, OfferRecord, Owner } from "../records.ts";
+import { startTimeOf } from "./life.ts";
+
+/** An owner as it is written down; `started` tells his process from another one with the same number. */
+export type SavedOwner = Omit<Owner, "grants"> & { readonly started: string };
+export type SavedSide = { readonly owner: SavedOwner; readonly capacity: number };
+export type SavedChannel = Pick<ChannelRecord, "id" | "name" | "serviceId" | "rule"> & {
+  readonly sides: [SavedSide, SavedSide];
+};
+export type SavedContext = Pick<ContextRecord, "id" | "name" | "identity" | "accepted"> & {
+  readonly owner: SavedOwner;
+};
+export type SavedBundle = Pick<OfferRecord, "id" | "name" | "program"> &
+  Pick<Bundle, "number" | "keep" | "about"> & { readonly owner: SavedOwner };
+
+/** A session's owner is one process for as long as it lasts: asked once, not for each of its channels. */
+const STARTED: WeakMap<Owner, string> = new WeakMap();
+
+function saveOwner(who: Owner): SavedOwner {
+  const started = STARTED.get(who) ?? startTimeOf(who.pid);
+  STARTED.set(who, started);
+  const { grants: _, ...owner } = who;
+  return { ...owner, started };
+}
+
+function saveSide({ owner, capacity }: ChannelSide): SavedSide {
+  return { owner: saveOwner(owner), capacity };
+}
+
+export function saveChannel({ id, name, serviceId, rule, sides: [near, far] }: ChannelRecord): SavedChannel {
+  return { id, name, serviceId, rule, sides: [saveSide(near), saveSide(far)] };
+}
+
+export function saveContext({ id, name, identity, accepted, owner }: ContextRecord): SavedContext {
+  return { id, name, identity, accepted, owner: saveOwner(owner) };
+}
+
+export function saveBundle({ id, name, program, owner }: OfferRecord, { number, keep, about }: Bundle): SavedBundle {
+  return { id, name, program, owner: saveOwner(owner), number, keep, about };
+}
+
+/** JSON has no undefined. */
+export function loadOwner({ started: _, ...owner }: SavedOwner): Owner {
+  return { ...owner, context: owner.context };
+}
