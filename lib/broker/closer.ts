@@ -9,37 +9,17 @@
 import { CallThread, type CloseFd, closeNow, constants, type FileStatus, OwnedFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import type { FdType } from "./classify.ts";
+import { isTime, LAZY_MS, type Lane, newLane } from "./closing-lane.ts";
+import { type ClosingThread, ClosingThreads } from "./closing-threads.ts";
 import { type Devices, isDrained, isHarmless, knownDevices } from "./harmless.ts";
 import { type Account, accountKey, type Quota } from "./quota.ts";
 
 /** How often threads that have work are looked at, when nothing else happens. */
-const LOOK_MS = 10;
+const LOOK_MS = LAZY_MS;
 /** A thread that has not come back by then is late: until then it is no concern of the quota. */
 const LATE_MS = 100;
-/** In all, but that whoever has none gets one; and for the lanes of one user: his contexts cannot take up all of them. */
-const MAX_THREADS = 32;
-const MAX_THREADS_PER_USER = 8;
-/** So many of those that are in no hurry are given to a thread at once; fewer wait for LOOK_MS. */
-const BATCH = 16;
 /** How long the end of the broker waits for what is still to be closed. */
 const LAST_WAIT_MS = 1000;
-
-/** What is used of a CallThread. */
-export type ClosingThread = Pick<CallThread, "isBusy" | "close" | "wait" | "giveBack">;
-
-type Lane = {
-  readonly who: Account;
-  readonly key: string;
-  readonly waiting: number[];
-  /** Whether all that wait may wait for others. */
-  isLazy: boolean;
-  /** What the thread has, how many, and since when. */
-  thread: ClosingThread | undefined;
-  given: number;
-  sinceMs: number;
-  /** Charged: it is late. */
-  charged: number;
-};
 
 export type CloserOptions = {
   readonly quota: Quota;
@@ -52,19 +32,17 @@ export type CloserOptions = {
 
 export class Closer implements Disposable {
   readonly #options: CloserOptions;
-  readonly #startThread: () => ClosingThread | undefined;
   readonly #devices: Devices = knownDevices();
   readonly #lanes: Map<string, Lane> = new Map();
-  readonly #idle: ClosingThread[] = [];
+  readonly #threads: ClosingThreads;
   readonly #now: () => number;
-  #threadCount = 0;
   #isTimerSet = false;
   #isEnding = false;
 
   constructor(options: CloserOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    this.#startThread = options.startThread ?? (() => CallThread.start());
+    this.#threads = new ClosingThreads(options.startThread);
   }
 
   /** How descriptors that `who` has sent, or could have done anything to, are closed. */
@@ -109,16 +87,7 @@ export class Closer implements Disposable {
 
   #lane(who: Account): Lane {
     const key = accountKey(who);
-    const lane = this.#lanes.get(key) ?? {
-      who,
-      key,
-      waiting: [],
-      isLazy: true,
-      thread: undefined,
-      given: 0,
-      sinceMs: this.#now(),
-      charged: 0,
-    };
+    const lane = this.#lanes.get(key) ?? newLane(who, key, this.#now());
     this.#lanes.set(key, lane);
     return lane;
   }
@@ -152,15 +121,13 @@ export class Closer implements Disposable {
     if (this.#lanes.size > 0) this.#lookAgain();
   }
 
-  #isTime({ waiting, isLazy, sinceMs }: Lane): boolean {
-    if (waiting.length === 0) return false;
-    if (!isLazy || this.#isEnding || this.#now() - sinceMs >= LOOK_MS) return true;
-    // That we wait is not to bring anybody near his limit.
-    return waiting.length >= Math.min(BATCH, Math.floor(this.#options.quota.limits.maxFdsPerUser / 4));
+  #isTime(lane: Lane): boolean {
+    if (this.#isEnding) return lane.waiting.length > 0;
+    return isTime(lane, this.#now(), this.#options.quota.limits.maxFdsPerUser);
   }
 
   #finish(lane: Lane): void {
-    if (lane.thread !== undefined) this.#idle.push(lane.thread);
+    if (lane.thread !== undefined) this.#threads.putBack(lane.thread);
     lane.thread = undefined;
     lane.given = 0;
   }
@@ -179,17 +146,10 @@ export class Closer implements Disposable {
     }
   }
 
-  /** @returns "busy" when there is none at the moment, "none" when there never is one here: then we close ourselves */
   #threadFor(uid: number): ClosingThread | "busy" | "none" {
     let taken = 0;
     for (const { thread, who } of this.#lanes.values()) if (thread !== undefined && who.uid === uid) taken += 1;
-    if (taken >= MAX_THREADS_PER_USER) return "busy";
-    const idle = this.#idle.pop();
-    if (idle !== undefined) return idle;
-    const mayStart = this.#threadCount < MAX_THREADS || taken === 0;
-    const started = mayStart ? this.#startThread() : undefined;
-    if (started !== undefined) this.#threadCount += 1;
-    return started ?? (this.#threadCount > 0 ? "busy" : "none");
+    return this.#threads.take(taken);
   }
 
   #account(lane: Lane): void {
@@ -216,9 +176,8 @@ export class Closer implements Disposable {
     const untilMs = performance.now() + LAST_WAIT_MS;
     for (this.settle(); this.#lanes.size > 0 && performance.now() < untilMs; this.settle())
       for (const { thread } of this.#lanes.values()) thread?.wait(LOOK_MS);
-    for (const thread of this.#idle) thread.giveBack();
+    this.#threads[Symbol.dispose]();
     for (const { thread } of this.#lanes.values()) thread?.giveBack();
     this.#lanes.clear();
-    this.#idle.length = 0;
   }
 }

@@ -17,7 +17,8 @@ import {
   socketpair,
   writeAt,
 } from "../../../ffi/mod.ts";
-import { Closer, type ClosingThread } from "../../../lib/broker/closer.ts";
+import { Closer } from "../../../lib/broker/closer.ts";
+import type { ClosingThread } from "../../../lib/broker/closing-threads.ts";
 import { isDrained, isHarmless, knownDevices } from "../../../lib/broker/harmless.ts";
 import { type Account, Quota } from "../../../lib/broker/quota.ts";
 import { builtInConfig } from "../../../lib/config/schema.ts";
