@@ -1,0 +1,136 @@
+/** Whatever stands in the way of a Unix socket, the connection goes over TCP, and the reason is recorded. */
+import { expect } from "bun:test";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { requires } from "../helpers/requires.ts";
+import { compileFixture, freePort, Stage } from "../helpers/wrapped.ts";
+
+expectNoFdLeaks();
+const python = requires.program("python3", "python3");
+
+const SERVE = `
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+listener.accept()[0].sendall(b"hello")
+`;
+const DIAL = `
+import socket, sys
+print(socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20).recv(10).decode())
+`;
+
+/** A path that a listing names, and where nobody can connect. */
+const PATHS: Readonly<Record<string, { readonly path: (folder: string) => string; readonly reason: RegExp }>> = {
+  "whose socket file is not there": { path: (folder) => join(folder, "nothing"), reason: /ENOENT|No such file/ },
+  "whose socket nobody listens at": {
+    path: (folder) => {
+      const path = join(folder, "stale");
+      const bind = `import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])`;
+      Bun.spawnSync(["python3", "-c", bind, path]);
+      return path;
+    },
+    reason: /ECONNREFUSED|refused/,
+  },
+  "whose path is too long": { path: (folder) => join(folder, "x".repeat(110)), reason: /bytes|long/ },
+};
+
+async function fallsBack(path: (folder: string) => string, reason: RegExp): Promise<void> {
+  await using stage = new Stage();
+  const port = freePort();
+  const server = stage.plain(["python3", "-c", SERVE, String(port)]);
+  await server.match(/listening/);
+  const entry = { address: "127.0.0.1", port, path: path(stage.path), v6only: false, noTcp: false, pid: 1, id: 1 };
+  writeFileSync(join(stage.path, "registry", `127.0.0.1_${port}.json`), JSON.stringify(entry));
+  try {
+    const client = stage.wrap(["python3", "-c", DIAL, String(port)]);
+    expect([await client.exit, client.output]).toEqual([0, "hello\n"]);
+    expect(stage.registry.fallbacks()).toEqual([expect.stringMatching(reason)]);
+    expect(stage.registry.fallbacks()[0]).toStartWith(`127.0.0.1 ${port} `);
+    const strict = stage.wrap(["python3", "-c", DIAL, String(port)], { flags: ["--rule=out,require"] });
+    expect(await strict.exit).toBe(1);
+    expect(strict.output).toContain("Connection refused");
+  } finally {
+    stage.registry.withdraw(port);
+  }
+}
+
+for (const [what, { path, reason }] of Object.entries(PATHS)) {
+  requires.test(
+    [python],
+    `a registered listener ${what}: plain TCP with the reason, or an error where that is forbidden`,
+    () => fallsBack(path, reason),
+  );
+}
+
+requires.test(
+  [python, requires.ordinaryUser()],
+  "a registered listener whose socket may not be opened: plain TCP with the reason",
+  async () => {
+    await using stage = new Stage();
+    const port = freePort();
+    const server = stage.plain(["python3", "-c", SERVE, String(port)]);
+    await server.match(/listening/);
+    const folder = join(stage.path, "closed");
+    mkdirSync(folder);
+    chmodSync(folder, 0);
+    const path = join(folder, "socket");
+    const entry = { address: "127.0.0.1", port, path, v6only: false, noTcp: false, pid: 1, id: 1 };
+    writeFileSync(join(stage.path, "registry", `127.0.0.1_${port}.json`), JSON.stringify(entry));
+    const client = stage.wrap(["python3", "-c", DIAL, String(port)]);
+    expect([await client.exit, client.output]).toEqual([0, "hello\n"]);
+    expect(stage.registry.fallbacks()).toEqual([expect.stringMatching(/EACCES/)]);
+    stage.registry.withdraw(port);
+    chmodSync(folder, 0o700);
+  },
+);
+
+const SAME_PORT = `
+import errno, socket
+listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+def client():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return s
+first, second, third = client(), client(), client()
+first.bind(("127.0.0.1", 0))
+second.bind(first.getsockname())
+third.bind(first.getsockname())
+first.connect(listeners[0].getsockname())
+second.connect(listeners[1].getsockname())
+print("another server:", second.getsockname() == first.getsockname())
+try: print("the same:", third.connect(listeners[0].getsockname()) or "connected")
+except OSError as error: print("the same:", errno.errorcode[error.errno])
+`;
+
+requires.test(
+  [python],
+  "one local port to two servers, by SO_REUSEADDR, is as on TCP; to the same server again it goes over TCP, which has no such connection",
+  async () => {
+    await using stage = new Stage();
+    const [native, wrapped] = [stage.plain(["python3", "-c", SAME_PORT]), stage.wrap(["python3", "-c", SAME_PORT])];
+    expect([await native.exit, await wrapped.exit], native.output + wrapped.output).toEqual([0, 0]);
+    expect(native.output).toBe("another server: True\nthe same: EADDRNOTAVAIL\n");
+    expect(wrapped.output).toBe("another server: True\nthe same: connected\n");
+    expect(stage.registry.fallbacks()).toEqual([expect.stringMatching(/no local port is free for this destination/)]);
+  },
+);
+
+requires.test(
+  [requires.program("cc", "gcc")],
+  "who has left the network namespace reaches a path that a rule names, and nothing else of the old one",
+  async () => {
+    await using stage = new Stage();
+    const path = join(stage.path, "by-rule");
+    const program = [compileFixture("tcp-hard"), "namespace"];
+    const native = stage.plain(program);
+    expect(await native.exit).toBe(0);
+    if (native.output.includes("unshare:")) return; // this user may make no namespace
+    const wrapped = stage.wrap(program, { flags: [`--rule=path=${path}`] });
+    expect(await wrapped.exit, wrapped.output).toBe(0);
+    const connects = (text: string): string[] => text.match(/^connect: -?\d+ \w*/gm)?.slice(-3) ?? [];
+    expect(connects(native.output)).toHaveLength(3);
+    expect(connects(native.output).every((line) => line.startsWith("connect: -1 E"))).toBe(true);
+    expect(connects(wrapped.output)).toEqual(["connect: 0 ", "connect: 0 ", "connect: 0 "]);
+  },
+);
