@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { constants, kill } from "../../ffi/mod.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
 import { RUNTIMES } from "../helpers/runtimes.ts";
@@ -224,3 +225,35 @@ requires.test([cc], "an idle wrap is never woken", async () => {
   }
   await server.exit;
 });
+
+/** Takes each SIGUSR1 as it comes: two that wait at once are one. */
+const COUNTING = `
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGTERM])
+print("counting", flush=True)
+while signal.sigwait([signal.SIGUSR1, signal.SIGTERM]) == signal.SIGUSR1: print("one", flush=True)
+`;
+
+requires.test(
+  [python, requires.program("setsid", "util-linux")],
+  "a signal sent to wrap reaches the program once, and one to the whole process group twice",
+  async () => {
+    await using stage = new Stage();
+    const wrap = stage.plain(["setsid", ...stage.wrapCommand(["python3", "-c", COUNTING])]);
+    await wrap.match(/counting/);
+    const count = (): number => wrap.output.split("one").length - 1;
+    kill(wrap.pid, constants.SIGUSR1);
+    await until("the first", () => count() === 1);
+    for (let tries = 0; ; tries++) {
+      const before = count();
+      kill(-wrap.pid, constants.SIGUSR1);
+      await until("one more", () => count() > before);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      expect(count() - before).toBeLessThanOrEqual(2);
+      if (count() - before === 2) break;
+      expect(tries).toBeLessThan(20); // on a busy machine the second may come while the first waits
+    }
+    kill(wrap.pid, constants.SIGTERM);
+    expect(await wrap.exit).toBe(0);
+  },
+);
