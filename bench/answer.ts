@@ -1,7 +1,8 @@
 /**
- * A question of a benchmark and its answer. Both sides of a ratio take turns, and each turn is compared with its two
- * neighbours: a virtual machine's processors move, and what two of them exchange takes three times as long, or a third,
- * until they move again. A turn between two neighbours that differ says nothing.
+ * A question of a benchmark and its answer. Both sides of a ratio take turns, each twice: a virtual machine's processors
+ * move, and what two of them exchange takes three times as long, or a third, until they move again; others want them, too.
+ * A turn in which a side differs from itself says nothing, and of the others those count that were measured in the place
+ * where the processors were most of the time. Turns are short, or the processors move within one.
  */
 
 export type Result = {
@@ -25,21 +26,28 @@ export type Question = {
   readonly measureBaseline: () => number;
 };
 
-type Turn = { readonly value: number; readonly before: number; readonly after: number };
+/** Nanoseconds: both sides, each twice, in the order of the fields. */
+export type Turn = {
+  readonly baseline: number;
+  readonly value: number;
+  readonly baselineAgain: number;
+  readonly valueAgain: number;
+};
 
-const TURNS = 15;
+const TURNS = 31;
+const MOST_TURNS = 120;
 /** Two that are further apart were not measured on the same machine, so to say. */
 const ALIKE = 1.15;
-const ENOUGH = 5;
+const ENOUGH = 11;
 
 /** Medians of both sides and of their ratios; nanoseconds become messages a second where that is the unit. */
 export function answer({ id, unit, baselineName, measure, measureBaseline }: Question): Result {
   const all = takeTurns(measure, measureBaseline);
-  const steady = all.filter(({ before, after }) => Math.max(before, after) < ALIKE * Math.min(before, after));
-  const turns = steady.length < ENOUGH ? all : steady;
+  const place = mostlyAlike(all);
+  const turns = place.length < ENOUGH ? all : place;
   const convert = (ns: number): number => (unit === "ns" ? ns : 1e9 / ns);
-  const value = (turn: Turn): number => convert(turn.value);
-  const baseline = ({ before, after }: Turn): number => convert((before + after) / 2);
+  const value = (turn: Turn): number => convert(valueOf(turn));
+  const baseline = (turn: Turn): number => convert(baselineOf(turn));
   return {
     id,
     unit,
@@ -51,14 +59,47 @@ export function answer({ id, unit, baselineName, measure, measureBaseline }: Que
   };
 }
 
+function valueOf({ value, valueAgain }: Turn): number {
+  return (value + valueAgain) / 2;
+}
+
+function baselineOf({ baseline, baselineAgain }: Turn): number {
+  return (baseline + baselineAgain) / 2;
+}
+
+/** The most turns that were measured while the processors lay alike: a median over some with them near and some with them
+ *  far would be that of neither. What is measured has no say in which those are, only its baseline. */
+export function mostlyAlike(turns: readonly Turn[]): readonly Turn[] {
+  const steady = turns.filter(isSteady).sort((one, other) => baselineOf(one) - baselineOf(other));
+  let most: readonly Turn[] = [];
+  for (const [start, first] of steady.entries()) {
+    const group = steady.slice(start).filter((turn) => baselineOf(turn) < ALIKE * baselineOf(first));
+    if (group.length > most.length) most = group;
+  }
+  return most;
+}
+
+/** Both sides have said the same twice. One side alone would be chosen for its quiet moments, and the other would not. */
+function isSteady({ baseline, value, baselineAgain, valueAgain }: Turn): boolean {
+  return areAlike(baseline, baselineAgain) && areAlike(value, valueAgain);
+}
+
+function areAlike(one: number, other: number): boolean {
+  return Math.max(one, other) < ALIKE * Math.min(one, other);
+}
+
+/** As many as it takes to have enough that are alike. */
 function takeTurns(measure: () => number, measureBaseline: () => number): readonly Turn[] {
-  let before = measureBaseline();
-  return Array.from({ length: TURNS }, () => {
-    const value = measure();
-    const turn = { value, before, after: measureBaseline() };
-    before = turn.after;
-    return turn;
-  });
+  const turns: Turn[] = [];
+  while (turns.length < TURNS || (turns.length < MOST_TURNS && mostlyAlike(turns).length < ENOUGH)) {
+    turns.push({
+      baseline: measureBaseline(),
+      value: measure(),
+      baselineAgain: measureBaseline(),
+      valueAgain: measure(),
+    });
+  }
+  return turns;
 }
 
 function median(values: readonly number[]): number {

@@ -2,8 +2,8 @@
  * `bun bench/run.ts SUITE [--json] [--plot FILE.svg] [id…]`: a table for people, or one JSON object; all questions or some.
  * Progress goes to standard error.
  *
- *   ring      the channel against C: the ids of ring.ts; `ring.step.`, how close each step of the tuning comes
- *             (ring-steps.ts); and `profile`, sizes on every runtime, which --plot draws
+ *   ring      the channel against C: the ids of ring-questions.ts, `ring.step.` for how close each step of the
+ *             tuning comes; and `profile`, sizes on every runtime, which --plot draws
  *   wrap      wrapped programs against Unix sockets and TCP; what a wrapped start costs
  *   broker    the broker against libwayland and C: round trip, dial, 10,000 channels and `ls` of them, fds
  */
