@@ -46,7 +46,7 @@ export function answer({ id, unit, baselineName, measure, measureBaseline }: Que
   const place = mostlyAlike(all);
   const turns = place.length < ENOUGH ? all : place;
   const convert = (ns: number): number => (unit === "ns" ? ns : 1e9 / ns);
-  const value = (turn: Turn): number => convert(valueOf(turn));
+  const value = (turn: Turn): number => convert(ownOf(turn));
   const baseline = (turn: Turn): number => convert(baselineOf(turn));
   return {
     id,
@@ -59,7 +59,7 @@ export function answer({ id, unit, baselineName, measure, measureBaseline }: Que
   };
 }
 
-function valueOf({ value, valueAgain }: Turn): number {
+function ownOf({ value, valueAgain }: Turn): number {
   return (value + valueAgain) / 2;
 }
 

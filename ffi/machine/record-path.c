@@ -34,7 +34,9 @@ _Static_assert(sizeof(struct path) == 128, "ffi/record-path.ts");
 /* What the other side can see or change. A test puts itself between the two. */
 #ifndef LOAD
 #define LOAD(p, word, order) __atomic_load_n(word, order)
-#define STORE(p, word, value) __atomic_store_n(word, value, __ATOMIC_SEQ_CST)
+/* Seen before whatever is loaded next. Not one exchange, which would wait for the stores before it and only then ask for the
+ * line that the peer looks at: a plain store is on its way meanwhile, and who waits after it is us. */
+#define STORE(p, word, value) (__atomic_store_n(word, value, __ATOMIC_RELEASE), __atomic_thread_fence(__ATOMIC_SEQ_CST))
 #define PATHS 1
 #endif
 
@@ -176,6 +178,9 @@ static inline int32_t find(struct path *p, int32_t looks, int32_t *why) {
     if (p->in.published != head && !publish_head(p)) return 0;
     if (--looks <= 0) return 0;
     *why = UNUSUAL;
+    /* The line that is read next comes along with the position: asked for only then, it takes as long once more. Its contents
+     * are not looked at before the position allows it. */
+    __builtin_prefetch(p->peer + DATA_OFFSET + (head & (p->in.capacity - 1)), 0, 3);
     __builtin_ia32_pause();
   }
   return 1;
