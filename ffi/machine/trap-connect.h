@@ -45,12 +45,20 @@ static int32_t answer(struct trap_path *s, const struct notif *n, int64_t value)
   return ask(s, SEND, &response) == 0;
 }
 
+/* @param file  what says of the number what it means now @returns O_CLOEXEC or 0 as the number has it; -1 where it means
+ * another file than `socket`: another thread may have given it to one. Two files that are there at a time have different
+ * inodes, as long as one of them is a socket. */
+static long read_close_on_exec(int file, int socket) {
+  struct status status;
+  struct info info = {0, 0};
+  if (CALL3(FSTAT, socket, &status, 0) != 0 || !read_info(file, &info)) return -1;
+  return info.inode == status.inode ? info.flags & O_CLOEXEC : -1;
+}
+
 /* Puts `to` in the place of `from`, and closes `from`. @returns LEFT_TO_YOU: neither is done */
 static int32_t swap(struct trap_path *s, const struct notif *n, int from, int to, uint32_t flags) {
-  struct { uint32_t events; uint64_t data; } __attribute__((packed)) event = {0, 0};
-  uint32_t number = n->args[0], slot[3] = {s->epoll, from, 0};
-  /* Another thread may have given the number to another file. */
-  if (CALL5(KCMP, s->self, n->pid, KCMP_FILE, from, number) != 0) return LEFT_TO_YOU;
+  struct event event = {0, 0};
+  uint32_t number = n->args[0];
   if (CALL5(EPOLL_CTL, s->epoll, EPOLL_CTL_ADD, from, &event, 0) != 0) return LEFT_TO_YOU;
   struct addfd add = {n->id, SETFD, to, number, flags};
   if (ask(s, ADDFD, &add) < 0) {
@@ -59,8 +67,9 @@ static int32_t swap(struct trap_path *s, const struct notif *n, int from, int to
   }
   CALL3(CLOSE, from, 0, 0);
   s->fd = to;
-  /* An epoll set forgets a file with its last descriptor, in whatever process. */
-  if (CALL5(KCMP, s->self, s->self, KCMP_EPOLL_TFD, s->epoll, slot) != -ENOENT) {
+  /* An epoll set forgets a file with its last descriptor, in whatever process. Until then a TCP socket that is not
+   * connected has EPOLLHUP, asked for or not, and nothing else is in that set. */
+  if (CALL5(EPOLL_WAIT, s->epoll, &event, 1, 0, 0) != 0) {
     s->from = from;
     return STILL_HELD;
   }
@@ -69,13 +78,25 @@ static int32_t swap(struct trap_path *s, const struct notif *n, int from, int to
   return SERVED;
 }
 
-static int32_t hand_off(struct trap_path *s, const struct notif *n, struct thread *t, struct target *to, int tcp) {
+/* @param file  of read_close_on_exec(); is `*is_read` when that could be used, or was not needed */
+static int32_t exchange(struct trap_path *s, const struct notif *n, struct target *to, int tcp, int file, int *is_read) {
   long flags, fd, on_exec;
-  if (!is_plain(s, tcp, &flags) || is_touched(s, tcp) || is_watched(s, t, tcp, n->args[0])) return LEFT_TO_YOU;
-  if ((on_exec = close_on_exec(s, t, n->args[0])) < 0 || (fd = reach(s, to)) < 0) return LEFT_TO_YOU;
+  if (!is_plain(s, tcp, &flags) || (fd = reach(s, to)) < 0) return LEFT_TO_YOU;
   if (!(flags & O_NONBLOCK)) CALL3(FCNTL, fd, F_SETFL, 0);
-  int32_t result = swap(s, n, tcp, fd, on_exec);
+  *is_read = (on_exec = read_close_on_exec(file, tcp)) >= 0; /* as late as can be */
+  int32_t result = *is_read ? swap(s, n, tcp, fd, on_exec) : LEFT_TO_YOU;
   if (result == LEFT_TO_YOU) CALL3(CLOSE, fd, 0, 0);
+  return result;
+}
+
+static int32_t hand_off(struct trap_path *s, const struct notif *n, struct thread *t, struct target *to, int tcp) {
+  uint32_t number = n->args[0];
+  int is_read = 1;
+  if (is_touched(s, tcp) || is_watched(s, t, tcp, number)) return LEFT_TO_YOU;
+  long file = hold_info(t, number); /* first: who has no descriptor left for it has not connected in vain */
+  if (file < 0) return LEFT_TO_YOU;
+  int32_t result = exchange(s, n, to, tcp, file, &is_read);
+  keep_info(s, t, number, file, is_read);
   return result;
 }
 

@@ -81,31 +81,41 @@ static long open_fdinfo(int32_t tid, uint32_t number) {
   return call(OPENAT, AT_FDCWD, (long)path, O_CLOEXEC, 0, 0, 0);
 }
 
-/* The octal number of the second line, "flags:\t02000002". @returns -1 where there is none */
-static long read_flags(int file) {
+struct info { long flags; uint64_t inode; };
+
+/* Reads "flags:\t02000002" of the second line and "ino:\t4711" of the fourth. @returns 0 where they are not there: the
+ * number is closed, or the kernel is older than 5.14 */
+static int read_info(int file, struct info *info) {
   char text[128];
-  long length = call(PREAD, file, (long)text, sizeof text, 0, 0, 0), at = 0, flags = 0;
-  while (at < length && text[at] != '\n') at++;
-  while (at < length && text[at] != '\t') at++;
-  for (at++; at < length && text[at] >= '0' && text[at] <= '7'; at++) flags = flags * 8 + text[at] - '0';
-  return at < length && text[at] == '\n' ? flags : -1;
+  long length = call(PREAD, file, (long)text, sizeof text, 0, 0, 0), at = 0;
+  for (int line = 1; line <= 4; line++) {
+    uint64_t value = 0;
+    while (at < length && text[at] != '\t') at++;
+    for (at++; at < length && text[at] >= '0' && text[at] <= '9'; at++)
+      value = line == 2 ? value * 8 + text[at] - '0' : value * 10 + text[at] - '0';
+    if (at >= length || text[at] != '\n') return 0;
+    if (line == 2) info->flags = value;
+    else if (line == 4) info->inode = value;
+  }
+  return 1;
 }
 
-/* @returns O_CLOEXEC or 0; -1 where it cannot be said */
-static long close_on_exec(struct trap_path *s, struct thread *t, uint32_t number) {
-  long file = t->fdinfo[number], flags;
-  if (file != 0) {
-    if ((flags = read_flags(file)) >= 0) return flags & O_CLOEXEC;
-    CALL3(CLOSE, file, 0, 0);
-    t->fdinfo[number] = 0;
-    s->kept--;
-    return -1;
-  }
-  if ((file = open_fdinfo(t->tid, number)) < 0) return -1;
-  flags = read_flags(file);
-  if (flags >= 0 && file > 0 && s->kept < s->most_kept) { /* 0, where our input was closed, means none here */
+/* @returns the file that says what the number means, each time that it is read; below 0 where there is none. To be kept */
+static long hold_info(struct thread *t, uint32_t number) {
+  return t->fdinfo[number] != 0 ? t->fdinfo[number] : open_fdinfo(t->tid, number);
+}
+
+/* @param is_good  whether it could be read: one of a thread that is dead cannot */
+static void keep_info(struct trap_path *s, struct thread *t, uint32_t number, int file, int is_good) {
+  int is_known = t->fdinfo[number] == file;
+  if (is_known && is_good) return;
+  if (is_good && file > 0 && s->kept < s->most_kept) { /* 0, where our input was closed, means none here */
     t->fdinfo[number] = file;
     s->kept++;
-  } else CALL3(CLOSE, file, 0, 0);
-  return flags < 0 ? -1 : flags & O_CLOEXEC;
+    return;
+  }
+  CALL3(CLOSE, file, 0, 0);
+  if (!is_known) return;
+  t->fdinfo[number] = 0;
+  s->kept--;
 }

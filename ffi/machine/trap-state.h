@@ -21,7 +21,7 @@ enum { UNIX = 0, TRAPS = 2, TRAP_NS = 3 };
 enum { ENOENT = 2, EINTR = 4, EADDRINUSE = 98 };
 enum { AF_UNIX = 1, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 04000, SOCK_CLOEXEC = 02000000, SOL_SOCKET = 1, SO_COOKIE = 57 };
 enum { F_GETFL = 3, F_SETFL = 4, F_GETSIG = 11, F_GETOWN_EX = 16, O_NONBLOCK = 04000, O_ASYNC = 020000 };
-enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_FILE = 0, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, AT_FDCWD = -100 };
+enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, AT_FDCWD = -100 };
 #define RECV 0xc0502100u
 #define SEND 0xc0182101u
 #define ADDFD 0x40182103u
@@ -29,14 +29,16 @@ enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_FILE = 0
 #define AUDIT_ARCH_X86_64 0xc000003eu
 
 /* System calls of x86-64. */
-enum { CLOSE = 3, IOCTL = 16, PREAD = 17, SOCKET = 41, CONNECT = 42, BIND = 49, GETSOCKNAME = 51, SETSOCKOPT = 54, ACCEPT = 43 };
+enum { CLOSE = 3, FSTAT = 5, IOCTL = 16, PREAD = 17, SOCKET = 41, CONNECT = 42, BIND = 49, GETSOCKNAME = 51, SETSOCKOPT = 54, ACCEPT = 43 };
 enum { GETPEERNAME = 52, PPOLL = 271, ACCEPT4 = 288, PROCESS_VM_WRITEV = 311 };
-enum { GETSOCKOPT = 55, FCNTL = 72, EPOLL_CTL = 233, OPENAT = 257, PROCESS_VM_READV = 310, KCMP = 312, PIDFD_GETFD = 438 };
+enum { GETSOCKOPT = 55, FCNTL = 72, EPOLL_WAIT = 232, EPOLL_CTL = 233, OPENAT = 257, PROCESS_VM_READV = 310, KCMP = 312, PIDFD_GETFD = 438 };
 
 struct notif { uint64_t id; uint32_t pid, flags; int32_t nr; uint32_t arch; uint64_t ip; uint64_t args[6]; };
 struct response { uint64_t id; int64_t value; int32_t error; uint32_t flags; };
 struct addfd { uint64_t id; uint32_t flags, from, to, to_flags; };
 struct part { void *address; uint64_t length; };
+struct status { uint64_t device, inode, others[16]; }; /* struct stat */
+struct event { uint32_t events; uint64_t data; } __attribute__((packed));
 
 /* An option that has to have this value. */
 struct check { int32_t level, name; uint32_t length, unused; char value[16]; };
