@@ -24,7 +24,7 @@ const [CHECK_BYTES, MAX_CHECKS, CHECK_VALUE] = [32, 12, 16];
 const [TARGETS, TARGET_BYTES, MAX_TARGETS] = [464, 264, 8];
 const [USED, PATH_LENGTH, HEAD_LENGTH, TAIL_LENGTH, PATH, HEAD, TAIL, NAME_BYTES] = [8, 12, 16, 20, 24, 136, 200, 64];
 const [THREADS, THREAD_BYTES, MAX_THREADS] = [2576, 1056, 16];
-const [PIDFD, EPOLL_COUNT, EPOLLS, MAX_EPOLLS, FDINFO, MAX_NUMBERS] = [4, 8, 12, 4, 32, 256];
+const [PIDFD, EPOLL_COUNT, EPOLLS, MAX_EPOLLS, USED_THREAD, FDINFO, MAX_NUMBERS] = [4, 8, 12, 4, 28, 32, 256];
 const MAX_TOUCHED = 16;
 const [LISTENERS, LISTENER_BYTES, MAX_LISTENERS, MAX_OPTIONS] = [19_600, 296, 8, 4];
 const [LISTENER_USED, OPTION_COUNT, ADDRESS_LENGTH, LISTENER_PATH_LENGTH] = [8, 12, 16, 20];
@@ -220,6 +220,7 @@ export class TrapPath implements Disposable {
     const { data } = this.#memory;
     data.setInt32(at + PIDFD, pidfd.number, true);
     data.setInt32(at + EPOLL_COUNT, -1, true);
+    data.setInt32(at + USED_THREAD, 0, true);
     data.setInt32(at, tid, true);
   }
 
@@ -231,6 +232,14 @@ export class TrapPath implements Disposable {
     data.setInt32(at + EPOLL_COUNT, fits ? epolls.length : -1, true);
     if (fits) for (const [place, number] of epolls.entries()) data.setInt32(at + EPOLLS + place * 4, number, true);
     return fits;
+  }
+
+  /** Whether a thread has connected to a target since the last time that this was asked. */
+  takeUsed(index: number): boolean {
+    const at = THREADS + index * THREAD_BYTES + USED_THREAD;
+    const isUsed = this.#memory.data.getInt32(at, true) !== 0;
+    this.#memory.data.setInt32(at, 0, true);
+    return isUsed;
   }
 
   /** Forgets a thread and closes what was open of it. */

@@ -52,7 +52,7 @@ struct target {
 };
 
 struct thread {
-  int32_t tid, pidfd, epoll_count, epolls[MAX_EPOLLS], unused;
+  int32_t tid, pidfd, epoll_count, epolls[MAX_EPOLLS], used; /* used: ours: 1 for one that has connected */
   int32_t fdinfo[MAX_NUMBERS]; /* /proc/TID/fdinfo/NUMBER, kept open; 0 for none. One that belongs to a dead thread says so */
 };
 

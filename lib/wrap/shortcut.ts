@@ -54,6 +54,9 @@ export type ShortcutResult =
   | { readonly kind: "still held"; readonly call: Notification; readonly fd: OwnedFd; readonly from: number }
   | { readonly kind: "unanswered"; readonly fd: OwnedFd };
 
+/** Where connections go, and the path of the listener there. */
+type Destination = { readonly target: Endpoint; readonly where: string };
+
 const PROTOCOL = { level: constants.SOL_SOCKET, name: constants.SO_PROTOCOL, value: int(constants.IPPROTO_TCP) };
 const NETWORK = { level: constants.SOL_SOCKET, name: constants.SO_NETNS_COOKIE };
 
@@ -62,6 +65,9 @@ export class Shortcut implements Disposable {
   #path: TrapPath | undefined;
   readonly #decisions: (DecisionCount | undefined)[] = [];
   readonly #keys: string[] = [];
+  readonly #targets: (Destination | undefined)[] = [];
+  /** Which targets were connected to since they were looked at. */
+  readonly #reached: Set<number> = new Set();
   readonly #listeners: (WrappedListener | undefined)[] = [];
   readonly #counting: TrapCountVisitor;
   /** When the last call came. */
@@ -101,7 +107,7 @@ export class Shortcut implements Disposable {
         this.#forget();
       }
     }
-    if (nowMs > this.#untilMs) this.#forget();
+    if (nowMs > this.#untilMs) this.#renew(path);
     const { epoll } = this.#options.lettingGo;
     return epoll === undefined ? undefined : this.#serve(path, epoll, nowMs);
   }
@@ -135,6 +141,7 @@ export class Shortcut implements Disposable {
 
   /** Connections to that target have been made. */
   #count(target: number, times: number): void {
+    this.#reached.add(target);
     const decision = this.#decisions[target];
     if (decision !== undefined) decision.count += times;
   }
@@ -224,8 +231,43 @@ export class Shortcut implements Disposable {
     }
     this.#keys[index] = key;
     this.#decisions[index] = decision;
+    this.#aim(path, index, { target, where });
+  }
+
+  #aim(path: TrapPath, index: number, { target, where }: Destination): void {
+    this.#targets[index] = { target, where };
     const { head, tail } = connectionNameParts({ domain: 4, client: target.host, server: target });
     path.setTarget(index, { ...target, path: where, head, tail });
+  }
+
+  /** What was trusted for long enough, and was used, is looked at again: a connect() that comes the long way costs more
+   *  than that. The rest is forgotten. */
+  #renew(path: TrapPath): void {
+    const targets = [...this.#reached];
+    const threads = this.#threads.flatMap((thread, index) => (path.takeUsed(index) ? [{ thread, index }] : []));
+    this.#reached.clear();
+    this.#forget();
+    for (const { thread, index } of threads) this.#renewThread(path, thread, index);
+    for (const index of targets) this.#renewTarget(path, index);
+  }
+
+  #renewThread(path: TrapPath, thread: number, index: number): void {
+    const { holdings, template } = this.#options;
+    const survey = thread === 0 ? undefined : holdings.renew(thread, template().fd);
+    if (survey === undefined || !path.setEpolls(index, survey.epolls)) return;
+    this.#untilMs = Math.min(this.#untilMs, survey.untilMs);
+  }
+
+  #renewTarget(path: TrapPath, index: number): void {
+    const { resolver } = this.#options;
+    const destination = this.#targets[index];
+    if (destination === undefined) return;
+    const host = formatHost(destination.target.host);
+    resolver.resolve(host, destination.target.port);
+    const untilMs = resolver.untilMs(host, destination.target.port, destination.where);
+    if (untilMs === undefined) return; // another one is there by now, or nobody
+    this.#aim(path, index, destination);
+    this.#untilMs = Math.min(this.#untilMs, untilMs);
   }
 
   /** What connect() takes for granted. What is open of threads stays open. */

@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
-import { compileFixture, Stage } from "../helpers/wrapped.ts";
+import { compileFixture, freePort, Stage } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
 
@@ -61,6 +61,42 @@ requires.test(
     expect(wrapped.output).toBe(native.output);
     const reasons = stage.registry.fallbacks().map((line) => line.split(" ").slice(2).join(" "));
     expect(reasons.filter((reason) => reason !== "a signal interrupted connect()")).toEqual([]);
+  },
+  60_000,
+);
+
+const ONE_AFTER_THE_OTHER = `
+import os, socket, subprocess, sys
+def serve(name, port):
+    code = "import socket, sys\\nl = socket.create_server((sys.argv[2], int(sys.argv[3])))\\nprint('up', flush=True)\\nwhile True:\\n  p = l.accept()[0]; p.sendall(sys.argv[1].encode()); p.close()"
+    process = subprocess.Popen([sys.executable, "-c", code, name, "127.0.0.1", str(port)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
+port = int(sys.argv[1])
+for name in ["first", "second", "third"]:
+    server = serve(name, port)
+    for _ in range(400):
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            seen = s.recv(64).decode()
+            if seen != name: sys.exit(f"{seen} is not {name}")
+    server.kill()
+    server.wait()
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+        sys.exit("somebody is there")
+    except ConnectionRefusedError: pass
+print("all right")
+`;
+
+requires.test(
+  [requires.program("python3", "python3")],
+  "a stream of connections that outlasts what is taken for granted reaches who listens there now, and nobody when nobody does",
+  async () => {
+    await using stage = new Stage();
+    const running = stage.wrap(["python3", "-c", ONE_AFTER_THE_OTHER, String(freePort())]);
+    expect(await running.exit, running.output).toBe(0);
+    expect(running.output).toContain("all right");
+    expect(stage.registry.fallbacks()).toEqual([]);
   },
   60_000,
 );

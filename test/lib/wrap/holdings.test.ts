@@ -99,3 +99,15 @@ test("findRegistrations() overlooks an epoll set that is made 20 ms after it was
   }
   throw new Error("Looking always took more than 15 ms");
 });
+
+test("renew() finds epoll sets before there is a socket, and nothing to trust while one is being made", () => {
+  using probe = socket(constants.AF_INET, constants.SOCK_STREAM);
+  using epoll = epollCreate();
+  const finder = new HoldingsFinder();
+  expect(finder.known(process.pid)).toBeUndefined();
+  const survey = finder.renew(process.pid, probe);
+  expect(survey?.epolls).toContain(epoll.number);
+  expect(survey?.untilMs).toBeGreaterThan(performance.now());
+  finder.expectEpollSet();
+  expect([finder.renew(process.pid, probe), finder.known(process.pid)]).toEqual([undefined, undefined]);
+});
