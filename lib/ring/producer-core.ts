@@ -139,13 +139,13 @@ export class ProducerCore extends ProducerPlace {
     return this.capacity - this.free();
   }
 
-  /** No record will follow. Wakes the consumer whatever it waits for. */
+  /** No record will follow. Wakes the consumer whatever it waits for, but not one that has left. */
   finish(): void {
     if (this.#finished) return;
     this.#finished = true;
     this.publish();
     Atomics.store(this.words, STATE, STATE_FINISHED);
-    if (peerLoad(this.peerWords, DATA_WAKE) !== 0) this.#doorbell.ring();
+    if ((peerLoad(this.peerWords, DATA_WAKE) & WAKE_ARMED) !== 0) this.#doorbell.ring();
   }
 
   /** Notes a message that was not put because there was no room. */

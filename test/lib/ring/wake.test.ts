@@ -104,6 +104,13 @@ test("finish() wakes a consumer whatever it waits for", () => {
   expect(pair.rings.consumer).toBe(1);
 });
 
+test("finish() does not ring for a consumer that has left", () => {
+  const pair = ringPair(CAPACITY);
+  pair.consumer.leave();
+  pair.producer.finish();
+  expect(pair.rings.consumer).toBe(0);
+});
+
 test("leave() tells the producer at its next publish()", () => {
   const pair = ringPair(CAPACITY);
   pair.consumer.leave();
