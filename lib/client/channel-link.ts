@@ -108,7 +108,7 @@ export abstract class ChannelLink extends RelayLink {
     if (capacity !== undefined) {
       this.provideSpares(capacity, 1);
       this.#dials += 1;
-      if (this.#dials > 1) pending.prepareNext(capacity);
+      if (this.#dials > 1) pending.prepareNext(() => this.provideSpares(capacity, 1));
     }
     this.requestDirected({ kind: "dial", id, name, capacity: options.capacity ?? 0 }, options.direction);
     return pending;
@@ -162,13 +162,13 @@ export abstract class ChannelLink extends RelayLink {
   }
 
   /** Of a channel that has ended. What is made ready for the next one goes in one piece with that.
-   *  @param nextCapacity  of a ring for it, where one is likely */
-  forgetChannel(id: ObjectId, generation: number, nextCapacity: number | undefined): void {
-    const isNext = nextCapacity !== undefined && generation === this.generation && !this.ended;
+   *  @param prepareNext  queues it, where a next one is likely */
+  forgetChannel(id: ObjectId, generation: number, prepareNext: (() => void) | undefined): void {
+    const isNext = prepareNext !== undefined && generation === this.generation && !this.ended;
     this.forget(id, "shmlink_channel_v1", generation, !isNext);
     if (!isNext) return;
     try {
-      this.provideSpares(nextCapacity, 1);
+      prepareNext();
       this.connection.flush();
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error; // the broker is gone

@@ -19,8 +19,8 @@ export class PendingChannel {
   readonly #options: EndOptions;
   readonly #generation: number;
   readonly #learn: (capacity: number) => void;
-  /** Of a ring to be made ready for the next channel when this one ends. */
-  #nextCapacity: number | undefined;
+  /** Has a ring ready for the next channel. */
+  #prepareNext: (() => void) | undefined;
   #setup: ChannelSetup | undefined;
 
   /** @param learn  hears how many bytes our ring has */
@@ -33,9 +33,9 @@ export class PendingChannel {
     this.#generation = link.generation;
   }
 
-  /** Who opens one channel after the other has the next one's ring ready before he asks for it. */
-  prepareNext(capacity: number): void {
-    this.#nextCapacity = capacity;
+  /** Who has one channel after the other has the next one's ring ready before he needs it: as soon as this one ends. */
+  prepareNext(prepare: () => void): void {
+    this.#prepareNext = prepare;
   }
 
   handle(message: AnyEvent<OwnedFd>): void {
@@ -92,7 +92,7 @@ export class PendingChannel {
   }
 
   #forget(): void {
-    this.#link.forgetChannel(this.#id, this.#generation, this.#nextCapacity);
+    this.#link.forgetChannel(this.#id, this.#generation, this.#prepareNext);
   }
 
   /** The channel, now the caller's. @throws what the set-up ended with */

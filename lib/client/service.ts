@@ -28,6 +28,8 @@ export class Service implements Disposable {
   /** Of our last ring: the next one is likely to be like it. */
   #ringCapacity: number | undefined;
   #lacksSpares = false;
+  /** With a ring whose size we knew. */
+  #channels = 0;
   #closed = false;
 
   constructor(link: BrokerLink, name: string, options: ServiceOptions) {
@@ -63,9 +65,16 @@ export class Service implements Disposable {
         this.#ringCapacity = capacity;
         this.#lacksSpares = true;
       };
-      this.#pending.push(this.#link.track(event.channel, this.name, this.#options, learn));
+      const pending = this.#link.track(event.channel, this.name, this.#options, learn);
+      this.#pending.push(pending);
+      this.#channels += 1;
+      if (this.#channels > 1) pending.prepareNext(this.#prepareUnlessBusy);
     }
   }
+
+  readonly #prepareUnlessBusy = (): void => {
+    if (!this.#isWaitedFor) this.prepare();
+  };
 
   /** For who waits otherwise than in accept(), before he does: has rings ready for who dials next, since who was dialled will
    *  be dialled again. Not before what was dialled is served, and not again because nobody came and the broker let go of
