@@ -32,7 +32,8 @@ export type Resource =
   | "objects"
   | "queuedBytes"
   | "contexts";
-type Usage = Record<Resource, number>;
+/** `sum` of all the others: 0 when nothing is held. */
+type Usage = Record<Resource | "sum", number>;
 
 /** Who is charged. */
 export type Account = { readonly uid: number; readonly context: ContextIdentity | undefined };
@@ -48,7 +49,6 @@ const LIMIT_OF: Readonly<Record<Resource, keyof Limits>> = {
   queuedBytes: "maxQueuedBytesPerUser",
   contexts: "maxContextsPerUser",
 };
-const RESOURCES = Object.keys(LIMIT_OF) as readonly Resource[]; // the keys of a Record<Resource, …>
 /** How many users can fill their limits before the share rule begins to matter. */
 const FULL_USERS = 3;
 
@@ -63,6 +63,7 @@ function nothing(): Usage {
     objects: 0,
     queuedBytes: 0,
     contexts: 0,
+    sum: 0,
   };
 }
 
@@ -78,19 +79,21 @@ export class Quota {
 
   /** Whether everything that was charged has been given back. */
   get isEmpty(): boolean {
-    return this.#usage.size === 0 && RESOURCES.every((resource) => this.#total[resource] === 0);
+    return this.#usage.size === 0 && this.#total.sum === 0;
   }
 
   /** @returns undefined, or the sentence that says which limit stands in the way */
   charge(who: Account, charge: Charge): string | undefined {
     const key = accountKey(who);
     const usage = this.#usage.get(key) ?? nothing();
-    for (const resource of RESOURCES) {
+    for (const name in charge) {
+      const resource = name as Resource; // the keys of a Charge
       const refusal = this.#refusal(who, resource, usage[resource], charge[resource] ?? 0);
       if (refusal !== undefined) return refusal;
     }
+    if (usage.sum === 0) this.#usage.set(key, usage);
     this.#add(usage, charge, 1);
-    this.#usage.set(key, usage);
+    if (usage.sum === 0) this.#usage.delete(key);
     return undefined;
   }
 
@@ -98,8 +101,9 @@ export class Quota {
   restore(who: Account, charge: Charge): void {
     const key = accountKey(who);
     const usage = this.#usage.get(key) ?? nothing();
+    if (usage.sum === 0) this.#usage.set(key, usage);
     this.#add(usage, charge, 1);
-    this.#usage.set(key, usage);
+    if (usage.sum === 0) this.#usage.delete(key);
   }
 
   #refusal(who: Account, resource: Resource, held: number, more: number): string | undefined {
@@ -120,14 +124,18 @@ export class Quota {
     const usage = this.#usage.get(key);
     if (usage === undefined) throw new Error(`Cannot release quota of ${describe(who)}: nothing was charged`);
     this.#add(usage, charge, -1);
-    if (RESOURCES.every((resource) => usage[resource] === 0)) this.#usage.delete(key);
+    if (usage.sum === 0) this.#usage.delete(key);
   }
 
   #add(usage: Usage, charge: Charge, sign: 1 | -1): void {
-    for (const resource of RESOURCES) {
+    for (const name in charge) {
+      const resource = name as Resource; // the keys of a Charge
       const amount = sign * (charge[resource] ?? 0);
+      if (amount === 0) continue;
       usage[resource] += amount;
+      usage.sum += amount;
       this.#total[resource] += amount;
+      this.#total.sum += amount;
     }
   }
 }
