@@ -55,6 +55,11 @@ export class Mapping implements Disposable {
     if (result < 0) throw new SyscallError("madvise", -result, `${this.length} bytes`);
   }
 
+  /** The same for its first `bytes`, as far as the kernel can and has memory: what is missing faults when it is touched. */
+  touch(bytes: number): void {
+    calls.madvise(this.#address, Math.min(bytes, this.length), MADV_POPULATE_WRITE);
+  }
+
   /** Gives a writable mapping its memory now, in huge pages as far as it is long enough.
    *  @returns how many bytes are in huge pages; 0 where the kernel cannot, or finds no memory in one piece */
   collapse(): number {
@@ -65,13 +70,37 @@ export class Mapping implements Disposable {
 
   /** Safe to call twice. @param isShown  views of it were handed to others, whose threads may be at them */
   close(isShown = false): void {
-    if (this.closed) return;
+    const address = this.#leave(isShown);
+    if (address !== 0) calls.munmap(address, this.length);
+  }
+
+  /** close() of two. It is one call where `other` lies right below, as mapShared() puts it if it can. */
+  closeWith(other: Mapping, isShown = false): void {
+    const above = this.#leave(isShown);
+    const below = other.#leave(isShown);
+    if (below !== 0 && above - below === wholePages(other.length)) {
+      calls.munmap(below, above - below + this.length);
+      return;
+    }
+    if (above !== 0) calls.munmap(above, this.length);
+    if (below !== 0) calls.munmap(below, other.length);
+  }
+
+  /** @returns the address of what is to be unmapped now, 0 for nothing */
+  #leave(isShown: boolean): number {
     const address = this.#address;
+    if (address === 0) return 0;
     const buffer = this.#buffer;
     this.#address = 0;
     this.#buffer = GONE;
-    if (!isShown && backend.detach(buffer)) calls.munmap(address, this.length);
-    else abandon(buffer, address, this.length);
+    if (!isShown && backend.detach(buffer)) return address;
+    abandon(buffer, address, this.length);
+    return 0;
+  }
+
+  /** Where a mapping of `length` bytes ends right below this one; 0, which is nowhere, for one that is closed. */
+  placeBelow(length: number): number {
+    return Math.max(this.#address - wholePages(length), 0);
   }
 
   [Symbol.dispose](): void {
@@ -82,12 +111,14 @@ export class Mapping implements Disposable {
 /**
  * Maps `length` bytes of `fd` from its start, shared with all who map the same file (mmap(2)).
  * @param access  "read-write" asks for a writable mapping: EPERM once F_SEAL_FUTURE_WRITE is set
+ * @param above  right below which it goes if there is room, so that both can be closed together
  * @throws SyscallError EACCES, EPERM, ENOMEM
  */
-export function mapShared(fd: BorrowedFd, length: number, access: "read" | "read-write"): Mapping {
+export function mapShared(fd: BorrowedFd, length: number, access: "read" | "read-write", above?: Mapping): Mapping {
   const prot = access === "read" ? PROT_READ : PROT_READ | PROT_WRITE;
+  const place = above === undefined ? 0 : above.placeBelow(length);
   const address =
-    length < HUGE_BYTES ? calls.mmap(0, length, prot, MAP_SHARED, fd.number, 0) : mapAligned(fd, length, prot);
+    length < HUGE_BYTES ? calls.mmap(place, length, prot, MAP_SHARED, fd.number, 0) : mapAligned(fd, length, prot);
   if (address < 0) throw new SyscallError("mmap", -address, `fd ${fd.number}`);
   return new Mapping(address, length);
 }
@@ -95,7 +126,7 @@ export function mapShared(fd: BorrowedFd, length: number, access: "read" | "read
 /** Maps where a huge page can begin: in both of two processes, or only the one that is aligned profits.
  *  @returns the address or a negative errno */
 function mapAligned(fd: BorrowedFd, length: number, prot: number): number {
-  const size = Math.ceil(length / PAGE_BYTES) * PAGE_BYTES;
+  const size = wholePages(length);
   const taken = size + HUGE_BYTES;
   const start = calls.mmap(0, taken, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (start < 0) return start;
@@ -108,4 +139,8 @@ function mapAligned(fd: BorrowedFd, length: number, prot: number): number {
   if (aligned > start) calls.munmap(start, aligned - start);
   calls.munmap(aligned + size, start + taken - aligned - size);
   return address;
+}
+
+function wholePages(length: number): number {
+  return Math.ceil(length / PAGE_BYTES) * PAGE_BYTES;
 }

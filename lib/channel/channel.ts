@@ -89,7 +89,7 @@ export class ChannelSetup implements Disposable {
       if (own === undefined) throw new ClosedError("Cannot complete the channel: its setup is closed or was used");
       const hugePageBytes = options.hugePages ? takeHugePages(own) : 0;
       if (options.prefault) populate(own);
-      const { header, mapping } = this.#mapPeer(peer, options.maxPeerCapacity);
+      const { header, mapping } = this.#mapPeer(peer, own, options.maxPeerCapacity);
       this.#own = undefined;
       const { channelId, side, capacity: ownCapacity } = this;
       const doorbell = this.#doorbell;
@@ -121,8 +121,8 @@ export class ChannelSetup implements Disposable {
     this.close();
   }
 
-  #mapPeer(peer: OwnedFd, mostBytes: number | undefined): ReturnType<typeof mapSealedRing> {
-    const ring = mapSealedRing(peer, (capacity) => checkPeerCapacity(capacity, mostBytes));
+  #mapPeer(peer: OwnedFd, own: Mapping, mostBytes: number | undefined): ReturnType<typeof mapSealedRing> {
+    const ring = mapSealedRing(peer, (capacity) => checkPeerCapacity(capacity, mostBytes), own);
     try {
       this.#checkCounterpart(ring.header);
       return ring;

@@ -176,8 +176,7 @@ export class ChannelCore implements Disposable {
     this.consumer.watched = true;
     this.producer.retire();
     this.consumer.retire();
-    this.#own.close(this.#isShown);
-    this.#peer.close(this.#isShown);
+    this.#own.closeWith(this.#peer, this.#isShown);
     this.doorbell.close();
     this.#onClose?.();
   }

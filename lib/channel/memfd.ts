@@ -21,9 +21,11 @@ import {
   HEADER_BYTES,
   isCapacity,
   NO_CAPACITY,
+  NO_CHANNEL,
   type RingHeader,
   type RingSide,
   ringFileBytes,
+  writeHeader,
 } from "../ring/layout.ts";
 import { readSideStatistics, type SideStatistics, STATISTICS_WORDS } from "../ring/statistics.ts";
 import { checkRingSeals, RING_SEALS } from "./seals.ts";
@@ -64,6 +66,27 @@ export function createRing(options: RingOptions): OwnedFd {
   return fd;
 }
 
+/**
+ * A ring of our own whose channel is not known yet, mapped and sealed, so that nobody has to do more to it. The pages that are
+ * used first are there already: here they cost one call, and at the other side one fault.
+ * @throws SyscallError EMFILE, ENOMEM
+ */
+export function makeMappedRing(capacity: number, name: string): { readonly memfd: OwnedFd; readonly mapping: Mapping } {
+  const size = ringFileBytes(capacity);
+  const memfd = memfdCreate(name);
+  try {
+    ftruncate(memfd, size);
+    const mapping = mapShared(memfd, size, "read-write");
+    mapping.touch(FIRST_BYTES);
+    writeHeader(mapping.buffer, { channelId: NO_CHANNEL, side: 0, capacity });
+    addSeals(memfd, RING_SEALS); // of a file that we have just made: nothing is in its way
+    return { memfd, mapping };
+  } catch (error) {
+    memfd.close();
+    throw error;
+  }
+}
+
 /** Seals the ring for good and verifies it, its size and its header. Waits while somebody changes the file: only for those
  *  who cannot seal it themselves.
  *  @param capacity  what it was made with @throws ProtocolError when a seal is missing or the header does not fit the size */
@@ -102,18 +125,21 @@ export function checkRingSize(fd: BorrowedFd): number {
 }
 
 const HEADER = new Uint8Array(64);
+/** Header, control page, and the page where the first record goes. */
+const FIRST_BYTES = DATA_OFFSET + 4096;
 
 /** Maps a ring for reading and looks at its header there, which costs no call. Its size is looked at before.
- *  @param check  refuses a capacity  @throws ProtocolError, what `check` throws */
+ *  @param check  refuses a capacity  @param above  our own ring, see mapShared()  @throws ProtocolError, what `check` throws */
 export function mapSealedRing(
   fd: BorrowedFd,
   check: (capacity: number) => void,
+  above?: Mapping,
 ): { readonly header: RingHeader; readonly mapping: Mapping } {
   checkRingSeals(fd);
   const { sizeBytes } = fstat(fd);
   const capacity = capacityIn(sizeBytes);
   check(capacity);
-  const mapping = mapShared(fd, sizeBytes, "read");
+  const mapping = mapShared(fd, sizeBytes, "read", above);
   try {
     return { header: decodeHeader(new Uint8Array(mapping.buffer, 0, HEADER.length), sizeBytes), mapping };
   } catch (error) {

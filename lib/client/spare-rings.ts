@@ -2,10 +2,8 @@
  * Rings that we have made and mapped ahead and that the broker keeps for our next channels, so that a channel is whole as
  * soon as we hear of it. Each has a serial number; what is not used comes back as dropped.
  */
-import { addSeals, type Mapping, mapShared, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
-import { createRing } from "../channel/memfd.ts";
-import { RING_SEALS } from "../channel/seals.ts";
-import { NO_CHANNEL, ringFileBytes } from "../ring/layout.ts";
+import { type Mapping, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
+import { makeMappedRing } from "../channel/memfd.ts";
 
 /** More than these at the broker are not worth their memory. */
 const MAX_SPARES = 6;
@@ -48,24 +46,11 @@ export class SpareRings {
   }
 }
 
-function tryMakeRing(capacity: number): ReturnType<typeof makeRing> | undefined {
+function tryMakeRing(capacity: number): ReturnType<typeof makeMappedRing> | undefined {
   try {
-    return makeRing(capacity);
+    return makeMappedRing(capacity, "shmlink:spare");
   } catch (error) {
     if (error instanceof SyscallError) return undefined;
-    throw error;
-  }
-}
-
-/** Mapped by us and sealed, so that nobody has to do more to it. */
-function makeRing(capacity: number): { readonly memfd: OwnedFd; readonly mapping: Mapping } {
-  const memfd = createRing({ channelId: NO_CHANNEL, side: 0, capacity, name: "shmlink:spare" });
-  try {
-    const mapping = mapShared(memfd, ringFileBytes(capacity), "read-write");
-    addSeals(memfd, RING_SEALS); // of a file that we have just made: nothing is in its way
-    return { memfd, mapping };
-  } catch (error) {
-    memfd.close();
     throw error;
   }
 }

@@ -87,36 +87,55 @@ export type RingHeader = { readonly channelId: number; readonly side: RingSide; 
 /** In the header of a ring that was made before the channel that it is of: it names no channel, and its side says nothing. */
 export const NO_CHANNEL = 0;
 
+const HEADER_WORDS = 8;
+
 /** The header page's used part. Little-endian like all of the ring. */
 export function encodeHeader(header: RingHeader): Uint8Array<ArrayBuffer> {
-  const { channelId, side, capacity } = header;
-  const bytes = new Uint8Array(32);
-  const data = new DataView(bytes.buffer);
-  const words = [RING_MAGIC, LAYOUT_VERSION, channelId, side, capacity, HEADER_BYTES, DATA_OFFSET, 0];
-  for (const [index, word] of words.entries()) data.setUint32(index * 4, word, true);
+  const bytes = new Uint8Array(4 * HEADER_WORDS);
+  writeHeader(bytes.buffer, header);
   return bytes;
 }
+
+/** The same to the start of a ring's file. */
+export function writeHeader(file: ArrayBuffer, { channelId, side, capacity }: RingHeader): void {
+  const words = new Uint32Array(file, 0, HEADER_WORDS);
+  words[0] = RING_MAGIC;
+  words[1] = LAYOUT_VERSION;
+  words[2] = channelId;
+  words[3] = side;
+  words[4] = capacity;
+  words[5] = HEADER_BYTES;
+  words[6] = DATA_OFFSET;
+  words[7] = 0; // the kind of doorbell
+}
+
+/** Of a header that is looked at: it may change meanwhile. */
+const COPY = new Uint32Array(HEADER_WORDS);
+const COPY_BYTES = new Uint8Array(COPY.buffer);
 
 /** Reads a header and believes nothing of it. @param fileBytes  what fstat says of the file
  *  @throws ProtocolError naming the field */
 export function decodeHeader(page: Uint8Array, fileBytes: number): RingHeader {
-  const data = new DataView(page.slice(0, 32).buffer);
-  const word = (index: number): number => data.getUint32(index * 4, true);
-  expect("magic", word(0), RING_MAGIC);
-  expect("layout version", word(1), LAYOUT_VERSION);
-  expect("control offset", word(5), HEADER_BYTES);
-  expect("data offset", word(6), DATA_OFFSET);
-  expect("kind of doorbell", word(7), 0);
-  const side = word(3);
+  COPY_BYTES.set(page.subarray(0, COPY_BYTES.length));
+  expect("magic", copied(0), RING_MAGIC);
+  expect("layout version", copied(1), LAYOUT_VERSION);
+  expect("control offset", copied(5), HEADER_BYTES);
+  expect("data offset", copied(6), DATA_OFFSET);
+  expect("kind of doorbell", copied(7), 0);
+  const side = copied(3);
+  const capacity = copied(4);
   if (side !== 0 && side !== 1) expect("side", side, 1);
-  const capacity = word(4);
   if (capacity !== NO_CAPACITY && !isCapacity(capacity)) {
     throw new ProtocolError(
       `Cannot use the ring: capacity is "${capacity}", a power of two from 4096 to 2^30 is needed`,
     );
   }
   expect("file size", fileBytes, ringFileBytes(capacity));
-  return { channelId: word(2), side: side === 1 ? 1 : 0, capacity };
+  return { channelId: copied(2), side: side === 1 ? 1 : 0, capacity };
+}
+
+function copied(index: number): number {
+  return COPY[index] ?? 0;
 }
 
 function expect(field: string, found: number, wanted: number): void {

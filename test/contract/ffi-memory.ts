@@ -125,6 +125,33 @@ const SEALS: readonly Case[] = [
     },
   },
   {
+    name: "two mappings are closed together, wherever they lie",
+    run() {
+      using file = makeFile("both", 3 * PAGE);
+      const first = mapShared(file, 3 * PAGE - 1, "read-write");
+      const below = mapShared(file, 2 * PAGE, "read", first);
+      const last = views(below);
+      first.closeWith(below);
+      assert.equal(isMapped("both"), false);
+      assertHarmless(last.words, last.bytes, 1);
+      const [one, other] = [mapShared(file, PAGE, "read-write"), mapShared(file, 2 ** 21 + PAGE, "read")];
+      other.closeWith(one);
+      one.closeWith(other);
+      assert.equal(isMapped("both"), false);
+    },
+  },
+  {
+    name: "the beginning of a mapping can be given its memory",
+    run() {
+      using file = makeFile("touched", 64 * PAGE);
+      using mapping = mapShared(file, 64 * PAGE, "read-write");
+      mapping.touch(3 * PAGE);
+      const { storedBytes } = fstat(file);
+      assert.equal(storedBytes === 3 * PAGE || storedBytes === 0, true); // before Linux 5.14 it changes nothing
+      mapping.touch(100 * PAGE);
+    },
+  },
+  {
     name: "F_SEAL_WRITE is EBUSY while somebody maps it writable",
     run() {
       using file = makeFile("busy", PAGE);
