@@ -12,7 +12,7 @@ function oneOf(...words: readonly string[]): Rule {
   return { wanted: words.map((word) => `"${word}"`).join(" or "), allows: (value) => words.includes(value as string) };
 }
 
-const RULES: Required<{ readonly [name in keyof EndOptions]: Rule }> = {
+const RULES_BY_NAME: Required<{ readonly [name in keyof EndOptions]: Rule }> = {
   trust: oneOf("strict", "trusted"),
   spinUs: {
     wanted: "a finite number of microseconds, 0 or more",
@@ -27,6 +27,8 @@ const RULES: Required<{ readonly [name in keyof EndOptions]: Rule }> = {
   whenBehind: oneOf("keep", "drop-old"),
 };
 
+const RULES = Object.entries(RULES_BY_NAME) as readonly (readonly [keyof EndOptions, Rule])[];
+
 const DIRECTION: Rule = oneOf("both", "send", "receive");
 const CAPACITY: Rule = {
   wanted: "a number of bytes, a power of two,",
@@ -35,7 +37,7 @@ const CAPACITY: Rule = {
 
 /** @throws TypeError that names what is allowed */
 export function checkEndOptions(options: EndOptions): void {
-  for (const [name, rule] of Object.entries(RULES)) checkOption(name, options[name as keyof EndOptions], rule);
+  for (const [name, rule] of RULES) checkOption(name, options[name], rule);
 }
 
 /** The same of what goes to the broker too. Which numbers it takes as a capacity, it says itself. */

@@ -123,11 +123,34 @@ function readString(cursor: Cursor, nullable: boolean): Extract<Arg<never>, { ki
   const nul = bytes.indexOf(0);
   if (nul < 0) return fault("unterminated-string", `a string of ${length} bytes has no NUL at its end`);
   if (nul < length - 1) return fault("nul-in-string", `a string of ${length} bytes has a NUL before its end`);
+  const text = bytes.subarray(0, nul);
   try {
-    return { kind: "string", value: decoder.decode(bytes.subarray(0, nul)) };
+    return { kind: "string", value: nul <= KNOWN_BYTES ? decodeKnown(text) : decoder.decode(text) };
   } catch {
     return fault("bad-utf8", `a string of ${length} bytes is not UTF-8`);
   }
+}
+
+/** Short texts that came last: the same names come again and again, and comparing one is less work than making it anew. */
+type Known = { readonly bytes: Uint8Array; readonly value: string };
+
+const KNOWN_BYTES = 64;
+const known: (Known | undefined)[] = new Array(32).fill(undefined);
+
+/** @throws TypeError for what is not UTF-8 */
+function decodeKnown(bytes: Uint8Array): string {
+  const place = ((bytes[bytes.length - 1] ?? 0) * 7 + bytes.length) & (known.length - 1);
+  const last = known[place];
+  if (last !== undefined && isSame(last.bytes, bytes)) return last.value;
+  const value = decoder.decode(bytes);
+  known[place] = { bytes: bytes.slice(), value };
+  return value;
+}
+
+function isSame(one: Uint8Array, other: Uint8Array): boolean {
+  if (one.length !== other.length) return false;
+  for (let index = 0; index < one.length; index++) if (one[index] !== other[index]) return false;
+  return true;
 }
 
 function readUntypedNewId(cursor: Cursor): Extract<Arg<never>, { kind: "untyped_new_id" }> | Fault {

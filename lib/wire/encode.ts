@@ -74,7 +74,24 @@ function writeUint(at: number, value: number): number {
   return at + 4;
 }
 
+/** What is longer is left to the runtime; so is what is not ASCII, and a NUL, which is refused. */
+const SHORT_CHARACTERS = 128;
+
 function writeString(at: number, value: string): number {
+  const { length } = value;
+  const end = at + 4 + paddedBytes(length + 1);
+  if (length > SHORT_CHARACTERS || end > MAX_MESSAGE_BYTES) return writeAnyString(at, value);
+  view.setUint32(end - 4, 0, true); // the terminator and the padding
+  for (let index = 0; index < length; index++) {
+    const code = value.charCodeAt(index);
+    if (code === 0 || code > 0x7f) return writeAnyString(at, value);
+    scratch[at + 4 + index] = code;
+  }
+  view.setUint32(at, length + 1, true);
+  return end;
+}
+
+function writeAnyString(at: number, value: string): number {
   if (value.includes("\0")) throw new RangeError(`Cannot encode string "${value.slice(0, 40)}": it contains a NUL`);
   return writeBytes(at, encoder.encode(value), 1);
 }

@@ -89,6 +89,19 @@ test("WireReader ignores what is in the padding", () => {
   expect(reader.next(lookupOf("string"))).toMatchObject({ args: [{ kind: "string", value: "a" }] });
 });
 
+test("WireReader tells short strings apart, whatever came before them", () => {
+  const reader = new WireReader<number>();
+  const texts = ["ab.1", "cb.1", "ab.1", "ab\xc3\xa41", "ab.1"]; // of one length and one last character, where they are not longer
+  const read = texts.map((text) => {
+    const bytes = `${text}\0`.padEnd(8, "\0");
+    reader.push(words(2, size(20), text.length + 1, bytes), []);
+    const message = reader.next(lookupOf("string"));
+    return message?.kind === "message" ? message.args[0] : message;
+  });
+  const expected = ["ab.1", "cb.1", "ab.1", "ab\u00e41", "ab.1"];
+  expect(read).toEqual(expected.map((value) => ({ kind: "string" as const, value })));
+});
+
 test("WireReader gives back the descriptors of a message that turned out to be wrong", () => {
   const reader = new WireReader<number>();
   reader.push(words(2, size(8), 2, size(12), 0), [10, 11, 12]);
