@@ -2,17 +2,8 @@
 import type { OwnedFd } from "../../ffi/mod.ts";
 import { createRing } from "../channel/memfd.ts";
 import { type RingSide, ringFileBytes } from "../ring/layout.ts";
-import type { ObjectId } from "../util/brand.ts";
+import type { SidePlan } from "./channel-plan.ts";
 import type { ChannelSide } from "./records.ts";
-import type { Session } from "./session.ts";
-import type { Spare } from "./spares.ts";
-
-export type SidePlan = {
-  readonly session: Session;
-  readonly object: ObjectId;
-  readonly capacity: number;
-  readonly spare: Spare | undefined;
-};
 
 /** For a side that has to map its ring first; undefined for one that has. */
 export type MapEvent =

@@ -2,15 +2,15 @@
 import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { checkSealedRing } from "../channel/memfd.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
-import { NO_CAPACITY, ringFileBytes } from "../ring/layout.ts";
+import { NO_CAPACITY } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { makeBells } from "./bells.ts";
-import { abandonSide, discardSide, type MapEvent, makeSide, type SidePlan, sharedBytes } from "./channel-sides.ts";
-import { type BrokerCore, chargeQuota, failureNumber } from "./core.ts";
+import { giveBack, plan, type SidePlan } from "./channel-plan.ts";
+import { abandonSide, discardSide, type MapEvent, makeSide, sharedBytes } from "./channel-sides.ts";
+import { type BrokerCore, failureNumber } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
 import { endedChannel } from "./listing.ts";
-import { accountKey, type Charge } from "./quota.ts";
-import type { ChannelRecord, ChannelSide, Owner, ServiceRecord } from "./records.ts";
+import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 import { shareFd } from "./shared-fd.ts";
 
@@ -30,14 +30,15 @@ type Dialler = {
  *  @throws FailureError "denied", "quota", "exhausted" */
 export function openChannel(core: BrokerCore, dialler: Dialler, service: ServiceRecord, rule: string): void {
   const [toService, toDialler] = agree(service.name, wishOf(dialler), wishOf(service));
-  using undo = new DisposableStack();
   const isNew = [dialler, service].every(({ session, object }) => session.versionOf(object) >= VERSION_OF_OPEN);
-  const near = plan(core, undo, dialler, toService ? dialler.capacity : NO_CAPACITY, isNew);
-  const far = plan(core, undo, service, toDialler ? service.capacity : NO_CAPACITY, isNew);
+  let near: SidePlan | undefined;
+  let far: SidePlan | undefined;
   try {
-    setUp(core, [near, far], service, rule);
-    undo.move(); // the record's now; dropSide() gives it back
+    near = plan(core, dialler, toService ? dialler.capacity : NO_CAPACITY, isNew);
+    far = plan(core, service, toDialler ? service.capacity : NO_CAPACITY, isNew);
+    setUp(core, near, far, service, rule); // they are the record's then; dropSide() gives them back
   } catch (error) {
+    for (const made of [far, near]) if (made !== undefined) giveBack(core, made);
     if (!(error instanceof SyscallError)) throw error;
     throw new FailureError("exhausted", `Cannot make a channel to "${service.name}": ${error.message}`, {
       cause: error,
@@ -49,68 +50,40 @@ function wishOf({ session, directions }: Dialler | ServiceRecord): Wish {
   return { directions, grants: session.owner.grants };
 }
 
-/** Charges for a side, and takes the spare ring that it has, whose bytes are charged already.
- *  @param isNew  whether both clients know of rings that were made before: their headers name no channel */
-function plan(
-  core: BrokerCore,
-  undo: DisposableStack,
-  { session, object }: Pick<Dialler, "session" | "object">,
-  capacity: number,
-  isNew: boolean,
-): SidePlan {
-  const spare = isNew ? session.spares.take(capacity) : undefined;
-  if (spare !== undefined) undo.defer(() => session.spares.putBack(spare));
-  const held = { channels: 1, fds: 1 }; // its file, until the other side has it
-  const charge = spare === undefined ? { ...held, sharedBytes: ringFileBytes(capacity) } : held;
-  chargeSide(core, session.owner, charge);
-  undo.defer(() => core.quota.release(session.owner, charge));
-  return { session, object, capacity, spare };
-}
-
-/** @throws FailureError "quota" when there is no room even without the rings that this user only keeps ready */
-function chargeSide(core: BrokerCore, owner: Owner, charge: Charge): void {
-  if (core.quota.charge(owner, charge) === undefined) return;
-  const key = accountKey(owner);
-  if (charge.sharedBytes !== undefined)
-    for (const session of core.sessions()) if (accountKey(session.owner) === key) session.spares.giveWay();
-  chargeQuota(core, owner, charge);
-}
-
-function setUp(
-  core: BrokerCore,
-  [nearPlan, farPlan]: readonly [SidePlan, SidePlan],
-  service: ServiceRecord,
-  rule: string,
-): void {
+function setUp(core: BrokerCore, nearPlan: SidePlan, farPlan: SidePlan, service: ServiceRecord, rule: string): void {
   const id = core.registry.nextId();
-  const built = new DisposableStack();
+  const [near, far] = makeSides(core, id, nearPlan, farPlan);
+  // nothing below fails
+  far.record.object = service.session.createObject("shmlink_channel_v1", service.object);
+  const record: ChannelRecord = {
+    kind: "channel",
+    id,
+    name: service.name,
+    serviceId: service.id,
+    rule,
+    sinceMs: performance.now(),
+    sides: [near.record, far.record],
+  };
+  core.registry.channels.set(id, record);
+  service.accepted += 1;
+  announce(core, record, service, [near.map, far.map]);
+  if (near.record.memfd !== undefined || far.record.memfd !== undefined) core.deadlines.watch();
+}
+
+type MadeSide = ReturnType<typeof makeSide>;
+
+/** Both, with an end of the doorbell each, or nothing. @throws SyscallError */
+function makeSides(core: BrokerCore, id: number, nearPlan: SidePlan, farPlan: SidePlan): [MadeSide, MadeSide] {
+  const [nearBell, farBell] = makeBells(core.closer, nearPlan, farPlan);
+  let near: MadeSide | undefined;
   try {
-    const [nearBell, farBell] = makeBells(core.closer, nearPlan, farPlan);
-    built.use(nearBell);
-    built.use(farBell);
-    const near = makeSide(id, 0, nearPlan, nearBell);
-    built.defer(() => abandonSide(near.record));
-    built.defer(() => near.map?.memfd.close());
-    const far = makeSide(id, 1, farPlan, farBell);
-    built.defer(() => abandonSide(far.record));
-    built.move(); // nothing below fails
-    far.record.object = service.session.createObject("shmlink_channel_v1", service.object);
-    const sides = [near.record, far.record] as const;
-    const record: ChannelRecord = {
-      kind: "channel",
-      id,
-      name: service.name,
-      serviceId: service.id,
-      rule,
-      sinceMs: performance.now(),
-      sides,
-    };
-    core.registry.channels.set(id, record);
-    service.accepted += 1;
-    announce(core, record, service, [near.map, far.map]);
-    if (sides.some(({ memfd }) => memfd !== undefined)) core.deadlines.watch();
-  } finally {
-    built.dispose();
+    near = makeSide(id, 0, nearPlan, nearBell);
+    return [near, makeSide(id, 1, farPlan, farBell)];
+  } catch (error) {
+    near?.map?.memfd.close();
+    if (near !== undefined) abandonSide(near.record);
+    for (const bell of [farBell, nearBell]) bell.close();
+    throw error;
   }
 }
 

@@ -10,5 +10,7 @@ export function shareFd(fd: OwnedFd, count: number): OwnedFd[] {
     left -= 1;
     if (left === 0) fd.close();
   };
-  return Array.from({ length: count }, () => new OwnedFd(number, closeOne));
+  const shares: OwnedFd[] = [];
+  while (shares.length < count) shares.push(new OwnedFd(number, closeOne));
+  return shares;
 }
