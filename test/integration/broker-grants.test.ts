@@ -7,6 +7,7 @@ import { FailureError } from "../../lib/errors.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+import { endBroker } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
 
@@ -158,3 +159,30 @@ test("rights that do not exist, or come after the connection was made, are a bre
     expect(raw.nextError()?.code).toBe(2);
   }
 });
+
+test("a minted connection ends with its broker: its channels stay, nothing more can be asked, and it can be minted again", async () => {
+  await using broker = new TestBroker();
+  const back = Promise.withResolvers<void>();
+  using parent = broker.connect({ wake: true, onBroker: ({ kind }) => void (kind === "back" && back.resolve()) });
+  using service = parent.listen("db");
+  const grants: readonly GrantSpec[] = [DB, { rights: ["listen"], name: "web/mine" }];
+  using minted = parent.mint(grants);
+  using holder = enter(broker, minted, true);
+  using own = holder.listen("web/mine");
+  const [near, far] = await Promise.all([holder.dialAsync("db"), service.acceptAsync()]);
+  using _near = near;
+  using _far = far;
+  const parked = service.acceptAsync(); // who waits is told at once
+  await endBroker(broker, "SIGKILL");
+  near.send(new Uint8Array([7]));
+  expect((await far?.receiveAsync())?.data).toEqual(new Uint8Array([7]));
+  expect(refusal(() => holder.list())).toStartWith("gone: ");
+  expect(holder.ended).toBe(true);
+  expect(own.accept()).toBeUndefined();
+  await back.promise;
+  using again = parent.mint(grants);
+  using next = enter(broker, again, true);
+  const [second, accepted] = await Promise.all([next.dialAsync("db"), parked]);
+  second.close();
+  accepted?.close();
+}, 30_000);
