@@ -22,9 +22,9 @@ import {
   SyscallError,
 } from "../../ffi/mod.ts";
 import { TimerHeap } from "../util/timer-heap.ts";
+import { RegularFiles } from "./regular-files.ts";
 
 const MAX_TIMEOUT_MS = 0x7fffffff; // int of epoll_wait(2)
-const ALWAYS = constants.EPOLLIN | constants.EPOLLOUT;
 
 export type Registration = {
   /** What to wait for from now on; 0 leaves only EPOLLERR and EPOLLHUP, which cannot be masked. */
@@ -47,8 +47,7 @@ export class Reactor implements Disposable {
   readonly #entries: Map<number, Entry> = new Map();
   /** Descriptor number → who has registered it last. */
   readonly #tokens: Map<number, number> = new Map();
-  /** Regular files, which epoll refuses: read(2) and write(2) on them never wait. */
-  readonly #files: Set<Entry> = new Set();
+  readonly #files: RegularFiles<Entry> = new RegularFiles();
   readonly #timers: TimerHeap = new TimerHeap();
   /** Who wakes us from poll(2) and not through the epoll instance. */
   #direct: Entry | undefined;
@@ -119,7 +118,7 @@ export class Reactor implements Disposable {
 
   #remove(entry: Entry): void {
     if (!this.#entries.delete(entry.token)) return;
-    if (this.#files.delete(entry)) return;
+    if (this.#files.remove(entry)) return;
     if (this.#tokens.get(entry.fd.number) !== entry.token) return; // closed early, and the number is somebody else's
     this.#tokens.delete(entry.fd.number);
     try {
@@ -163,7 +162,7 @@ export class Reactor implements Disposable {
   runOnce(timeoutMs: number): void {
     if (this.#direct !== undefined) this.#waitForBoth(this.#direct, timeoutMs);
     else epollWait(this.#epoll, this.#sleepFinely(timeoutMs) ? 0 : this.#timeoutMs(timeoutMs), this.#visit);
-    if (this.#files.size > 0) this.#runFiles();
+    if (this.#files.size > 0) this.#files.run();
     if (this.#timers.size > 0) this.#runTimers();
   }
 
@@ -179,7 +178,7 @@ export class Reactor implements Disposable {
   readonly #visit = (token: number, events: number): void => this.#entries.get(token)?.callback(events);
 
   #timeoutMs(wantedMs: number): number {
-    if (this.#files.size > 0) for (const { events } of this.#files) if ((events & ALWAYS) !== 0) return 0;
+    if (this.#files.size > 0 && this.#files.isReady) return 0;
     const dueMs = this.#timers.nextDueMs;
     if (dueMs === undefined) return wantedMs < 0 ? -1 : Math.min(Math.ceil(wantedMs), MAX_TIMEOUT_MS);
     // Rounded up: epoll counts whole milliseconds, and a wake-up before the time would be one too many.
@@ -195,13 +194,6 @@ export class Reactor implements Disposable {
     if (untilDueMs <= 0 || untilDueMs >= 1 || this.#files.size > 0) return false;
     pollOne(this.#epoll, constants.EPOLLIN, untilDueMs);
     return true;
-  }
-
-  #runFiles(): void {
-    for (const entry of [...this.#files]) {
-      const ready = entry.events & ALWAYS;
-      if (ready !== 0 && this.#files.has(entry)) entry.callback(ready);
-    }
   }
 
   #runTimers(): void {
