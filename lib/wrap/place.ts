@@ -62,9 +62,9 @@ export function placeListener(
   const path = listenerPath(directory, name, process.pid, serial);
   switch (place.kind) {
     case "folder":
-      return whileUnswept(directory, () => placeAt(path, { mode: 0o600, ...access }));
+      return whileUnswept(directory, () => placeAt(path, access));
     case "nowhere": {
-      const placed = whileUnswept(directory, () => placeAt(path, { mode: 0o600 }));
+      const placed = whileUnswept(directory, () => placeAt(path, {}));
       unlinkSame(path, placed.inode);
       return { ...placed, path: undefined, inode: undefined };
     }

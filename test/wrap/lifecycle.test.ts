@@ -1,8 +1,8 @@
 /** How a wrapped program starts, ends, and is told to; and that nothing outlives it. */
 import { expect, test } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
@@ -255,5 +255,61 @@ requires.test(
     }
     kill(wrap.pid, constants.SIGTERM);
     expect(await wrap.exit).toBe(0);
+  },
+);
+
+requires.test([python], "a listener's socket is its user's alone, and so is the folder", async () => {
+  await using stage = new Stage();
+  const port = freePort();
+  const serve = `import os, signal, socket; os.umask(0); s = socket.create_server(("127.0.0.1", ${port})); signal.pause()`;
+  const server = stage.wrap(["python3", "-c", serve]);
+  const { path } = await stage.listener(port);
+  expect([statSync(path).mode & 0o7777, statSync(dirname(path)).mode & 0o7777]).toEqual([0o600, 0o700]);
+  server.child.kill();
+  await server.exit;
+});
+
+/** Closes a listener, or a client that was bound, and takes its port again at once. */
+const AGAIN = `
+import socket
+def bound(port):
+    s = socket.socket()
+    s.bind(("127.0.0.1", port))
+    return s
+listener = bound(0)
+port = listener.getsockname()[1]
+for _ in range(300):
+    listener.listen()
+    listener.close()
+    listener = bound(port)
+print("listened")
+server = socket.create_server(("127.0.0.1", 0))
+for _ in range(300):
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    client.bind(("127.0.0.1", 0))
+    name = client.getsockname()
+    client.connect(server.getsockname())
+    server.accept()[0].close()
+    client.recv(1)
+    client.close()
+    again = socket.socket()
+    again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    again.bind(name)
+    again.close()
+print("connected")
+`;
+
+requires.test(
+  [python, requires.program("taskset", "util-linux")],
+  "a port is free at once when its listener was closed, or the client that was bound to it",
+  async () => {
+    await using stage = new Stage();
+    const native = stage.plain(["python3", "-c", AGAIN]);
+    expect([await native.exit, native.output]).toEqual([0, "listened\nconnected\n"]);
+    // On one processor the supervisor hears of the close no sooner than of what comes next.
+    const cpu = /^Cpus_allowed_list:\s*(\d+)/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "0";
+    const wrapped = stage.plain(["taskset", "-c", cpu, ...stage.wrapCommand(["python3", "-c", AGAIN])]);
+    expect([await wrapped.exit, wrapped.output]).toEqual([0, native.output]);
   },
 );
