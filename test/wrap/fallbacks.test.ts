@@ -22,10 +22,14 @@ s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
 print(s.recv(10).decode(), "late" if time.monotonic() - start > 0.09 else "soon")
 `;
 
-/** A path that a listing names, and where nobody can connect. */
-const PATHS: Readonly<
-  Record<string, { readonly path: (folder: string) => string; readonly reason: RegExp; readonly isWaitedFor: boolean }>
-> = {
+/** A path that a listing names, and where nobody can connect. `isWaitedFor`: its supervisor may be about to say so. */
+type Obstacle = {
+  readonly path: (folder: string) => string;
+  readonly reason: RegExp;
+  readonly isWaitedFor: boolean;
+};
+
+const PATHS: Readonly<Record<string, Obstacle>> = {
   "whose socket file is not there": {
     path: (folder) => join(folder, "nothing"),
     reason: /ENOENT|No such file/,
