@@ -5,7 +5,17 @@ import type { Result } from "./answer.ts";
 import { buildBaselines } from "./baseline.ts";
 import { QUESTIONS } from "./ring-questions.ts";
 
+/** What the compiler makes of the same code differs from process to process; C's does not. */
+const PROCESSES = 3;
+
+/** In as many processes; the one with the middle ratio. The steps of the tuning are told apart by more than that. */
 function ask(id: string): Result {
+  const times = id.startsWith("ring.step.") ? 1 : PROCESSES;
+  const results = Array.from({ length: times }, () => askOnce(id)).sort((one, other) => one.ratio - other.ratio);
+  return results[times >> 1] as Result;
+}
+
+function askOnce(id: string): Result {
   const [program = "", ...args] = BUN.command("bench/ring-question.ts", id);
   const output = execFileSync(program, args, { cwd: ROOT, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
   return JSON.parse(output) as Result;
