@@ -1,4 +1,4 @@
-/** Channels being set up and their records: rings are made here, sealed when mapped, and forgotten when both sides have them. */
+/** Channels being set up: rings are made here, sealed when mapped, and forgotten when both sides have them. */
 import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { checkSealedRing } from "../channel/memfd.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
@@ -6,10 +6,9 @@ import { NO_CAPACITY } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { makeBells } from "./bells.ts";
 import { giveBack, plan, type SidePlan } from "./channel-plan.ts";
-import { abandonSide, discardSide, type MapEvent, makeSide, sharedBytes } from "./channel-sides.ts";
-import { type BrokerCore, failureNumber } from "./core.ts";
+import { abandonSide, type MapEvent, makeSide } from "./channel-sides.ts";
+import type { BrokerCore } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
-import { endedChannel } from "./listing.ts";
 import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 import { shareFd } from "./shared-fd.ts";
@@ -152,47 +151,4 @@ function shareOut(core: BrokerCore, side: ChannelSide, memfd: OwnedFd): OwnedFd 
   side.stats = core.youngRings.watch(watched, side.capacity);
   side.copy = copy;
   return given;
-}
-
-/** It is not whole in time: who has not mapped his ring hears it, and loses the channel; so does then the other one. */
-export function abandonChannel(core: BrokerCore, channel: ChannelRecord, limitMs: number): void {
-  const message = `Cannot finish the channel to "${channel.name}": a ring was not mapped in time, broker.setUpMs is ${limitMs}`;
-  const code = failureNumber("refused");
-  for (const [index, { session, object, memfd, sealed }] of channel.sides.entries()) {
-    if (session === undefined || memfd === undefined || sealed) continue;
-    session.send(object, "shmlink_channel_v1", { kind: "failed", code, message });
-    core.logger.warn(message, { uid: session.owner.uid, pid: session.owner.pid });
-    const other = channel.sides[index === 0 ? 1 : 0];
-    other.session?.send(other.object, "shmlink_channel_v1", { kind: "failed", code, message });
-    other.session?.handles.delete(other.object);
-    if (other.waiting !== undefined) other.session?.spares.tellDropped(other.waiting.spare);
-    other.session = undefined;
-    return session.release(object);
-  }
-}
-
-/** One side lets go. The record ends with it; the other side hears of it only while its set-up still waits. */
-export function dropSide(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
-  const other = channel.sides[index === 0 ? 1 : 0];
-  for (const { session, waiting } of channel.sides)
-    if (waiting !== undefined) session?.spares.tellDropped(waiting.spare);
-  channel.sides[index].session = undefined;
-  const { session } = other;
-  if (session !== undefined && channel.sides[index].memfd !== undefined) {
-    const message = `Cannot finish the channel to "${channel.name}": the other side is gone`;
-    const code = failureNumber(index === 1 ? "refused" : "gone");
-    session.send(other.object, "shmlink_channel_v1", { kind: "failed", code, message });
-  }
-  if (session !== undefined) session.handles.delete(other.object);
-  other.session = undefined;
-  if (!core.registry.channels.delete(channel.id)) return;
-  if (channel.sides.every(({ sealed }) => sealed))
-    core.registry.remember(channel.id, channel.name, endedChannel(channel));
-  core.survival.forgetChannel(channel);
-  channel.unwatch?.();
-  for (const side of channel.sides) {
-    if (side.memfd !== undefined) core.quota.release(side.owner, { fds: 1 });
-    discardSide(side);
-    core.quota.release(side.owner, sharedBytes(side));
-  }
 }

@@ -6,7 +6,7 @@
  * what goes its usual way sets no timer of its own, and a broker that has nothing to do sleeps.
  */
 import { FailureError } from "../errors.ts";
-import { abandonChannel } from "./channels.ts";
+import { abandonChannel } from "./channel-end.ts";
 import type { BrokerCore } from "./core.ts";
 import { spoil } from "./offers.ts";
 import type { Session } from "./session.ts";

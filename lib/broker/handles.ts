@@ -1,5 +1,5 @@
 /** What the objects of a session stand for, and letting go of it. */
-import { dropSide } from "./channels.ts";
+import { dropSide } from "./channel-end.ts";
 import type { BrokerCore } from "./core.ts";
 import type { GrantSet } from "./grants.ts";
 import { removeListener } from "./handlers/listener.ts";

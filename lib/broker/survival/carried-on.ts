@@ -7,7 +7,7 @@ import type { OwnedFd } from "../../../ffi/mod.ts";
 import { checkSealedRing, RingStats } from "../../channel/memfd.ts";
 import { ringFileBytes } from "../../ring/layout.ts";
 import type { ObjectId } from "../../util/brand.ts";
-import { dropSide } from "../channels.ts";
+import { dropSide } from "../channel-end.ts";
 import type { BrokerCore } from "../core.ts";
 import { removeOffer } from "../offers.ts";
 import type { ChannelRecord, ChannelSide, OfferRecord } from "../records.ts";
