@@ -27,11 +27,12 @@ export class Admission implements Disposable {
   readonly #waiting: WaitingRoom;
   readonly #exhaustion: Exhaustion;
 
-  constructor(core: BrokerCore, reactor: Reactor) {
+  /** @param emptied  called when nobody is waited for any more */
+  constructor(core: BrokerCore, reactor: Reactor, emptied: () => void) {
     this.#core = core;
     this.#reactor = reactor;
     this.#exhaustion = new Exhaustion(core.logger);
-    this.#waiting = new WaitingRoom({ core, reactor, admit: (newcomer) => this.#admit(newcomer) });
+    this.#waiting = new WaitingRoom({ core, reactor, admit: (newcomer) => this.#admit(newcomer), emptied });
   }
 
   /** Whether somebody has connected who is not let in yet. */

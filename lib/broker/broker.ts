@@ -87,7 +87,7 @@ export class Broker implements Disposable {
       serveContext: (record) => this.#contexts.serve(record),
       sessions: () => this.#sessions,
     };
-    this.#admission = new Admission(this.#core, this.#reactor);
+    this.#admission = new Admission(this.#core, this.#reactor, () => this.#armIdle());
     const wiring = { reactor: this.#reactor, admission: this.#admission, onEnd: () => this.#armIdle() };
     this.#contexts = new Contexts(this.#core, wiring);
     for (const listener of options.listeners) {

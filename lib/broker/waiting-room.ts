@@ -20,6 +20,8 @@ export type WaitingRoomOptions = {
   readonly reactor: Pick<Reactor, "setTimer">;
   /** Takes the newcomer. */
   readonly admit: (newcomer: Newcomer) => void;
+  /** Nobody waits any more: they were let in or turned away, or have left. */
+  readonly emptied: () => void;
 };
 
 /** Those of one user or context. */
@@ -82,6 +84,7 @@ export class WaitingRoom implements Disposable {
     if (next !== undefined) this.#options.admit(next);
     if (queue.waiting.length > 0) this.#call(queue);
     else this.#queues.delete(queue.key);
+    if (this.#size === 0) this.#options.emptied();
   }
 
   #shift({ waiting }: Queue): Newcomer | undefined {

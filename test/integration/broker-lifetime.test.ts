@@ -64,6 +64,16 @@ test("an idle broker ends, and the next command starts another", async () => {
   expect(brokerPid(again)).not.toBe(first);
 });
 
+test("a broker that a crowd has connected to and left ends when idle all the same", async () => {
+  await using broker = new TestBroker("[broker]\nidleMs = 50\n");
+  const link = broker.connect();
+  const pid = brokerPid(link);
+  const crowd = Array.from({ length: 150 }, () => new RawPeer(broker.socketPath));
+  link.close();
+  for (const peer of crowd) peer[Symbol.dispose]();
+  await waitUntil(() => !isRunning(pid), "the idle exit");
+});
+
 test("a broker with nothing to do is not woken", async () => {
   await using broker = new TestBroker();
   using link = broker.connect();

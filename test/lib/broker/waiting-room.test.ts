@@ -12,6 +12,7 @@ expectNoFdLeaks();
 class Rig implements Disposable {
   nowMs = 0;
   readonly admitted: number[] = [];
+  emptied = 0;
   readonly rate: RateLimiter = new RateLimiter(1_000_000);
   readonly turns: FloodTurns;
   readonly room: WaitingRoom;
@@ -27,6 +28,9 @@ class Rig implements Disposable {
       admit: ({ fd, uid }) => {
         this.admitted.push(uid);
         fd.close();
+      },
+      emptied: () => {
+        this.emptied += 1;
       },
     });
   }
@@ -98,4 +102,13 @@ test("WaitingRoom waits until the rate of a user allows for one", () => {
   expect([rig.admitted, rig.room.size]).toEqual([[2], 1]);
   rig.fire(); // it looks again, and there is no more than before
   expect([rig.admitted, rig.room.size]).toEqual([[2], 1]);
+});
+
+test("WaitingRoom says when nobody waits any more, also when they have all left", () => {
+  using rig = new Rig();
+  rig.flood(1);
+  for (const far of [rig.come(1), rig.come(1), rig.come(1)]) far.close();
+  expect([rig.room.size, rig.emptied]).toEqual([3, 0]);
+  rig.fire();
+  expect([rig.admitted, rig.room.size, rig.emptied]).toEqual([[], 0, 1]);
 });
