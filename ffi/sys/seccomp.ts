@@ -12,8 +12,10 @@ import {
   SECCOMP_RET_USER_NOTIF,
   SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
   SECCOMP_USER_NOTIF_FLAG_CONTINUE,
+  SIG_BLOCK,
+  SIG_SETMASK,
 } from "../constants.ts";
-import { check, EINTR, ENOENT, retry } from "../errno.ts";
+import { check, EINPROGRESS, EINTR, ENOENT, retry } from "../errno.ts";
 import type { BorrowedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
 import { NOTIF, type Notification, readNotification } from "../notification.ts";
@@ -23,6 +25,13 @@ const RESPONSE = allocateForever(SECCOMP_NOTIF_RESP.size);
 const ADDFD = allocateForever(SECCOMP_NOTIF_ADDFD.size);
 const ID = allocateForever(8);
 const ACTION = allocateForever(4);
+const MASK_BYTES = 8;
+const ALL_SIGNALS = allocateForever(MASK_BYTES);
+ALL_SIGNALS.bytes.fill(0xff);
+const SAVED_MASK = allocateForever(MASK_BYTES);
+
+/** ENOENT: a signal has cancelled the call, or its thread is gone. EINPROGRESS: it has an answer. */
+const isGone = (result: number): boolean => result === -ENOENT || result === -EINPROGRESS;
 
 /** Takes the next trapped call; blocks until there is one, so poll first. @returns undefined when it vanished meanwhile */
 export function receiveNotification(listener: BorrowedFd): Notification | undefined {
@@ -45,12 +54,12 @@ function respond(listener: BorrowedFd, id: bigint, val: number, error: number, f
   RESPONSE.data.setInt32(ERROR, error, true);
   RESPONSE.data.setUint32(FLAGS, flags, true);
   const result = retry(() => calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_SEND, RESPONSE.address));
-  if (result === -ENOENT) return false;
+  if (isGone(result)) return false;
   check(result, "ioctl SECCOMP_IOCTL_NOTIF_SEND");
   return true;
 }
 
-/** Answers with a result. @returns false when the call was cancelled by a signal or its thread is gone (ENOENT) */
+/** Answers with a result. @returns false when the call was cancelled by a signal, its thread is gone, or it has been answered */
 export function respondValue(listener: BorrowedFd, id: bigint, value: number): boolean {
   return respond(listener, id, value, 0, 0);
 }
@@ -98,9 +107,19 @@ export function addFd(
   ADDFD.data.setUint32(ADDFD_AT.srcfd, source.number, true);
   ADDFD.data.setUint32(ADDFD_AT.newfd, target.kind === "replace" ? target.number : 0, true);
   ADDFD.data.setUint32(ADDFD_AT.newfd_flags, fdFlags, true);
-  const result = retry(() => calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_ADDFD, ADDFD.address));
-  if (result === -ENOENT) return undefined;
+  const install = (): number => retry(() => calls.ioctl(listener.number, SECCOMP_IOCTL_NOTIF_ADDFD, ADDFD.address));
+  // A signal would take the descriptor back and not the answer, which is 0 then.
+  const result = target.kind === "answer" ? withoutSignals(install) : install();
+  if (isGone(result)) return undefined;
   return check(result, "ioctl SECCOMP_IOCTL_NOTIF_ADDFD");
+}
+
+/** Runs `call`, which must not throw, while this thread gets no signals. */
+function withoutSignals(call: () => number): number {
+  check(calls.rtSigprocmask(SIG_BLOCK, ALL_SIGNALS.address, SAVED_MASK.address, MASK_BYTES), "rt_sigprocmask");
+  const result = call();
+  check(calls.rtSigprocmask(SIG_SETMASK, SAVED_MASK.address, 0, MASK_BYTES), "rt_sigprocmask");
+  return result;
 }
 
 /** Runs the trapped thread on our CPU right after an answer (Linux 6.6): a trap then costs 2 µs, not 18.

@@ -38,3 +38,47 @@ for (const way of WAYS) {
     60_000,
   );
 }
+
+/** Connects to itself again and again while signals hit the supervisor, and says what accept() gave that was no connection. */
+const SIGNALLED = `
+import os, signal, socket, threading, time
+supervisor = os.getppid()
+signal.signal(signal.SIGWINCH, lambda *_: None)
+listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+odd, count, over = [], [0], threading.Event()
+def serve():
+    while True:
+        number, peer = listener._accept()
+        try: accepted = socket.socket(listener.family, listener.type, listener.proto, fileno=number)
+        except OSError: odd.append(number); continue
+        accepted.sendall(b"%5d" % peer[1])
+        accepted.close()
+def dial():
+    while not over.is_set():
+        with socket.create_connection(listener.getsockname(), 20) as own:
+            if int(own.recv(5) or 0) != own.getsockname()[1]: odd.append(own.getsockname())
+            count[0] += 1
+for _ in range(2): threading.Thread(target=serve, daemon=True).start()
+clients = [threading.Thread(target=dial) for _ in range(2)]
+for client in clients: client.start()
+end = time.time() + 3
+while time.time() < end:
+    os.kill(supervisor, signal.SIGWINCH)
+    time.sleep(0.001)
+over.set()
+for client in clients: client.join()
+print("connected:", count[0] > 100, "odd:", odd, flush=True)
+os._exit(0)
+`;
+
+requires.test(
+  needs,
+  "a signal to the supervisor leaves the answer of accept() as it is",
+  async () => {
+    await using stage = new Stage();
+    const program = stage.wrap(["python3", "-c", SIGNALLED]);
+    expect(await program.exit, program.output).toBe(0);
+    expect(program.output).toBe("connected: True odd: []\n");
+  },
+  60_000,
+);
