@@ -87,3 +87,32 @@ requires.test(
     expect(stage.registry.fallbacks()).toEqual([]);
   },
 );
+
+const EVERYWHERE = `
+import errno, socket
+def attempt(family, *name):
+    try: return socket.socket(family).bind(name) or "done"
+    except OSError as error: return errno.errorcode[error.errno]
+listener = socket.create_server(("127.0.0.1", 0))
+for family, every, mapped in ((socket.AF_INET, "0.0.0.0", ""), (socket.AF_INET6, "::", "::ffff:")):
+    bound = socket.socket(family)
+    bound.bind((every, 0))
+    port = bound.getsockname()[1]
+    bound.connect((mapped + "127.0.0.1", listener.getsockname()[1]))
+    print(bound.getsockname()[0], attempt(socket.AF_INET, "127.0.0.1", port), attempt(socket.AF_INET, "127.0.0.2", port))
+    print(attempt(socket.AF_INET6, "::1", port))
+`;
+
+requires.test(
+  [python],
+  "a port that was bound for all addresses is free, once connected, for those that the connection does not use",
+  async () => {
+    await using stage = new Stage();
+    const program = ["python3", "-c", EVERYWHERE];
+    const [native, wrapped] = [stage.plain(program), stage.wrap(program)];
+    expect([await native.exit, await wrapped.exit], native.output + wrapped.output).toEqual([0, 0]);
+    expect(native.output).toContain("127.0.0.1 EADDRINUSE done\ndone\n");
+    expect(wrapped.output).toBe(native.output);
+    expect(stage.registry.fallbacks()).toEqual([]);
+  },
+);

@@ -2,6 +2,8 @@
 import { constants, fcntl } from "../../../ffi/mod.ts";
 import { value } from "../answer.ts";
 import { whatWasChosen } from "../handlers/disconnect.ts";
+import { isUnspecified } from "../host.ts";
+import { sourceFor } from "../route.ts";
 import { cookieOf } from "../socket.ts";
 import type { Cookie } from "../socket-table.ts";
 import { swapAndClose, swapSocket } from "../swap.ts";
@@ -36,13 +38,24 @@ export function putInPlace(connecting: Connecting, { path, isNonBlocking, firstB
   if (socket.domain === 4) context.shortcut.learn(call.tracee.thread, target, path, count);
 }
 
-function exchange({ context, call, plan, tcp, unix }: Connecting): boolean {
+function exchange(connecting: Connecting): boolean {
+  const { context, call, plan, tcp, unix } = connecting;
   const { bound, domain } = plan.socket;
   if (bound.port === 0) return swapAndClose(context, call, tcp, unix);
   if (!swapSocket(context, call, tcp, unix)) return false;
   context.table.setBound(cookieOf(unix), whatWasChosen(tcp, domain));
-  context.reservedPorts.keep(unix, tcp, domain, bound);
+  keepPort(connecting);
   return true;
+}
+
+/** Of a socket that was bound to all addresses, connect(2) leaves the one that it connects from. The port of another
+ *  network namespace cannot be kept by a socket of ours. */
+function keepPort({ context, plan, tcp, unix }: Connecting): void {
+  const { target, socket } = plan;
+  const { domain, bound } = socket;
+  if (!context.template(domain).isOfOurNetwork(tcp)) return tcp.close();
+  const host = isUnspecified(bound.host) ? sourceFor(target) : bound.host;
+  context.reservedPorts.keep(unix, tcp, domain, { host, port: bound.port });
 }
 
 /** What only TCP has, if anything of that was set. @returns the program's socket, where it was */
