@@ -10,9 +10,9 @@ import { peerIdentity } from "../transport/peer.ts";
 import type { Reactor } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
-import { authorize, type BrokerCore, chargeQuota } from "./core.ts";
+import { authorize, type BrokerCore, chargeQuota, quotaRefusal } from "./core.ts";
 import { Door, type Newcomer } from "./door.ts";
-import { Exhaustion, explainRefusal } from "./exhaustion.ts";
+import { Exhaustion, explainRefusal, SeldomWarning } from "./exhaustion.ts";
 import type { ContextRecord, Owner } from "./records.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
@@ -32,7 +32,17 @@ export class Admission implements Disposable {
     this.#core = core;
     this.#reactor = reactor;
     this.#exhaustion = new Exhaustion(core.logger);
-    this.#waiting = new WaitingRoom({ core, reactor, admit: (newcomer) => this.#admit(newcomer), emptied });
+    const crowded = new SeldomWarning(core.logger);
+    this.#waiting = new WaitingRoom({
+      core,
+      reactor,
+      admit: (newcomer) => this.#admit(newcomer),
+      refuse: ({ fd, uid }, why) => {
+        crowded.warn(why, { uid });
+        refuseWith(fd, DISPLAY_ERROR.implementation, quotaRefusal(why));
+      },
+      emptied,
+    });
   }
 
   /** Whether somebody has connected who is not let in yet. */

@@ -103,5 +103,10 @@ export function authorize(
 /** Charges the quota. @throws FailureError "quota" with the limit's name */
 export function chargeQuota(core: BrokerCore, who: Owner, charge: Parameters<Quota["charge"]>[1]): void {
   const refusal = core.quota.charge(who, charge);
-  if (refusal !== undefined) throw new FailureError("quota", `Cannot grant this: ${refusal}; raise it in shmlink.toml`);
+  if (refusal !== undefined) throw new FailureError("quota", quotaRefusal(refusal));
+}
+
+/** What a peer hears. @param why  from the quota */
+export function quotaRefusal(why: string): string {
+  return `Cannot grant this: ${why}; raise it in shmlink.toml`;
 }

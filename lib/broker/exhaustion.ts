@@ -3,7 +3,7 @@
  * in for long enough to hear why he cannot stay, and the log says what to do, once in a while.
  */
 import { constants, errno, getFileLimit, type OwnedFd, open, SyscallError } from "../../ffi/mod.ts";
-import type { Logger } from "../log.ts";
+import type { Fields, Logger } from "../log.ts";
 
 const WARN_EVERY_MS = 10_000;
 
@@ -15,14 +15,34 @@ export function explainRefusal(error: SyscallError): string {
   return `the broker is out of descriptors (${limit}): raise LimitNOFILE= of shmlink.service, or ulimit -n where it is started`;
 }
 
-export class Exhaustion implements Disposable {
+/** Tells the log that connections were turned away, not more often than it can be read. */
+export class SeldomWarning {
   readonly #logger: Logger;
-  #reserve: OwnedFd | undefined = openReserve();
   #untold = 0;
   #silentUntilMs = 0;
 
   constructor(logger: Logger) {
     this.#logger = logger;
+  }
+
+  /** @param why  of this one; the ones that were left out before are only counted */
+  warn(why: string, fields: Fields): void {
+    this.#untold += 1;
+    const nowMs = performance.now();
+    if (nowMs < this.#silentUntilMs) return;
+    const count = this.#untold === 1 ? "a connection" : `${this.#untold} connections`;
+    this.#logger.warn(`Cannot let in ${count}: ${why}`, fields);
+    this.#untold = 0;
+    this.#silentUntilMs = nowMs + WARN_EVERY_MS;
+  }
+}
+
+export class Exhaustion implements Disposable {
+  #reserve: OwnedFd | undefined = openReserve();
+  readonly #warning: SeldomWarning;
+
+  constructor(logger: Logger) {
+    this.#warning = new SeldomWarning(logger);
   }
 
   /** Calls `act` with room for one descriptor more, which it must have closed when it returns.
@@ -37,15 +57,9 @@ export class Exhaustion implements Disposable {
     return this.#reserve !== undefined;
   }
 
-  /** Tells the log that somebody was turned away, not more often than it can be read. */
+  /** Tells the log that somebody was turned away. */
   warn(error: SyscallError): void {
-    this.#untold += 1;
-    const nowMs = performance.now();
-    if (nowMs < this.#silentUntilMs) return;
-    const count = this.#untold === 1 ? "a connection" : `${this.#untold} connections`;
-    this.#logger.warn(`Cannot let in ${count}: ${explainRefusal(error)}`, { failed: error.message });
-    this.#untold = 0;
-    this.#silentUntilMs = nowMs + WARN_EVERY_MS;
+    this.#warning.warn(explainRefusal(error), { failed: error.message });
   }
 
   [Symbol.dispose](): void {

@@ -1,7 +1,7 @@
 /**
  * Who has connected and is not let in yet. Mostly nobody: who comes is let in at once. Those of a user or a context who come
- * without end wait until its rate allows for one and it is their turn among those who flood; there is room for a few, and the
- * others are turned away before they cost more than a moment.
+ * without end wait until its rate allows for one and it is their turn among those who flood. Who waits counts as a connection of
+ * his user's, so as many may wait as could be let in; the others hear why they cannot.
  */
 import type { Reactor } from "../transport/reactor.ts";
 import type { BrokerCore } from "./core.ts";
@@ -9,17 +9,18 @@ import { hasLeft, type Newcomer } from "./door.ts";
 import type { Share } from "./flood-share.ts";
 import { accountKey } from "./quota.ts";
 
-/** Of one user or context, and of all. */
-const MOST_OF_ONE = 64;
-const MOST = 256;
 /** Who have left meanwhile, and are let go of in the turn of who has not. */
 const LEFT_AT_ONCE = 4;
+/** Given back before he is let in, and is charged for his session. */
+const WAITING = { sessions: 1 };
 
 export type WaitingRoomOptions = {
-  readonly core: Pick<BrokerCore, "floodTurns" | "rate">;
+  readonly core: Pick<BrokerCore, "floodTurns" | "quota" | "rate">;
   readonly reactor: Pick<Reactor, "setTimer">;
   /** Takes the newcomer. */
   readonly admit: (newcomer: Newcomer) => void;
+  /** Says why there is no room. Takes the newcomer. */
+  readonly refuse: (newcomer: Newcomer, why: string) => void;
   /** Nobody waits any more: they were let in or turned away, or have left. */
   readonly emptied: () => void;
 };
@@ -43,14 +44,15 @@ export class WaitingRoom implements Disposable {
 
   /** Lets somebody in, now or later, or turns him away. Takes the newcomer. */
   receive(newcomer: Newcomer): void {
-    const { core, admit } = this.#options;
-    const { floodTurns } = core;
+    const { core, admit, refuse } = this.#options;
+    const { floodTurns, quota } = core;
     const key = accountKey(newcomer);
     const queue = this.#queues.get(key) ?? { key, share: floodTurns.shareOf(newcomer), waiting: [] };
     const isFirst = queue.waiting.length === 0;
     if (isFirst && !floodTurns.isGreedy(queue.share) && this.#waitMs(newcomer) === 0)
       return floodTurns.run(queue.share, () => admit(newcomer));
-    if (queue.waiting.length === MOST_OF_ONE || this.#size === MOST) return newcomer.fd.close();
+    const refusal = quota.charge(newcomer, WAITING);
+    if (refusal !== undefined) return floodTurns.run(queue.share, () => refuse(newcomer, refusal));
     queue.waiting.push(newcomer);
     this.#queues.set(key, queue);
     this.#size += 1;
@@ -89,13 +91,16 @@ export class WaitingRoom implements Disposable {
 
   #shift({ waiting }: Queue): Newcomer | undefined {
     const next = waiting.shift();
-    if (next !== undefined) this.#size -= 1;
+    if (next === undefined) return undefined;
+    this.#size -= 1;
+    this.#options.core.quota.release(next, WAITING);
     return next;
   }
 
   [Symbol.dispose](): void {
     this.#isClosed = true;
-    for (const { waiting } of this.#queues.values()) for (const { fd } of waiting) fd.close();
+    for (const queue of this.#queues.values())
+      for (let next = this.#shift(queue); next !== undefined; next = this.#shift(queue)) next.fd.close();
     this.#queues.clear();
   }
 }

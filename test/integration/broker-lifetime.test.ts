@@ -160,6 +160,23 @@ function connectUntilRefused(broker: TestBroker, links: BrokerLink[]): unknown {
   return undefined;
 }
 
+test("a crowd is let in as far as a user may have connections, and the others hear which limit it is", async () => {
+  await using broker = new TestBroker("[limits]\nmaxSessionsPerUser = 300\n");
+  using witness = broker.connect();
+  using stack = new DisposableStack();
+  const crowd = Array.from({ length: 320 }, () => stack.use(new RawPeer(broker.socketPath)));
+  for (const peer of crowd.slice(0, 299)) {
+    peer.send(message(1, 0, 0x10));
+    expect(peer.next()?.sender).toBe(0x10);
+  }
+  for (const peer of crowd.slice(299)) {
+    const { body } = peer.next() ?? { body: new DataView(new ArrayBuffer(0)) };
+    expect(new TextDecoder().decode(body)).toContain("limits.maxSessionsPerUser is 300");
+  }
+  expect(broker.log.split("Cannot let in").length).toBeLessThanOrEqual(2); // once in a while
+  expect(witness.list().length).toBeGreaterThan(0);
+}, 30_000);
+
 const OUT_OF_DESCRIPTORS =
   /out of descriptors \(RLIMIT_NOFILE is 40\): raise LimitNOFILE= of shmlink.service, or ulimit -n/;
 

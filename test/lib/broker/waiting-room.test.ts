@@ -3,8 +3,10 @@ import { expect, test } from "bun:test";
 import { constants, type OwnedFd, socketpair } from "../../../ffi/mod.ts";
 import type { Newcomer } from "../../../lib/broker/door.ts";
 import { FloodTurns } from "../../../lib/broker/flood-turns.ts";
+import { Quota } from "../../../lib/broker/quota.ts";
 import { RateLimiter } from "../../../lib/broker/rate.ts";
 import { WaitingRoom } from "../../../lib/broker/waiting-room.ts";
+import { builtInConfig } from "../../../lib/config/schema.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 
 expectNoFdLeaks();
@@ -12,7 +14,9 @@ expectNoFdLeaks();
 class Rig implements Disposable {
   nowMs = 0;
   readonly admitted: number[] = [];
+  readonly refused: string[] = [];
   emptied = 0;
+  readonly quota: Quota = new Quota({ ...builtInConfig.limits, maxSessionsPerUser: 200 });
   readonly rate: RateLimiter = new RateLimiter(1_000_000);
   readonly turns: FloodTurns;
   readonly room: WaitingRoom;
@@ -23,10 +27,14 @@ class Rig implements Disposable {
     const setTimer = (_: number, callback: () => void): number => this.#timers.push(callback);
     this.turns = new FloodTurns({ setTimer, now: () => this.nowMs });
     this.room = new WaitingRoom({
-      core: { floodTurns: this.turns, rate: this.rate },
+      core: { floodTurns: this.turns, quota: this.quota, rate: this.rate },
       reactor: { setTimer: (delayMs, callback) => ({ cancel: () => undefined, at: setTimer(delayMs, callback) }) },
       admit: ({ fd, uid }) => {
         this.admitted.push(uid);
+        fd.close();
+      },
+      refuse: ({ fd }, why) => {
+        this.refused.push(why);
         fd.close();
       },
       emptied: () => {
@@ -84,14 +92,31 @@ test("WaitingRoom lets in one of a flood in a turn, and lets go of who has left 
   expect([rig.admitted, rig.room.size]).toEqual([[1, 1], 0]);
 });
 
-test("WaitingRoom has room for some of each user, and turns the others away", () => {
+test("WaitingRoom has room for as many of a user as he may have sessions, and says why to the others", () => {
   using rig = new Rig();
   rig.flood(1);
   rig.flood(2);
-  for (let index = 0; index < 100; index++) rig.come(1);
-  expect(rig.room.size).toBe(64);
+  rig.quota.charge({ uid: 1, context: undefined }, { sessions: 50 });
+  for (let index = 0; index < 150; index++) rig.come(1);
+  expect([rig.room.size, rig.refused]).toEqual([150, []]);
+  rig.come(1);
+  expect(rig.room.size).toBe(150);
+  expect(rig.refused).toEqual(["user 1 would have 201 sessions, limits.maxSessionsPerUser is 200"]);
   rig.come(2);
-  expect(rig.room.size).toBe(65);
+  expect(rig.room.size).toBe(151);
+});
+
+test("WaitingRoom gives back what who waits counts for, whether he is let in, has left, or is still there at the end", () => {
+  const rig = new Rig();
+  rig.flood(1);
+  rig.come(1).close();
+  rig.come(1);
+  rig.come(1);
+  expect(rig.quota.isEmpty).toBe(false);
+  rig.fire();
+  expect([rig.admitted, rig.room.size]).toEqual([[1], 1]);
+  rig[Symbol.dispose]();
+  expect([rig.room.size, rig.quota.isEmpty]).toEqual([0, true]);
 });
 
 test("WaitingRoom waits until the rate of a user allows for one", () => {
