@@ -135,15 +135,20 @@ export class Keeper implements Disposable {
 
   /** What is refused waits behind the others: it must not keep them from being stored. */
   #storeWaiting(): boolean {
-    let refused = 0;
+    let isDone = true;
+    let refusedInARow = 0;
     for (const [key, waiting] of [...this.#waiting]) {
-      if (this.#storeOne(key, waiting)) continue;
+      if (this.#storeOne(key, waiting)) {
+        refusedInARow = 0;
+        continue;
+      }
+      isDone = false;
       this.#waiting.delete(key);
       this.#waiting.set(key, waiting);
-      refused += 1;
-      if (refused === MAX_REFUSED) break;
+      refusedInARow += 1;
+      if (refusedInARow === MAX_REFUSED) break;
     }
-    return refused === 0;
+    return isDone;
   }
 
   #storeOne(key: string, { save, fds, done }: Waiting): boolean {

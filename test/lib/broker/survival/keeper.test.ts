@@ -219,6 +219,30 @@ test("what the store refuses waits, and keeps none of the others from being stor
   expect(stored.toSorted((a, b) => a - b)).toEqual(pipes.map((_, index) => index));
 });
 
+test("a store that takes something between what it refuses is not busy, and is offered all of it", () => {
+  using stack = new DisposableStack();
+  const pipes = Array.from({ length: 40 }, () => {
+    const { reader, writer } = pipe();
+    writer.close();
+    return stack.use(reader);
+  });
+  const isRefused = (index: number): boolean => index % 2 === 0;
+  const refused = new Set<number>(pipes.filter((_, index) => isRefused(index)).map(({ number }) => number));
+  const offered = new Set<number>();
+  const take = (_: string, fd: BorrowedFd): boolean => {
+    offered.add(fd.number);
+    return !refused.has(fd.number);
+  };
+  using keeper = new Keeper({
+    store: { isEnabled: true, store: take, unstore: () => true },
+    logger: SILENT,
+    setTimer: () => undefined,
+  });
+  for (const [index, fd] of pipes.entries()) keeper.put(`pipe.${index}`, () => ({}), [fd]);
+  expect(keeper.flush()).toBe(false);
+  for (const { number } of pipes) expect(offered.has(number)).toBe(true);
+});
+
 test("a state file that lines pile up in is written anew, and the old one goes", () => {
   using store = new Store();
   using keeper = keeperOf(store);
