@@ -62,6 +62,7 @@ export const SYMBOLS = {
   ppoll:             { c: "int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t size)", args: ["address", "i64", "address", "address", "i64"], result: "i32", nr: { x64: 271, arm64: 73 }, man: "poll(2)" },
   inotifyInit1:      { c: "int inotify_init1(int flags)", args: ["i32"], result: "i32", nr: { x64: 294, arm64: 26 }, man: "inotify_init(2)" },
   inotifyAddWatch:   { c: "int inotify_add_watch(int fd, const char *path, uint32_t mask)", args: ["i32", "view", "u32"], result: "i32", nr: { x64: 254, arm64: 27 }, man: "inotify_add_watch(2)" },
+  inotifyRmWatch:    { c: "int inotify_rm_watch(int fd, int wd)", args: ["i32", "i32"], result: "i32", nr: { x64: 255, arm64: 28 }, man: "inotify_rm_watch(2)" },
   pidfdOpen:         { c: "int pidfd_open(pid_t pid, unsigned flags)", args: ["i32", "u32"], result: "i32", nr: { x64: 434, arm64: 434 }, man: "pidfd_open(2)" },
   pidfdGetfd:        { c: "int pidfd_getfd(int pidfd, int target, unsigned flags)", args: ["i32", "i32", "u32"], result: "i32", nr: { x64: 438, arm64: 438 }, man: "pidfd_getfd(2)" },
   pidfdSendSignal:   { c: "int pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned flags)", args: ["i32", "i32", "address", "u32"], result: "i32", nr: { x64: 424, arm64: 424 }, man: "pidfd_send_signal(2)" },

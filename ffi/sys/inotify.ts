@@ -1,7 +1,7 @@
 /** inotify(7): what happens to a file, sockets included. */
 import { calls } from "../calls.ts";
 import { O_CLOEXEC, O_NONBLOCK } from "../constants.ts";
-import { check } from "../errno.ts";
+import { check, EINVAL } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever, cString } from "../memory.ts";
 import { read } from "./io.ts";
@@ -22,7 +22,13 @@ export function inotifyWatchFd(inotify: BorrowedFd, fd: BorrowedFd, mask: number
   return check(calls.inotifyAddWatch(inotify.number, path, mask), "inotify_add_watch", `fd ${fd.number}`);
 }
 
-/** The events at hand, oldest first. */
+/** Ends a watch, which until then keeps what is left of its file, also when that is closed. Nothing where it has ended. */
+export function inotifyUnwatch(inotify: BorrowedFd, watch: number): void {
+  const result = calls.inotifyRmWatch(inotify.number, watch);
+  if (result !== -EINVAL) check(result, "inotify_rm_watch");
+}
+
+/** The events at hand, oldest first, as many as a buffer holds; none when there are no more. */
 export function readInotify(inotify: BorrowedFd): { readonly watch: number; readonly mask: number }[] {
   const count = read(inotify, BUFFER.bytes) ?? 0;
   const events: { watch: number; mask: number }[] = [];

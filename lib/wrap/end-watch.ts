@@ -4,6 +4,7 @@ import {
   type BorrowedFd,
   constants,
   inotifyInit,
+  inotifyUnwatch,
   inotifyWatchFd,
   type OwnedFd,
   readInotify,
@@ -36,7 +37,7 @@ export class EndWatch implements Disposable {
     try {
       const watch = inotifyWatchFd(this.#inotify, fd, LAST_CLOSE);
       this.#byWatch.set(watch, onEnd);
-      return { forget: () => void this.#byWatch.delete(watch) };
+      return { forget: () => this.#end(watch) };
     } catch (error) {
       if (error instanceof SyscallError) return undefined; // fs.inotify.max_user_watches
       throw error;
@@ -50,11 +51,20 @@ export class EndWatch implements Disposable {
 
   #read(): void {
     if (this.#inotify === undefined) return;
-    for (const { watch } of readInotify(this.#inotify)) {
-      const onEnd = this.#byWatch.get(watch);
-      this.#byWatch.delete(watch);
-      onEnd?.();
+    for (;;) {
+      const events = readInotify(this.#inotify);
+      if (events.length === 0) return;
+      for (const { watch } of events) {
+        const onEnd = this.#byWatch.get(watch);
+        this.#end(watch);
+        onEnd?.();
+      }
     }
+  }
+
+  /** A user may have so many watches (fs.inotify.max_user_watches), and one outlives its socket. */
+  #end(watch: number): void {
+    if (this.#byWatch.delete(watch) && this.#inotify !== undefined) inotifyUnwatch(this.#inotify, watch);
   }
 
   [Symbol.dispose](): void {
