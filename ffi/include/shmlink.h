@@ -311,10 +311,10 @@ static inline int shmlink_map_own(struct shmlink_channel *c, int own_fd, int doo
   void *own = mmap(NULL, SHMLINK_DATA_OFFSET + (size_t)words[4], PROT_READ | PROT_WRITE, MAP_SHARED, own_fd, 0);
   if (own == MAP_FAILED) return shmlink__fail(c, SHMLINK_SYSTEM, "mmap", (uint32_t)errno);
   c->own = own;
+  c->own_capacity = words[4]; /* shmlink_close() unmaps as much, also when there is no more than this */
   if (fcntl(own_fd, F_ADD_SEALS, SHMLINK_SEALS) < 0) return shmlink__fail(c, SHMLINK_SYSTEM, "seals", (uint32_t)errno);
   c->channel_id = words[2];
   c->side = words[3];
-  c->own_capacity = words[4];
   c->spin.max_us = c->spin.budget_us = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? SHMLINK_SPIN_US : 0;
   c->tail = c->tail_published = c->peer_head = shmlink__load(c->own, SHMLINK_TAIL, memory_order_relaxed);
   c->head = c->head_published = c->peer_tail = shmlink__load(c->own, SHMLINK_HEAD, memory_order_relaxed);
@@ -399,10 +399,7 @@ static inline void shmlink__put_header(struct shmlink_channel *c, uint32_t lengt
   shmlink__put_word(c->own, at + 4, (type & 0xffff) | flags << 16);
 }
 
-/* Room for a payload of exactly `length` bytes, at most shmlink_max_record(), to be filled in place, then
-   shmlink_commit(). NULL when there is none now; shmlink_wait_space() waits. Not while shmlink_send() has to be called
-   again. */
-static inline void *shmlink_reserve(struct shmlink_channel *c, uint32_t length, uint16_t type) {
+static inline void *shmlink__reserve(struct shmlink_channel *c, uint32_t length, uint16_t type) {
   if (shmlink__sendable(c) < 0 || c->finished || length > shmlink_max_record(c)) return NULL;
   c->reserved = false; /* an earlier one was never visible, and is given up */
   if (!shmlink__space_ready(c, length) || c->broken) return NULL;
@@ -415,6 +412,13 @@ static inline void *shmlink_reserve(struct shmlink_channel *c, uint32_t length, 
   c->reserved_length = length;
   c->reserved_type = type;
   return c->own + SHMLINK_DATA_OFFSET + (c->tail & (c->own_capacity - 1)) + SHMLINK_RECORD_HEADER;
+}
+
+/* Room for a payload of exactly `length` bytes, at most shmlink_max_record(), to be filled in place, then
+   shmlink_commit(). NULL when there is none now; shmlink_wait_space() waits. NULL, too, while shmlink_send() has to be
+   called again: nothing comes between the records of a message. */
+static inline void *shmlink_reserve(struct shmlink_channel *c, uint32_t length, uint16_t type) {
+  return c->sent > 0 ? NULL : shmlink__reserve(c, length, type);
 }
 
 static inline void shmlink__advance(struct shmlink_channel *c, uint32_t length, uint32_t flags) {
@@ -512,7 +516,7 @@ static inline int shmlink_wait_space(struct shmlink_channel *c, uint32_t length,
 /* Puts one record behind the tail, invisible until shmlink_publish(). @return 0, SHMLINK_AGAIN without room, … */
 static inline int shmlink__put(struct shmlink_channel *c, const void *data, uint32_t length, uint16_t type,
                                uint32_t flags) {
-  void *place = shmlink_reserve(c, length, type);
+  void *place = shmlink__reserve(c, length, type);
   if (place == NULL) return c->broken ? SHMLINK_BROKEN : SHMLINK_AGAIN;
   SHMLINK_STEP("reserved");
   if (length > 0) memcpy(place, data, length);

@@ -95,7 +95,10 @@ export function pollOne(fd: BorrowedFd, events: number, timeoutMs: number): numb
 const SECONDS_AT = TIMESPEC.offsets.tv_sec;
 const NANOSECONDS_AT = TIMESPEC.offsets.tv_nsec;
 
-function setTimeoutSpec(timeoutMs: number): void {
+const MAX_SECONDS = 0x7fffffff; // 68 years; more would be taken modulo 2^32
+
+function setTimeoutSpec(milliseconds: number): void {
+  const timeoutMs = Math.min(milliseconds, MAX_SECONDS * 1000);
   const seconds = Math.floor(timeoutMs / 1000);
   TIMEOUT.data.setUint32(SECONDS_AT, Math.max(seconds, 0), true); // the upper halves stay zero
   TIMEOUT.data.setUint32(NANOSECONDS_AT, Math.max(0, (timeoutMs - seconds * 1000) * 1e6), true);

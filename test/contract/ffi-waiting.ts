@@ -316,6 +316,23 @@ const SIGNALS: readonly Case[] = [
     },
   },
   {
+    name: "a wait of more years than the kernel counts seconds for is not over at once",
+    run() {
+      const { reader, writer } = pipe();
+      for (const timeoutMs of [2 ** 32 * 1000, 1e300]) {
+        using signals = new SignalPipe([SIGUSR2]);
+        const script = `sleep 0.05; kill -USR2 ${process.pid}`;
+        const { pid } = spawn({ path: "/bin/sh", argv: ["sh", "-c", script], env: ["PATH=/usr/bin:/bin"] });
+        const wanted = [reader, signals.fd].map((fd) => ({ fd, events: EPOLLIN }));
+        assert.deepEqual(poll(wanted, timeoutMs), [0, EPOLLIN]);
+        assert.deepEqual(poll(wanted.slice(1), timeoutMs), [EPOLLIN]);
+        waitForChild(pid, true);
+      }
+      reader.close();
+      writer.close();
+    },
+  },
+  {
     name: "a child that was stopped is told once",
     run() {
       const { pid } = spawn({ path: "/bin/sleep", argv: ["sleep", "60"], env: [] });

@@ -1,5 +1,6 @@
 /** Files that are no ring of a channel, a message that has no end, and what a C program on ffi/include/shmlink.h says to them. */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { OwnedFd } from "../../ffi/mod.ts";
@@ -14,7 +15,7 @@ let directory: string;
 
 beforeAll(() => {
   directory = mkdtempSync("/tmp/shmlink-c-");
-  if (C_COMPILER.missing === undefined) for (const name of ["peer", "endless"]) buildCProgram(name, directory);
+  if (C_COMPILER.missing === undefined) for (const name of ["peer", "endless", "alone"]) buildCProgram(name, directory);
 }, 60_000);
 afterAll(() => rmSync(directory, { recursive: true }));
 expectNoFdLeaks();
@@ -22,6 +23,7 @@ expectNoFdLeaks();
 const program = (name: string): Peer => ({ name: "C", command: (_entry, ...args) => [join(directory, name), ...args] });
 const C = program("peer");
 const AGAIN = -1;
+const SYSTEM = -8;
 
 function test(name: string, body: () => Promise<void>): void {
   requires.test([C_COMPILER], name, body, 120_000);
@@ -53,4 +55,10 @@ test("the C header takes no more time for a message without an end than it was g
   closeSides(sides);
   peer.seal();
   expect(JSON.parse(await peer.output)).toEqual({ atOnce: AGAIN, taken: 4096, inTime: AGAIN });
+});
+
+test("the C header leaves no mapping of a ring that it refuses, and nothing comes between the records of a message", async () => {
+  const said = execFileSync(join(directory, "alone"), { encoding: "utf8" });
+  const refused = { sealed: SYSTEM, left: 0 };
+  expect(JSON.parse(said)).toEqual({ ...refused, sent: AGAIN, between: false, whole: true, after: true, mapped: 0 });
 });
