@@ -13,8 +13,12 @@ export type Result = {
   readonly baselineName: string;
   /** The median of the turns' ratios, value to baseline. */
   readonly ratio: number;
-  /** How many turns counted. */
+  /** How many turns counted, and how many did not: a side differed from itself, or the processors lay otherwise. */
   readonly turns: number;
+  readonly dropped: {
+    readonly unsteady: { readonly value: number; readonly baseline: number };
+    readonly elsewhere: number;
+  };
 };
 
 export type Question = {
@@ -45,6 +49,11 @@ export function answer({ id, unit, baselineName, measure, measureBaseline }: Que
   const all = takeTurns(measure, measureBaseline);
   const place = mostlyAlike(all);
   const turns = place.length < ENOUGH ? all : place;
+  const unsteady = {
+    value: all.filter((turn) => !areAlike(turn.value, turn.valueAgain)).length,
+    baseline: all.filter((turn) => !areAlike(turn.baseline, turn.baselineAgain)).length,
+  };
+  const elsewhere = all.filter(isSteady).length - place.length;
   const convert = (ns: number): number => (unit === "ns" ? ns : 1e9 / ns);
   const value = (turn: Turn): number => convert(ownOf(turn));
   const baseline = (turn: Turn): number => convert(baselineOf(turn));
@@ -56,6 +65,7 @@ export function answer({ id, unit, baselineName, measure, measureBaseline }: Que
     baselineName,
     ratio: round(median(turns.map((turn) => value(turn) / baseline(turn))), 1000),
     turns: turns.length,
+    dropped: turns === all ? { unsteady: { value: 0, baseline: 0 }, elsewhere: 0 } : { unsteady, elsewhere },
   };
 }
 
@@ -68,7 +78,7 @@ function baselineOf({ baseline, baselineAgain }: Turn): number {
 }
 
 /** The most turns that were measured while the processors lay alike: a median over some with them near and some with them
- *  far would be that of neither. What is measured has no say in which those are, only its baseline. */
+ *  far would be that of neither. Which place that is only the baseline says. */
 export function mostlyAlike(turns: readonly Turn[]): readonly Turn[] {
   const steady = turns.filter(isSteady).sort((one, other) => baselineOf(one) - baselineOf(other));
   let most: readonly Turn[] = [];
@@ -79,7 +89,8 @@ export function mostlyAlike(turns: readonly Turn[]): readonly Turn[] {
   return most;
 }
 
-/** Both sides have said the same twice. One side alone would be chosen for its quiet moments, and the other would not. */
+/** Both sides have said the same twice. One side alone would be chosen for its quiet moments, and the other would not. What
+ *  this leaves out is told for each side: one that stalls by itself shows there. */
 function isSteady({ baseline, value, baselineAgain, valueAgain }: Turn): boolean {
   return areAlike(baseline, baselineAgain) && areAlike(value, valueAgain);
 }

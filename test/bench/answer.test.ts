@@ -48,6 +48,8 @@ describe("an answer", () => {
     const result = answer(question([200, 200, 85], (baseline) => (baseline === 200 ? 220 : 145)));
     expect(result).toMatchObject({ value: 220, baseline: 200, ratio: 1.1 });
     expect(result.turns).toBeGreaterThanOrEqual(11);
+    expect(result.dropped.unsteady).toEqual({ value: 0, baseline: 0 });
+    expect(result.dropped.elsewhere).toBeGreaterThan(0);
   });
 
   test("goes on until enough turns are alike, and ends when they never are", () => {
@@ -63,5 +65,14 @@ describe("an answer", () => {
   test("turns nanoseconds into messages a second", () => {
     const result = answer({ ...question([100], () => 50), unit: "messages/s" });
     expect(result).toMatchObject({ value: 2e7, baseline: 1e7, ratio: 2 });
+  });
+
+  test("tells how often a side stalled by itself", () => {
+    let calls = 0;
+    const stalls = { ...question([100], () => 100), measure: () => (++calls % 6 === 0 ? 300 : 100) };
+    const { ratio, turns, dropped } = answer(stalls);
+    expect(ratio).toBe(1);
+    expect(dropped).toEqual({ unsteady: { value: 31 - turns, baseline: 0 }, elsewhere: 0 });
+    expect(turns).toBeLessThan(31);
   });
 });
