@@ -14,7 +14,8 @@ const NAMES: Readonly<Record<number, readonly [name: string, text: string]>> = {
   29: ["ESPIPE", "illegal seek"], 30: ["EROFS", "read-only file system"], 31: ["EMLINK", "too many links"],
   32: ["EPIPE", "broken pipe"], 33: ["EDOM", "argument out of domain"], 34: ["ERANGE", "result too large"],
   35: ["EDEADLK", "resource deadlock avoided"], 36: ["ENAMETOOLONG", "file name too long"], 38: ["ENOSYS", "function not implemented"],
-  39: ["ENOTEMPTY", "directory not empty"], 40: ["ELOOP", "too many levels of symbolic links"], 71: ["EPROTO", "protocol error"],
+  39: ["ENOTEMPTY", "directory not empty"], 40: ["ELOOP", "too many levels of symbolic links"], 61: ["ENODATA", "no data available"],
+  71: ["EPROTO", "protocol error"],
   75: ["EOVERFLOW", "value too large for defined data type"], 88: ["ENOTSOCK", "socket operation on non-socket"],
   89: ["EDESTADDRREQ", "destination address required"], 90: ["EMSGSIZE", "message too long"], 91: ["EPROTOTYPE", "protocol wrong type for socket"],
   92: ["ENOPROTOOPT", "protocol not available"], 93: ["EPROTONOSUPPORT", "protocol not supported"], 95: ["EOPNOTSUPP", "operation not supported"],
@@ -48,6 +49,7 @@ export const ENOTTY = 25;
 export const ENOSPC = 28;
 export const EPIPE = 32;
 export const ENOSYS = 38;
+export const ENODATA = 61;
 export const ENOTSOCK = 88;
 export const ENOPROTOOPT = 92;
 export const EPROTOTYPE = 91;

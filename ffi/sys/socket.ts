@@ -191,12 +191,14 @@ export function peerCredentials(fd: BorrowedFd): Credentials {
   return UCRED.read(new DataView(bytes.buffer));
 }
 
-/** SO_PEERPIDFD (Linux 6.5): a pidfd of that process, or null on an older kernel or when it is already reaped. */
+/** SO_PEERPIDFD (Linux 6.5): a pidfd of that process, or null on an older kernel.
+ *  @throws SyscallError ESRCH, EINVAL when it is already reaped (which of them depends on the kernel), ENODATA when there is
+ *  none; EMFILE, ENFILE */
 export function peerPidfd(fd: BorrowedFd): OwnedFd | null {
   LENGTH.data.setUint32(0, 4, true);
   const result = calls.getsockopt(fd.number, SOL_SOCKET, SO_PEERPIDFD, OPTION.address, LENGTH.address);
   if (result === 0) return new OwnedFd(OPTION.data.getInt32(0, true));
-  if (result === -ENOPROTOOPT || result === -3 || result === -61 || result === -22) return null; // ESRCH, ENODATA, EINVAL
+  if (result === -ENOPROTOOPT) return null;
   throw new SyscallError("getsockopt SO_PEERPIDFD", -result, `fd ${fd.number}`);
 }
 

@@ -27,20 +27,33 @@ export type PeerIdentity = {
   readonly cgroup: string;
 };
 
+/** What the kernel says when the process has been reaped, or never was: its number may be another's by now. */
+const GONE: ReadonlySet<number> = new Set([errno.ESRCH, errno.EINVAL, errno.ENODATA]);
+
 /** @param fd  a connected Unix stream socket
+ *  @param askPidfd  another one in tests
  *  @throws SyscallError EMFILE, ENFILE: not knowing it for want of a descriptor is not the same as its having none */
-export function peerIdentity(fd: BorrowedFd): PeerIdentity {
+export function peerIdentity(fd: BorrowedFd, askPidfd: typeof peerPidfd = peerPidfd): PeerIdentity {
   const { pid, uid, gid } = peerCredentials(fd);
   using stack = new DisposableStack();
-  const pidfd = peerPidfd(fd);
-  stack.use(pidfd);
+  const asked = pidfdOrGone(() => askPidfd(fd));
+  const pidfd = asked === "gone" ? null : stack.use(asked);
   const exe = executableOf(pid);
   const cgroup = readCgroup(pid);
   // The number may have been reused while we read: what /proc said then is somebody else's.
-  const isKnown = pidfd === null || isAlive(pidfd);
+  const isKnown = asked !== "gone" && (asked === null || isAlive(asked));
   const groups = peerGroups(fd);
   stack.move();
   return { pid, uid, gid, groups, pidfd, exe: isKnown ? exe : "", cgroup: isKnown ? cgroup : "" };
+}
+
+function pidfdOrGone(ask: () => OwnedFd | null): OwnedFd | null | "gone" {
+  try {
+    return ask();
+  } catch (error) {
+    if (error instanceof SyscallError && GONE.has(error.errno)) return "gone";
+    throw error;
+  }
 }
 
 function isAlive(pidfd: BorrowedFd): boolean {
