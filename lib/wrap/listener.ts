@@ -92,6 +92,11 @@ export class WrappedListener implements Disposable {
     return `tcp:${formatHost(host)}:${port}`;
   }
 
+  /** How many connections wait here, each with a descriptor of ours. */
+  get heldCount(): number {
+    return this.#waiting.length;
+  }
+
   /** Takes the next TCP connection that the kernel has made, if there is one. */
   acceptTcp(): Connection | undefined {
     const accepted = acceptReady(this.tcp, false);

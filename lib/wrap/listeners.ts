@@ -1,5 +1,13 @@
 /** The wrapped listeners of one tree: how they begin, how TCP clients reach them, how they end. */
-import { type BorrowedFd, constants, fstat, type OwnedFd, SyscallError, setNonBlocking } from "../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  constants,
+  fstat,
+  getFileLimit,
+  type OwnedFd,
+  SyscallError,
+  setNonBlocking,
+} from "../../ffi/mod.ts";
 import type { Logger } from "../log.ts";
 import type { Reactor, Registration as Watching } from "../transport/reactor.ts";
 import { randomHex } from "../util/random.ts";
@@ -68,6 +76,7 @@ export class Listeners implements Disposable {
   readonly #watch: ListenerWatch<WrappedListener>;
   readonly #entries: Map<WrappedListener, Entry> = new Map();
   readonly #token: string = randomHex(12);
+  readonly #mostHeld: number = Math.floor(Number(getFileLimit().soft) / 4);
   #lastSerial = 0;
 
   constructor(options: ListenersOptions) {
@@ -136,6 +145,7 @@ export class Listeners implements Disposable {
 
   #onTcpConnection(listener: WrappedListener, entry: Entry): void {
     for (let count = 0; count < ACCEPTS_PER_TURN; count++) {
+      if (this.#holdsEnough(listener)) return this.#pause(listener, entry);
       const connection = this.#acceptTcp(listener, entry);
       if (connection === undefined) return;
       const announced = listener.offer(connection);
@@ -143,6 +153,14 @@ export class Listeners implements Disposable {
       this.#options.onReady(listener);
       if (announced === "full") return this.#pause(listener, entry);
     }
+  }
+
+  /** A server that does not accept must not take the descriptors that all calls are answered with, nor stop others'. */
+  #holdsEnough(listener: WrappedListener): boolean {
+    if (listener.heldCount === 0) return false;
+    let held = 0;
+    for (const each of this.#entries.keys()) held += each.heldCount;
+    return held >= this.#mostHeld;
   }
 
   #acceptTcp(listener: WrappedListener, entry: Entry): ReturnType<WrappedListener["acceptTcp"]> {
