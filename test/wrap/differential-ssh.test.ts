@@ -39,6 +39,8 @@ serve "\${ssh[@]}" -p $A -N -L $B:127.0.0.1:$A root@127.0.0.1 & tunnel=$!
 ready $B
 secure -p $B root@127.0.0.1 'echo through'
 secure -p $B root@::1 'seq 100000' | cksum
+# A session whose farewell is lost with the tunnel is not spoken of in the log.
+until [ "$(grep -c '^Disconnected' log)" = 6 ]; do sleep 0.02; done
 kill $tunnel; ended $tunnel tunnel
 secure -p $A nobody-of-that-name@127.0.0.1 true 2>&1; echo "refused: $?"
 secure -p $B root@127.0.0.1 true 2>&1; echo "gone: $?"
