@@ -1,7 +1,7 @@
 /** The same script is run twice, natively and with each of its programs under wrap: exit codes, output, errors and logs
  *  have to be the same, and every listener has to be handed off. */
 import { expect } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Requirement, requires } from "./requires.ts";
 import { freePort, Running, Stage } from "./wrapped.ts";
@@ -29,6 +29,11 @@ export type Script = {
   readonly isSorted?: boolean;
 };
 
+/** How long one round may wait for what never comes, in seconds; past it all that it started in its process group is ended. */
+const PATIENCE = 55;
+/** What timeout(1) ends with then. */
+const TIMED_OUT = 124;
+
 /** One round, in a folder of its own. @returns what it said, with ports by their names */
 async function play(stage: Stage, script: Script, wrap: string): Promise<string> {
   const folder = join(stage.path, wrap === "" ? "native" : "wrapped");
@@ -37,14 +42,24 @@ async function play(stage: Stage, script: Script, wrap: string): Promise<string>
   const file = join(folder, "script");
   const names = `WRAP="${wrap}" REGISTRY="${join(stage.path, "registry")}" A=${a} B=${b}`;
   writeFileSync(file, `${names}\n${PRELUDE}${script.text}\n`);
-  const running = new Running(["bash", file], folder);
+  const running = new Running(["timeout", `${PATIENCE}`, "bash", file], folder);
   const code = await running.exit;
+  if (code === TIMED_OUT)
+    throw new Error(
+      `The round in ${JSON.stringify(folder)} waits without end. It said:\n${running.output}\n${logs(folder)}`,
+    );
   const lines = `${running.output}script ended with ${code}`
     .replaceAll(folder, "FOLDER")
     .replaceAll(String(a), "PORT-A")
     .replaceAll(String(b), "PORT-B")
     .split("\n");
   return (script.isSorted === true ? lines.sort() : lines).join("\n");
+}
+
+/** What the programs of a round have logged. */
+function logs(folder: string): string {
+  const names = readdirSync(folder).filter((name) => /(^|\.)log$/.test(name));
+  return names.map((name) => `${name}:\n${readFileSync(join(folder, name), "utf8")}`).join("\n");
 }
 
 /** Makes a test of each script. */
