@@ -11,8 +11,9 @@ import { type Bench, CONFIG, median, quantile, result, type Section, startPeer, 
 import { CPUS } from "./processors.ts";
 
 /** What somebody can do without end, each alone with the broker and us; and "apart": the same load on the other processor
- *  by somebody who does not speak to the broker, which is what the machine itself costs us. */
-const FLOODS = ["apart", "messages", "refused", "unread", "connections", "fds"] as const;
+ *  by somebody who does not speak to the broker, which is what the machine itself costs us. A crowd is many connections of which none fills a turn: of somebody else ("crowd",
+ *  and "ones" with one request at a time each), and of another process of our own user ("own"). */
+const FLOODS = ["apart", "messages", "refused", "unread", "connections", "fds", "crowd", "ones", "own"] as const;
 const ROUNDS = 9;
 const ROUND_TRIPS = 4_000;
 const PARTS = { p50: 0.5, p99: 0.99 } as const;
@@ -43,7 +44,7 @@ export const flood: Section = async (bench, report, asked) => {
   for (const kind of FLOODS.filter((each) =>
     Object.keys(PARTS).some((name) => asked(`broker.flood.${each}.${name}`)),
   )) {
-    const { quiet, flooded } = await takeTurns(bench, path, kind);
+    const { quiet, flooded } = await takeTurns(bench, kind === "own" ? bench.socketPath : path, kind);
     for (const [name, part] of Object.entries(PARTS))
       report(compare(`broker.flood.${kind}.${name}`, part, quiet, flooded));
   }

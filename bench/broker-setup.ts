@@ -91,13 +91,14 @@ function pinMain(pid: number, cpu: number): void {
 /** A broker of our own, and a connection to it. */
 export class Bench {
   readonly folder: string = mkdtempSync("/tmp/shm-bench-");
+  readonly socketPath: string = join(this.folder, "broker.sock");
   readonly link: BrokerLink;
   readonly brokerPid: number;
 
   constructor() {
     const config = join(this.folder, "shmlink.toml");
     writeFileSync(config, CONFIG);
-    process.env["SHMLINK_SOCKET"] = join(this.folder, "broker.sock");
+    process.env["SHMLINK_SOCKET"] = this.socketPath;
     process.env["SHMLINK_CONFIG"] = config;
     this.link = BrokerLink.connect({ name: "bench" });
     this.brokerPid = this.link.list().find(({ kind }) => kind === "broker")?.pid ?? 0;
