@@ -130,6 +130,7 @@ export class Broker implements Disposable {
   /** Waits for events, at most `timeoutMs` (-1: no limit), handles them and sends the answers. What a peer does wrong
    *  never comes out of here as an exception. */
   turn(timeoutMs: number): void {
+    this.#core.floodTurns.begin();
     this.#reactor.runOnce(timeoutMs);
     this.#settle();
   }

@@ -1,6 +1,6 @@
 /** How much of the broker's time somebody has used lately, and what that leaves him. Pure: the time is handed in. */
-/** What was used is forgotten little by little. */
-export type Used = { usedMs: number; atMs: number };
+import { type Crowds, newCrowds } from "./crowds.ts";
+import { type Used, use, usedMs } from "./used.ts";
 
 /**
  * Of one session, of somebody who wants one, or of a listening socket. What counts is what all of the same user, or of the
@@ -9,16 +9,13 @@ export type Used = { usedMs: number; atMs: number };
 export type Share = Used & {
   /** Of all of them together. */
   readonly all: Used;
+  readonly crowds: Crowds;
 };
 
 /** A burst of many hundreds of requests. */
 const BURST_MS = 5;
-/** What may be used for ever without ever counting, as a part of the time. */
-const FREE = 0.05;
 /** The longest pause, in times of what the turn took: a tenth of the time is left. */
 const MOST = 9;
-/** Nobody is told off for more than about a second after he has stopped. */
-const MAX_USED_MS = 50;
 /** How long after somebody has said something others are polite. */
 const HEARD_MS = 20;
 /** Over what time it is counted how often others say something. */
@@ -38,8 +35,8 @@ export class SharePolicy {
   #heardPerMs = 0;
 
   spend(who: Share, ms: number, nowMs: number): void {
-    add(who, ms, nowMs);
-    add(who.all, ms, nowMs);
+    use(who, ms, nowMs);
+    use(who.all, ms, nowMs);
   }
 
   /** Whether he, and those he is one of, have used more than a burst. */
@@ -76,15 +73,6 @@ export class SharePolicy {
   }
 }
 
-export function newShare(all: Used = { usedMs: 0, atMs: 0 }): Share {
-  return { usedMs: 0, atMs: 0, all };
-}
-
-export function usedMs(used: Used, nowMs: number): number {
-  return Math.max(0, used.usedMs - (nowMs - used.atMs) * FREE);
-}
-
-function add(used: Used, ms: number, nowMs: number): void {
-  used.usedMs = Math.min(usedMs(used, nowMs) + ms, MAX_USED_MS);
-  used.atMs = nowMs;
+export function newShare(all: Used = { usedMs: 0, atMs: 0 }, crowds: Crowds = newCrowds()): Share {
+  return { usedMs: 0, atMs: 0, all, crowds };
 }

@@ -6,13 +6,15 @@
  * Who asks for much at once and then is content has every other moment. Who goes on gets less and less of the time, down to
  * a tenth and below, as long as others have something to ask too; who has used the least is the next.
  */
+import { type Crowd, CrowdPolicy } from "./crowds.ts";
 import { type Share, SharePolicy } from "./flood-share.ts";
 import type { Account } from "./quota.ts";
 import { Shares } from "./shares.ts";
+import { use } from "./used.ts";
 
 const PAUSE_MS = 0.05;
 
-type Waiting = { readonly who: Share; readonly act: () => void };
+type Waiting = { readonly who: Share; readonly act: () => void; readonly crowd: Crowd | undefined };
 
 export type FloodTurnsOptions = {
   readonly setTimer: (delayMs: number, callback: () => void) => void;
@@ -28,6 +30,7 @@ export class FloodTurns {
   readonly #now: () => number;
   readonly #waiting: Waiting[] = [];
   readonly #policy = new SharePolicy();
+  readonly #crowds = new CrowdPolicy();
   readonly #shares = new Shares();
   /** A turn is being taken: whoever comes now is not the first. */
   #isTaking = false;
@@ -43,19 +46,39 @@ export class FloodTurns {
   }
 
   /** A new share of those of `who`. */
-  shareOf(who: Account): Share {
+  shareOf(who: Account & { readonly pid?: number }): Share {
     return this.#shares.of(who, this.#now());
   }
 
-  /** Calls `act` when it is the turn of `who`. */
-  await(who: Share, act: () => void): void {
-    this.#waiting.push({ who, act });
+  /** Calls `act` when it is the turn of `who`. @param crowd  for whose sake, where he does not flood himself */
+  await(who: Share, act: () => void, crowd?: Crowd): void {
+    this.#waiting.push({ who, act, crowd });
     if (!this.#isTaking) this.#arm();
   }
 
-  /** Somebody had something to say out of turn. */
-  heard(who: Share): void {
-    this.#policy.heard(who, this.#now());
+  /** A turn of the loop begins: everybody may say a little out of turn. */
+  begin(): void {
+    this.#crowds.nextTurn();
+  }
+
+  /** Those for whose sake `who` has to wait for a turn, though he does not flood himself. */
+  crowdOf(who: Share): Crowd | undefined {
+    return this.#crowds.crowdOf(who.crowds, this.#now());
+  }
+
+  /** Somebody has something to say out of turn. @returns when, for answered() */
+  heard(who: Share): number {
+    const nowMs = this.#now();
+    this.#policy.heard(who, nowMs);
+    this.#crowds.heard(who.crowds, nowMs);
+    return nowMs;
+  }
+
+  /** That was answered; what it took is counted where those of his say much together. @param sinceMs  from heard() */
+  answered(who: Share, requests: number, sinceMs: number): void {
+    const nowMs = this.#now();
+    const tookMs = nowMs - sinceMs;
+    if (this.#crowds.answered(who.crowds, requests, tookMs, nowMs)) this.#policy.spend(who, tookMs, nowMs);
   }
 
   /** Whether those of `who` have used more than a burst's worth. */
@@ -105,6 +128,7 @@ export class FloodTurns {
       this.#lastEndMs = this.#now();
       this.#lastTookMs = this.#lastEndMs - startMs;
       this.#policy.spend(next.who, this.#lastTookMs, this.#lastEndMs);
+      if (next.crowd !== undefined) use(next.crowd, this.#lastTookMs, this.#lastEndMs);
     }
     this.#isTaking = false;
     this.#arm();

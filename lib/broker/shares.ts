@@ -1,27 +1,45 @@
-/** Who shares the broker's time with whom: all connections of one user, or of one context of his. Pure: the time is handed in. */
-import { newShare, type Share, type Used, usedMs } from "./flood-share.ts";
+/** Who shares the broker's time with whom: all connections of one user, or of one context of his, and of each of his
+ *  processes. Pure: the time is handed in. */
+import { type Crowd, newCrowd } from "./crowds.ts";
+import { newShare, type Share } from "./flood-share.ts";
 import { type Account, accountKey } from "./quota.ts";
+import { type Used, usedMs } from "./used.ts";
 
 /** Those who have used nothing of late are forgotten when there are more than so many: who of them is there still counts
  *  alone from then on. */
 const MAX_IDLE = 256;
 
 export class Shares {
-  readonly #all: Map<string, Used> = new Map();
+  readonly #accounts: Map<string, { readonly all: Used; readonly crowd: Crowd }> = new Map();
+  readonly #processes: Map<string, Crowd> = new Map();
 
-  /** A new one of those of that user or context. */
-  of(who: Account, nowMs: number): Share {
+  /** A new one of those of that user or context. @param who  with a process, unless it is not known yet */
+  of(who: Account & { readonly pid?: number }, nowMs: number): Share {
     const key = accountKey(who);
-    let all = this.#all.get(key);
-    if (all === undefined) {
-      if (this.#all.size >= MAX_IDLE) this.#forget(nowMs);
-      all = { usedMs: 0, atMs: 0 };
-      this.#all.set(key, all);
-    }
-    return newShare(all);
+    const { all, crowd: account } = this.#account(key, nowMs);
+    return newShare(all, { account, process: this.#process(`${key} ${who.pid}`, nowMs) });
   }
 
-  #forget(nowMs: number): void {
-    for (const [key, used] of this.#all) if (usedMs(used, nowMs) === 0) this.#all.delete(key);
+  #account(key: string, nowMs: number): { readonly all: Used; readonly crowd: Crowd } {
+    let found = this.#accounts.get(key);
+    if (found === undefined) {
+      if (this.#accounts.size >= MAX_IDLE)
+        for (const [other, { all, crowd }] of this.#accounts)
+          if (usedMs(all, nowMs) === 0 && usedMs(crowd, nowMs) === 0) this.#accounts.delete(other);
+      found = { all: { usedMs: 0, atMs: 0 }, crowd: newCrowd() };
+      this.#accounts.set(key, found);
+    }
+    return found;
+  }
+
+  #process(key: string, nowMs: number): Crowd {
+    let found = this.#processes.get(key);
+    if (found === undefined) {
+      if (this.#processes.size >= MAX_IDLE)
+        for (const [other, crowd] of this.#processes) if (usedMs(crowd, nowMs) === 0) this.#processes.delete(other);
+      found = newCrowd();
+      this.#processes.set(key, found);
+    }
+    return found;
   }
 }

@@ -4,6 +4,7 @@ import { ProtocolError } from "../../errors.ts";
 import type { AnyRequest, ServerConnection } from "../../protocol/connection.ts";
 import type { Reactor } from "../../transport/reactor.ts";
 import type { BrokerCore } from "../core.ts";
+import type { Crowd } from "../crowds.ts";
 import type { Share } from "../flood-share.ts";
 import type { Owner } from "../records.ts";
 import type { SocketWatch } from "./socket-watch.ts";
@@ -37,6 +38,8 @@ export class Input {
   readonly #options: InputOptions;
   /** There was more to handle than one turn's share. */
   #floods = false;
+  /** Those of whom this one is, where it has its turns among those who flood for their sake. */
+  #crowd: Crowd | undefined;
   readonly #share: Share;
   #isClosed = false;
 
@@ -56,22 +59,34 @@ export class Input {
   #read(): void {
     const { core, owner, watch, connection, ended, failed } = this.#options;
     if (this.#isClosed || watch.isInputLater) return;
-    const { rate } = core;
+    const { rate, floodTurns } = core;
+    if (!this.#floods && !watch.isHungUp && this.#isCrowded()) return this.#readInTurn();
     const nowMs = performance.now();
     const allowed = rate.available(owner, nowMs);
-    if (!this.#floods) core.floodTurns.heard(this.#share);
+    const isOutOfTurn = !this.#floods;
+    const heardMs = isOutOfTurn ? floodTurns.heard(this.#share) : 0;
     // Who floods waits until it is worth while, so that the same user's other sessions find something before.
     if (allowed === 0) return this.#readLater(rate.waitMs(owner, this.#floods ? SLICE : 1, nowMs));
     const limit = Math.min(allowed, this.#floods ? FLOOD_SLICE : SLICE);
     try {
       const state = this.#pump(limit);
-      rate.spend(owner, limit - connection.messagesLeft, nowMs);
+      const requests = limit - connection.messagesLeft;
+      rate.spend(owner, requests, nowMs);
+      if (isOutOfTurn) floodTurns.answered(this.#share, requests, heardMs);
       this.#floods = state === "more" && (this.#floods || limit === SLICE);
+      if (!this.#floods) this.#crowd = undefined;
       if (state === "ended") return ended();
       this.#settle(state === "more");
     } catch (error) {
       failed(error);
     }
+  }
+
+  /** Whether those of whom this one is have asked for so much together that they wait for turns. */
+  #isCrowded(): boolean {
+    this.#crowd = this.#options.core.floodTurns.crowdOf(this.#share);
+    this.#floods = this.#crowd !== undefined;
+    return this.#floods;
   }
 
   /** Who has sent a lot may have sent more: messages that bring descriptors are received one by one, so a flood of them would
@@ -117,7 +132,7 @@ export class Input {
   /** The same for who floods. */
   #readInTurn(): void {
     this.#pause();
-    this.#options.core.floodTurns.await(this.#share, this.#readAndAnswer);
+    this.#options.core.floodTurns.await(this.#share, this.#readAndAnswer, this.#crowd);
   }
 
   #pause(): void {

@@ -1,7 +1,8 @@
 /** What is left of the broker's time to who has used a lot of it, with a clock that the test moves. */
 import { expect, test } from "bun:test";
-import { newShare, type Share, SharePolicy, usedMs } from "../../../lib/broker/flood-share.ts";
+import { newShare, type Share, SharePolicy } from "../../../lib/broker/flood-share.ts";
 import { Shares } from "../../../lib/broker/shares.ts";
+import { usedMs } from "../../../lib/broker/used.ts";
 
 /** One who comes back, or has another connection. */
 const another = ({ all }: Share): Share => newShare(all);
