@@ -10,6 +10,7 @@ import {
   SO_PEERGROUPS,
   SO_PEERPIDFD,
   SO_RCVTIMEO,
+  SO_SNDTIMEO,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOL_SOCKET,
@@ -131,10 +132,19 @@ export function getIntOption(fd: BorrowedFd, level: number, name: number): numbe
 
 /** SO_RCVTIMEO: how long a blocking receive waits, 0 for ever. */
 export function setReceiveTimeout(fd: BorrowedFd, timeoutMs: number): void {
+  setTimeout(fd, SO_RCVTIMEO, timeoutMs);
+}
+
+/** SO_SNDTIMEO: how long a blocking send waits, or a connect to a Unix socket whose backlog is full, 0 for ever. */
+export function setSendTimeout(fd: BorrowedFd, timeoutMs: number): void {
+  setTimeout(fd, SO_SNDTIMEO, timeoutMs);
+}
+
+function setTimeout(fd: BorrowedFd, option: number, timeoutMs: number): void {
   const seconds = Math.floor(timeoutMs / 1000);
   OPTION.data.setBigInt64(0, BigInt(seconds), true); // struct timeval
   OPTION.data.setBigInt64(8, BigInt(Math.ceil((timeoutMs - seconds * 1000) * 1000)), true);
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, OPTION.bytes.subarray(0, 16));
+  setsockopt(fd, SOL_SOCKET, option, OPTION.bytes.subarray(0, 16));
 }
 
 /** SO_COOKIE: names the socket itself, whichever process holds it, for as long as the machine runs. */

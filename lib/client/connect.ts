@@ -1,19 +1,10 @@
 /** Finding the broker: its socket, starting it where nobody listens, and what to say when neither works. */
-import {
-  borrowFd,
-  constants,
-  errno,
-  fcntl,
-  getIntOption,
-  OwnedFd,
-  SyscallError,
-  socket,
-  connect as socketConnect,
-  unixAddress,
-} from "../../ffi/mod.ts";
+import { borrowFd, constants, errno, fcntl, getIntOption, OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { brokerSocketPath, checkSocketDirectory, removeSocket } from "../transport/socket-path.ts";
 import { startBroker } from "./activate.ts";
+import { answerMs } from "./arguments.ts";
+import { connectTo } from "./broker-door.ts";
 import { lastComplaint, logEnd } from "./broker-log.ts";
 import type { BrokerEvent } from "./renewal.ts";
 
@@ -26,6 +17,9 @@ export type ConnectOptions = {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Start a broker when none answers; true by default. */
   readonly start?: boolean;
+  /** How long to wait, in milliseconds, at a broker where so many connect that it has no room for one more; 10 000 by
+   *  default, -1 for no limit. Nothing else happens in this thread meanwhile; 0 leaves it to the caller to try again. */
+  readonly patienceMs?: number;
   /** Ask for a doorbell, so that the *Async methods work; false by default. */
   readonly wake?: boolean;
   /** When the broker ends, find or start the next one and offer our services there again; true by default. It happens while
@@ -48,12 +42,13 @@ export function connectWith<T extends Greeter>(options: ConnectOptions, make: (f
   const env = options.env ?? process.env;
   const inherited = takeInherited(env);
   if (inherited !== undefined) return greetInherited(make(inherited), options);
+  const patienceMs = answerMs(options.patienceMs, "patienceMs");
   const uid = process.geteuid?.() ?? 0;
   const path = brokerSocketPath(env, uid);
   checkSocketDirectory(path, uid);
   let logStart: number | undefined;
   for (let attempt = 1; ; attempt++) {
-    const fd = connectTo(path);
+    const fd = connectTo(path, patienceMs);
     if (fd !== undefined) {
       const greeted = greet(make(fd), options);
       if (greeted !== undefined) return greeted;
@@ -79,12 +74,12 @@ export function reach(options: ConnectOptions): Reached {
   const uid = process.geteuid?.() ?? 0;
   const path = brokerSocketPath(env, uid);
   checkSocketDirectory(path, uid);
-  const known = connectTo(path);
+  const known = connectTo(path, 0);
   if (known !== undefined) return { fd: known, explain: () => undefined };
   if (options.start === false) throw noBroker(path, false);
   const logStart = logEnd(path);
   startBroker(path, env, uid);
-  const fd = connectTo(path);
+  const fd = connectTo(path, 0);
   if (fd === undefined) throw noBroker(path, true);
   const explain = (): FailureError | undefined => {
     const complaint = lastComplaint(path, logStart);
@@ -144,22 +139,6 @@ function greetInherited<T extends Greeter>(link: T, options: ConnectOptions): T 
   const greeted = greet(link, options);
   if (greeted !== undefined) return greeted;
   throw new FailureError("no-broker", "Cannot use SHMLINK_FD: the broker at its other end has gone");
-}
-
-function connectTo(path: string): OwnedFd | undefined {
-  const fd = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-  try {
-    socketConnect(fd, unixAddress(path), path);
-    return fd;
-  } catch (error) {
-    fd.close();
-    if (!(error instanceof SyscallError)) throw error;
-    if (error.errno === errno.ENOENT || error.errno === errno.ECONNREFUSED) return undefined;
-    const hint = error.errno === errno.EACCES ? "it belongs to another user; set SHMLINK_SOCKET" : "is it overloaded?";
-    throw new FailureError("no-broker", `Cannot reach the broker at "${path}": ${error.message}; ${hint}`, {
-      cause: error,
-    });
-  }
 }
 
 /** @returns undefined when the broker ended before it answered: an idle exit just then */

@@ -34,6 +34,7 @@ type Sleep = readonly [name: string, timeoutArgument: number | undefined, none: 
 const SLEEPS: Record<string, Readonly<Record<number, Sleep>>> = {
   x64: {
     7: ["poll", 2, INFINITE],
+    42: ["connect", undefined, NONE],
     45: ["recvfrom", undefined, NONE],
     232: ["epoll_wait", 3, INFINITE],
     271: ["ppoll", 2, NONE],
@@ -43,6 +44,7 @@ const SLEEPS: Record<string, Readonly<Record<number, Sleep>>> = {
   arm64: {
     22: ["epoll_pwait", 3, INFINITE],
     73: ["ppoll", 2, NONE],
+    203: ["connect", undefined, NONE],
     207: ["recvfrom", undefined, NONE],
     441: ["epoll_pwait2", 3, NONE],
   },
