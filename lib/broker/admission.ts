@@ -11,6 +11,7 @@ import type { Reactor } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { authorize, type BrokerCore, chargeQuota, quotaRefusal } from "./core.ts";
+import { Departed } from "./departed.ts";
 import { Door, type Newcomer } from "./door.ts";
 import { Exhaustion, explainRefusal, SeldomWarning } from "./exhaustion.ts";
 import type { ContextRecord, Owner } from "./records.ts";
@@ -18,6 +19,7 @@ import { WaitingRoom } from "./waiting-room.ts";
 
 /** What a connection counts for, in messages: about as much work. */
 const CONNECT_COST = 50;
+const SESSION = { sessions: 1 };
 const DISPLAY = 1 as ObjectId;
 
 export class Admission implements Disposable {
@@ -25,6 +27,7 @@ export class Admission implements Disposable {
   readonly #reactor: Reactor;
   readonly #doors: Map<OwnedFd, Door> = new Map();
   readonly #waiting: WaitingRoom;
+  readonly #departed: Departed;
   readonly #exhaustion: Exhaustion;
 
   /** @param emptied  called when nobody is waited for any more */
@@ -32,11 +35,13 @@ export class Admission implements Disposable {
     this.#core = core;
     this.#reactor = reactor;
     this.#exhaustion = new Exhaustion(core.logger);
+    this.#departed = new Departed(core.sessions);
     const crowded = new SeldomWarning(core.logger);
     this.#waiting = new WaitingRoom({
       core,
       reactor,
       admit: (newcomer) => this.#admit(newcomer),
+      makeRoom: (newcomer) => this.#departed.letGo(newcomer, performance.now()),
       refuse: ({ fd, uid }, why) => {
         crowded.warn(why, { uid });
         refuseWith(fd, DISPLAY_ERROR.implementation, quotaRefusal(why));
@@ -76,16 +81,23 @@ export class Admission implements Disposable {
       const owner = { ...known, context };
       authorize(this.#core, owner, "connect", "");
       this.#core.closer.checkBacklog(owner);
-      chargeQuota(this.#core, owner, { sessions: 1 });
+      this.#chargeSession(owner);
       charged = owner;
       this.#core.startSession(fd, owner);
     } catch (error) {
-      if (charged !== undefined) this.#core.quota.release(charged, { sessions: 1 });
+      if (charged !== undefined) this.#core.quota.release(charged, SESSION);
       if (error instanceof FailureError) return refuseWith(fd, DISPLAY_ERROR.implementation, error.message);
       if (error instanceof SyscallError) return this.#giveUp(fd, error);
       fd.close();
       throw error;
     }
+  }
+
+  /** @throws FailureError "quota" */
+  #chargeSession(owner: Owner): void {
+    if (this.#core.quota.charge(owner, SESSION) === undefined) return;
+    this.#departed.letGo(owner, performance.now());
+    chargeQuota(this.#core, owner, SESSION);
   }
 
   /** The system refuses what a session needs: he hears it, and so does the log. */

@@ -89,6 +89,11 @@ export class Session {
     return this.#ended;
   }
 
+  /** Whether the peer has gone, and only what it had said before is still to be handled. Not after end(). */
+  get isLeft(): boolean {
+    return this.#watch.isLeft;
+  }
+
   /** Queues an event; settle() sends it. Events to a session that has ended are dropped, their descriptors closed. */
   send<N extends InterfaceName>(object: ObjectId, name: N, event: Events<OwnedFd>[N]): void {
     if (this.#ended) return dropEvent(event);

@@ -3,6 +3,7 @@
  * without end wait until its rate allows for one and it is their turn among those who flood. Who waits counts as a connection of
  * his user's, so as many may wait as could be let in; the others hear why they cannot.
  */
+import { constants, pollNow } from "../../ffi/mod.ts";
 import type { Reactor } from "../transport/reactor.ts";
 import type { BrokerCore } from "./core.ts";
 import { hasLeft, type Newcomer } from "./door.ts";
@@ -11,6 +12,8 @@ import { accountKey } from "./quota.ts";
 
 /** Who have left meanwhile, and are let go of in the turn of who has not. */
 const LEFT_AT_ONCE = 4;
+/** Those who are asked whether they are still there when somebody finds no room. */
+const LOOKED_AT = 16;
 /** Given back before he is let in, and is charged for his session. */
 const WAITING = { sessions: 1 };
 
@@ -19,6 +22,8 @@ export type WaitingRoomOptions = {
   readonly reactor: Pick<Reactor, "setTimer">;
   /** Takes the newcomer. */
   readonly admit: (newcomer: Newcomer) => void;
+  /** There is no room for one more of that user or context. @returns whether there may be now */
+  readonly makeRoom: (newcomer: Newcomer) => boolean;
   /** Says why there is no room. Takes the newcomer. */
   readonly refuse: (newcomer: Newcomer, why: string) => void;
   /** Nobody waits any more: they were let in or turned away, or have left. */
@@ -26,7 +31,13 @@ export type WaitingRoomOptions = {
 };
 
 /** Those of one user or context. */
-type Queue = { readonly key: string; readonly share: Share; readonly waiting: Newcomer[] };
+type Queue = {
+  readonly key: string;
+  readonly share: Share;
+  readonly waiting: Newcomer[];
+  /** Who was looked at last. */
+  lookedAt: number;
+};
 
 export class WaitingRoom implements Disposable {
   readonly #options: WaitingRoomOptions;
@@ -47,16 +58,30 @@ export class WaitingRoom implements Disposable {
     const { core, admit, refuse } = this.#options;
     const { floodTurns, quota } = core;
     const key = accountKey(newcomer);
-    const queue = this.#queues.get(key) ?? { key, share: floodTurns.shareOf(newcomer), waiting: [] };
+    const queue = this.#queues.get(key) ?? { key, share: floodTurns.shareOf(newcomer), waiting: [], lookedAt: 0 };
     const isFirst = queue.waiting.length === 0;
     if (isFirst && !floodTurns.isGreedy(queue.share) && this.#waitMs(newcomer) === 0)
       return floodTurns.run(queue.share, () => admit(newcomer));
-    const refusal = quota.charge(newcomer, WAITING);
+    let refusal = quota.charge(newcomer, WAITING);
+    if (refusal !== undefined && this.#makeRoom(newcomer, queue)) refusal = quota.charge(newcomer, WAITING);
     if (refusal !== undefined) return floodTurns.run(queue.share, () => refuse(newcomer, refusal));
     queue.waiting.push(newcomer);
     this.#queues.set(key, queue);
     this.#size += 1;
     if (isFirst) this.#call(queue);
+  }
+
+  /** Some of those who wait may have left; a few of them are looked at each time. */
+  #makeRoom(newcomer: Newcomer, queue: Queue): boolean {
+    const { waiting } = queue;
+    const size = waiting.length;
+    for (let looked = 0; looked < LOOKED_AT; looked++) {
+      queue.lookedAt = queue.lookedAt + 1 < waiting.length ? queue.lookedAt + 1 : 0;
+      const one = waiting[queue.lookedAt];
+      if (one !== undefined && (pollNow(one.fd, 0) & constants.EPOLLHUP) !== 0)
+        this.#remove(queue, queue.lookedAt)?.fd.close();
+    }
+    return waiting.length < size || this.#options.makeRoom(newcomer);
   }
 
   /** Not when there is enough for the whole cost: a user of whom one session floods never has that much, and could not come
@@ -68,7 +93,8 @@ export class WaitingRoom implements Disposable {
   /** Calls the first when his time comes. */
   #call(queue: Queue): void {
     const [first] = queue.waiting;
-    if (this.#isClosed || first === undefined) return;
+    if (this.#isClosed) return;
+    if (first === undefined) return this.#finish(queue);
     const { core, reactor } = this.#options;
     const waitMs = this.#waitMs(first);
     if (waitMs > 0) reactor.setTimer(waitMs, () => this.#call(queue));
@@ -85,16 +111,24 @@ export class WaitingRoom implements Disposable {
     }
     if (next !== undefined) this.#options.admit(next);
     if (queue.waiting.length > 0) this.#call(queue);
-    else this.#queues.delete(queue.key);
+    else this.#finish(queue);
+  }
+
+  #finish(queue: Queue): void {
+    this.#queues.delete(queue.key);
     if (this.#size === 0) this.#options.emptied();
   }
 
-  #shift({ waiting }: Queue): Newcomer | undefined {
-    const next = waiting.shift();
-    if (next === undefined) return undefined;
+  #shift(queue: Queue): Newcomer | undefined {
+    return this.#remove(queue, 0);
+  }
+
+  #remove({ waiting }: Queue, index: number): Newcomer | undefined {
+    const [one] = waiting.splice(index, 1);
+    if (one === undefined) return undefined;
     this.#size -= 1;
-    this.#options.core.quota.release(next, WAITING);
-    return next;
+    this.#options.core.quota.release(one, WAITING);
+    return one;
   }
 
   [Symbol.dispose](): void {

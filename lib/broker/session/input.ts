@@ -15,6 +15,8 @@ const SLICE = 32;
 const FLOOD_SLICE = 8;
 /** Who sent one request does not cost a second recvmsg(2) that finds nothing: what is left makes the socket readable. */
 const ONE_RECEIVE = 1;
+/** Of who has left, in requests: what nobody waits for is handled as far as this, and his place is free then. */
+const LAST_WORDS = 256;
 /** Where nobody watches the socket any more. */
 const WHOLE = 1 << 16;
 
@@ -42,6 +44,7 @@ export class Input {
   #crowd: Crowd | undefined;
   readonly #share: Share;
   #isClosed = false;
+  #lastWordsLeft = LAST_WORDS;
 
   constructor(options: InputOptions) {
     this.#options = options;
@@ -75,7 +78,8 @@ export class Input {
       if (isOutOfTurn) floodTurns.answered(this.#share, requests, heardMs);
       this.#floods = state === "more" && (this.#floods || limit === SLICE);
       if (!this.#floods) this.#crowd = undefined;
-      if (state === "ended") return ended();
+      if (watch.isHungUp) this.#lastWordsLeft -= requests;
+      if (state === "ended" || this.#lastWordsLeft <= 0) return ended();
       this.#settle(state === "more");
     } catch (error) {
       failed(error);

@@ -16,6 +16,8 @@ class Rig implements Disposable {
   readonly admitted: number[] = [];
   readonly refused: string[] = [];
   emptied = 0;
+  /** Users of whom fifty sessions have been left. */
+  readonly departing: Set<number> = new Set();
   readonly quota: Quota = new Quota({ ...builtInConfig.limits, maxSessionsPerUser: 200 });
   readonly rate: RateLimiter = new RateLimiter(1_000_000);
   readonly turns: FloodTurns;
@@ -32,6 +34,11 @@ class Rig implements Disposable {
       admit: ({ fd, uid }) => {
         this.admitted.push(uid);
         fd.close();
+      },
+      makeRoom: ({ uid }) => {
+        const hasRoom = this.departing.delete(uid);
+        if (hasRoom) this.quota.release({ uid, context: undefined }, { sessions: 50 });
+        return hasRoom;
       },
       refuse: ({ fd }, why) => {
         this.refused.push(why);
@@ -136,4 +143,28 @@ test("WaitingRoom says when nobody waits any more, also when they have all left"
   expect([rig.room.size, rig.emptied]).toEqual([3, 0]);
   rig.fire();
   expect([rig.admitted, rig.room.size, rig.emptied]).toEqual([[], 0, 1]);
+});
+
+test("WaitingRoom lets nobody be refused for the sake of those who have left, waiting or let in before", () => {
+  using rig = new Rig();
+  rig.flood(1);
+  rig.quota.charge({ uid: 1, context: undefined }, { sessions: 50 });
+  const waiting = Array.from({ length: 150 }, () => rig.come(1));
+  for (const far of waiting.slice(60, 70)) far.close();
+  const comesUntilRoom = (): number => {
+    for (let count = 1; ; count++) {
+      rig.come(1);
+      if (rig.refused.length < count) return count;
+      if (count > 1000) throw new Error("Nobody has found room");
+    }
+  };
+  expect(comesUntilRoom()).toBeLessThanOrEqual(Math.ceil(70 / 16)); // sixteen are looked at each time
+  expect(rig.room.size).toBeLessThanOrEqual(150);
+  for (let count = 0; count < 20; count++) rig.come(1); // all of the ten have been found
+  rig.refused.length = 0;
+  rig.come(1);
+  expect(rig.refused.length).toBe(1);
+  rig.departing.add(1);
+  rig.come(1);
+  expect([rig.refused.length, rig.room.size]).toEqual([1, 151]);
 });
