@@ -169,6 +169,28 @@ test("machine code leaves the same answers, violations and bytes as TypeScript, 
   );
 });
 
+test("machine code copies every length from and to every place within a cache line, and nothing beside it", () => {
+  const { rings, calls } = twins(CAPACITY, 0);
+  open.push(...rings);
+  const [, ring] = rings;
+  for (let place = 0; place < 64; place++) {
+    for (const length of [255, 256, 257 + place, 384 + (place >> 1), 512, 1000 + place]) {
+      const out = new Uint8Array(1200).map((_, at) => at * 7 + length + place).subarray(place, place + length);
+      const around = new Uint8Array(1200).fill(0xee);
+      const into = around.subarray(63 - place, 63 - place + length);
+      for (let time = 0; time < 4; time++) {
+        into.fill(0);
+        expect(ring.producer.send(out, 0)).toBe(true);
+        expect(take(ring, into)).toBe(length);
+        if (Buffer.compare(into, out) !== 0) throw new Error(`Length ${length}, place ${place}, time ${time}`);
+      }
+      const beside = [...around.subarray(0, 63 - place), ...around.subarray(63 - place + length)];
+      if (beside.some((byte) => byte !== 0xee)) throw new Error(`Length ${length}, place ${place}: written beside it`);
+    }
+  }
+  expect(calls()).toBeGreaterThan(1000);
+});
+
 test("totals go over 2^32 as they do in TypeScript", () => {
   const { rings } = twins(CAPACITY, 0);
   open.push(...rings);
