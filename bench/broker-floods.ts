@@ -7,7 +7,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { constants, kill, pipe } from "../ffi/mod.ts";
 import { listenOn } from "../lib/transport/socket-path.ts";
-import { type Bench, CONFIG, median, quantile, result, type Section, startPeer, syncNs } from "./broker-setup.ts";
+import { type Bench, CONFIG, result, type Section, startPeer, syncNs } from "./broker-setup.ts";
+import { median, quantile } from "./median.ts";
 import { CPUS } from "./processors.ts";
 
 /** What somebody can do without end, each alone with the broker and us; and "apart": the same load on the other processor

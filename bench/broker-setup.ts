@@ -32,13 +32,6 @@ engine = "bench"
 action = ["connect", "offer"]
 `;
 
-export function quantile(values: readonly number[], part: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length * part)] ?? Number.NaN;
-}
-
-export const median: (values: readonly number[]) => number = (values) => quantile(values, 0.5);
-
 /** A peer that has said a line. */
 export class Peer {
   readonly #child: ChildProcess;

@@ -3,16 +3,8 @@ import { pinToCpu, pipe } from "../ffi/mod.ts";
 import { BrokerLink } from "../lib/client/broker-link.ts";
 import { buildForDbus, buildWithWayland, runBaseline } from "./baseline.ts";
 import { flood } from "./broker-floods.ts";
-import {
-  Bench,
-  type BrokerResult,
-  median,
-  type Peer,
-  result,
-  type Section,
-  startPeer,
-  syncNs,
-} from "./broker-setup.ts";
+import { Bench, type BrokerResult, type Peer, result, type Section, startPeer, syncNs } from "./broker-setup.ts";
+import { median } from "./median.ts";
 import { CPUS, type Cpus, TWO_CPUS } from "./processors.ts";
 
 /** What could not be measured here, and why. */

@@ -6,8 +6,9 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { BUN, ROOT } from "../test/helpers/runtimes.ts";
+import { median } from "./median.ts";
 import type { WrapResult } from "./wrap.ts";
-import { type Bench, median } from "./wrap-stage.ts";
+import type { Bench } from "./wrap-stage.ts";
 
 const STARTS = 15;
 const TRUE = ["/bin/true"];

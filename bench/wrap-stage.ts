@@ -18,11 +18,6 @@ const UNDER: Readonly<Record<Under, readonly string[]>> = {
   filter: [`${BUILD}filtered`],
 };
 
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
-}
-
 /** A folder with servers, each native and wrapped, and a broker of their own. */
 export class Bench {
   readonly folder: string = mkdtempSync("/tmp/shm-bench-");

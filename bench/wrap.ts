@@ -4,12 +4,13 @@
  * what a trapped call costs, against a supervisor in C; and how long a start takes.
  */
 import { BUILD, buildBaselines } from "./baseline.ts";
+import { median } from "./median.ts";
 import { CPUS } from "./processors.ts";
 import { benchStart } from "./start.ts";
 import { cannotCount, countConnections } from "./wrap-counts.ts";
 import { type Course, compare, type Kind, type Rates } from "./wrap-load.ts";
 import { type Served, startNginx, startRedis } from "./wrap-servers.ts";
-import { Bench, median, untilServed } from "./wrap-stage.ts";
+import { Bench, untilServed } from "./wrap-stage.ts";
 
 export type WrapResult = {
   readonly id: string;
