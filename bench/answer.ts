@@ -4,6 +4,10 @@
  * A turn in which a side differs from itself says nothing, and of the others those count that were measured in the place
  * where the processors were most of the time. Turns are short, or the processors move within one.
  */
+import { median } from "./median.ts";
+
+/** Turns that were measured in one place: medians of the baseline and of the ratios. */
+export type Place = { readonly baseline: number; readonly ratio: number; readonly turns: number };
 
 export type Result = {
   readonly id: string;
@@ -19,12 +23,17 @@ export type Result = {
     readonly unsteady: { readonly value: number; readonly baseline: number };
     readonly elsewhere: number;
   };
+  /** What it was in each place where the processors were for long enough, the one that counts first. */
+  readonly places: readonly Place[];
+  /** Of the ratio, by the design. */
+  readonly asked?: string | undefined;
 };
 
 export type Question = {
   readonly id: string;
   readonly unit: Result["unit"];
   readonly baselineName: string;
+  readonly asked?: string | undefined;
   /** Both answer nanoseconds for one operation. */
   readonly measure: () => number;
   readonly measureBaseline: () => number;
@@ -43,10 +52,13 @@ const MOST_TURNS = 120;
 /** Two that are further apart were not measured on the same machine, so to say. */
 const ALIKE = 1.15;
 const ENOUGH = 11;
+/** Fewer turns in a place say nothing of it. */
+const A_FEW = 3;
 
 /** Medians of both sides and of their ratios; nanoseconds become messages a second where that is the unit. */
-export function answer({ id, unit, baselineName, measure, measureBaseline }: Question): Result {
+export function answer({ id, unit, baselineName, asked, measure, measureBaseline }: Question): Result {
   const all = takeTurns(measure, measureBaseline);
+  const places = placesOf(all);
   const place = mostlyAlike(all);
   const turns = place.length < ENOUGH ? all : place;
   const unsteady = {
@@ -57,15 +69,23 @@ export function answer({ id, unit, baselineName, measure, measureBaseline }: Que
   const convert = (ns: number): number => (unit === "ns" ? ns : 1e9 / ns);
   const value = (turn: Turn): number => convert(ownOf(turn));
   const baseline = (turn: Turn): number => convert(baselineOf(turn));
+  const ratio = (some: readonly Turn[]): number =>
+    round(median(some.map((turn) => value(turn) / baseline(turn))), 1000);
   return {
     id,
     unit,
     value: round(median(turns.map(value))),
     baseline: round(median(turns.map(baseline))),
     baselineName,
-    ratio: round(median(turns.map((turn) => value(turn) / baseline(turn))), 1000),
+    ratio: ratio(turns),
     turns: turns.length,
     dropped: turns === all ? { unsteady: { value: 0, baseline: 0 }, elsewhere: 0 } : { unsteady, elsewhere },
+    places: places.map((some) => ({
+      baseline: round(median(some.map(baseline))),
+      ratio: ratio(some),
+      turns: some.length,
+    })),
+    ...(asked === undefined ? {} : { asked }),
   };
 }
 
@@ -87,6 +107,17 @@ export function mostlyAlike(turns: readonly Turn[]): readonly Turn[] {
     if (group.length > most.length) most = group;
   }
   return most;
+}
+
+/** The turns of each place, of the one with the most first. */
+function placesOf(turns: readonly Turn[]): readonly (readonly Turn[])[] {
+  const places: (readonly Turn[])[] = [];
+  let left = turns;
+  for (let some = mostlyAlike(left); some.length >= A_FEW; some = mostlyAlike(left)) {
+    places.push(some);
+    left = left.filter((turn) => !some.includes(turn));
+  }
+  return places;
 }
 
 /** Both sides have said the same twice. One side alone would be chosen for its quiet moments, and the other would not. What
@@ -111,11 +142,6 @@ function takeTurns(measure: () => number, measureBaseline: () => number): readon
     });
   }
   return turns;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
 }
 
 function round(value: number, scale = 10): number {

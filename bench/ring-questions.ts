@@ -58,6 +58,7 @@ function strict(size: number, count: number, inPlace: number): RingQuestion {
     id: `ring.strict.${size}`,
     unit: "messages/s",
     baselineName: "trusted, in place",
+    asked: ">= 0.8",
     ends: ["spinning", "trusted"],
     measure: of(size, count),
     measureBaseline: (_, trusted) => throughput(trusted, size, inPlace, "read"),
@@ -65,10 +66,11 @@ function strict(size: number, count: number, inPlace: number): RingQuestion {
 }
 
 const RING: readonly RingQuestion[] = [
-  { id: "ring.rtt.64", ...TRIP, ends: ["spinning"], measure: trip(40_000) },
-  { id: "ring.throughput.64", ...RATE, measure: of(64, 600_000), measureBaseline: SMALL_C },
+  { id: "ring.rtt.64", asked: "<= 1.15", ...TRIP, ends: ["spinning"], measure: trip(40_000) },
+  { id: "ring.throughput.64", asked: ">= 0.2", ...RATE, measure: of(64, 600_000), measureBaseline: SMALL_C },
   {
     id: "ring.throughput.64.unix",
+    asked: ">= 15",
     ...RATE,
     baselineName: "C Unix socket",
     measure: of(64, 600_000),
@@ -76,18 +78,20 @@ const RING: readonly RingQuestion[] = [
   },
   {
     id: "ring.throughput.64.batch",
+    asked: ">= 0.7",
     ...RATE,
     baselineName: "C ring, one at a time",
     measure: batch(2_000_000),
     measureBaseline: SMALL_C,
   },
-  { id: "ring.throughput.4096", ...RATE, measure: of(4096, 100_000), measureBaseline: LARGE_C },
-  { id: "ring.throughput.65536", ...RATE, measure: of(65536, 6_000), measureBaseline: HUGE_C },
+  { id: "ring.throughput.4096", asked: ">= 0.85", ...RATE, measure: of(4096, 100_000), measureBaseline: LARGE_C },
+  { id: "ring.throughput.65536", asked: ">= 0.85", ...RATE, measure: of(65536, 6_000), measureBaseline: HUGE_C },
   strict(64, 600_000, 200_000),
   strict(4096, 100_000, 100_000),
   strict(65536, 6_000, 6_000),
   {
     id: "ring.wake.rtt",
+    asked: "<= 1.2",
     unit: "ns",
     baselineName: "C eventfd pair",
     ends: ["sleeping"],

@@ -53,7 +53,7 @@ function row(cells: readonly string[]): string {
 
 function resultRow(result: Result | WrapResult | BrokerResult): string {
   const { id, unit, value, baseline, baselineName, ratio } = result;
-  const asked = "asked" in result ? `   ${result.asked}` : "";
+  const asked = "asked" in result && result.asked !== undefined ? `   ${result.asked}` : "";
   const show = (number: number): string =>
     `${(number < 100 ? Math.round(number * 10) / 10 : Math.round(number)).toLocaleString("en")} ${unit}`;
   return row([id, show(value), show(baseline), baselineName, ratio.toFixed(3)]) + asked;

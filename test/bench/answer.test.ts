@@ -52,6 +52,18 @@ describe("an answer", () => {
     expect(result.dropped.elsewhere).toBeGreaterThan(0);
   });
 
+  test("tells what it was in each place, and what is asked", () => {
+    const moving = question([200, 200, 85, 900], (baseline) => (baseline === 85 ? 145 : baseline));
+    const { places, asked } = answer({ ...moving, asked: "<= 1.15" });
+    expect(asked).toBe("<= 1.15");
+    expect(places.map(({ baseline, ratio }) => [baseline, ratio])).toEqual([
+      [200, 1],
+      [85, 1.706],
+      [900, 1],
+    ]);
+    expect(places.every(({ turns }) => turns >= 3)).toBe(true);
+  });
+
   test("goes on until enough turns are alike, and ends when they never are", () => {
     const rising = question(
       Array.from({ length: 400 }, (_, index) => 1.5 ** index),
