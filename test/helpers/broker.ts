@@ -136,7 +136,7 @@ export function isRunning(pid: number): boolean {
 
 /** Waits for a condition, and fails with what was waited for rather than hang. */
 export async function waitUntil(condition: () => boolean, what: string): Promise<void> {
-  for (let tries = 0; tries < 2000; tries++) {
+  for (let tries = 0; tries < 4500; tries++) {
     if (condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }

@@ -22,6 +22,18 @@ export async function quiet(pid: number): Promise<void> {
   }
 }
 
+/** Waits until the first thread of `pid` has slept for a second and more without being woken: a runtime may have things to do
+ *  for a while after its start, and on a busy machine for longer. One that is woken again and again never gets there. */
+export async function sleepsThrough(pid: number): Promise<void> {
+  const wakeUps = (): string | undefined => /^voluntary_ctxt_switches:.*/m.exec(read(`/proc/${pid}/status`))?.[0];
+  for (let tries = 0; tries < 25; tries++) {
+    const before = wakeUps();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    if (before !== undefined && wakeUps() === before) return;
+  }
+  throw new Error(`Process ${pid} is woken again and again`);
+}
+
 /** Nanoseconds of processor time that all threads of `pid` have used. */
 export function processorTime(pid: number): number {
   const threads = readdirSync(`/proc/${pid}/task`);

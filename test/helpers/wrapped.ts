@@ -7,7 +7,7 @@ import { makeRuntimeDir, type RuntimeDir } from "./runtime-dir.ts";
 import { BUN, ROOT, type Runtime } from "./runtimes.ts";
 
 const DRIVER = "test/helpers/wrap-driver.ts";
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 45_000;
 
 /** Waits until `probe` gives something; fails after a long while with `what`. */
 export async function until<T>(

@@ -6,6 +6,7 @@ import type { Entry } from "../../lib/client/broker-link.ts";
 import { FailureError } from "../../lib/errors.ts";
 import { CHECKOUT, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { sleepsThrough } from "../helpers/process-state.ts";
 import { requires } from "../helpers/requires.ts";
 import { brokersAt, endBroker, Staying } from "../helpers/staying.ts";
 import { freePort } from "../helpers/wrapped.ts";
@@ -184,13 +185,7 @@ requires.test(
     await waitUntil(() => wrap.stdout === "ready\n", "the program");
     await endBroker(broker, "SIGKILL");
     await waitUntil(() => wrap.stderr.includes("Connected to a broker again"), "the next broker");
-    const status = (): string => readFileSync(`/proc/${wrap.child.pid}/status`, "latin1");
-    const switches = (): string | undefined => /^voluntary_ctxt_switches:\s*(\d+)/m.exec(status())?.[1];
-    await waitUntil(() => /^State:\s*S/m.test(status()), "rest");
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    const before = switches();
-    await new Promise((resolve) => setTimeout(resolve, 600));
-    expect(switches()).toBe(before);
+    await sleepsThrough(wrap.child.pid ?? 0);
   },
   60_000,
 );
