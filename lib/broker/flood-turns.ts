@@ -8,8 +8,7 @@
  */
 import { type Crowd, CrowdPolicy } from "./crowds.ts";
 import { type Share, SharePolicy } from "./flood-share.ts";
-import type { Account } from "./quota.ts";
-import { Shares } from "./shares.ts";
+import { type Sharer, Shares } from "./shares.ts";
 import { use } from "./used.ts";
 
 const PAUSE_MS = 0.05;
@@ -46,7 +45,7 @@ export class FloodTurns {
   }
 
   /** A new share of those of `who`. */
-  shareOf(who: Account & { readonly pid?: number }): Share {
+  shareOf(who: Sharer): Share {
     return this.#shares.of(who, this.#now());
   }
 

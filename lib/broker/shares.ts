@@ -9,15 +9,19 @@ import { type Used, usedMs } from "./used.ts";
  *  alone from then on. */
 const MAX_IDLE = 256;
 
+/** With a process, unless it is not known yet. Connections that it has minted are others' by now, and a crowd apart from its own. */
+export type Sharer = Account & { readonly pid?: number; readonly grants?: unknown };
+
 export class Shares {
   readonly #accounts: Map<string, { readonly all: Used; readonly crowd: Crowd }> = new Map();
   readonly #processes: Map<string, Crowd> = new Map();
 
-  /** A new one of those of that user or context. @param who  with a process, unless it is not known yet */
-  of(who: Account & { readonly pid?: number }, nowMs: number): Share {
+  /** A new one of those of that user or context. */
+  of(who: Sharer, nowMs: number): Share {
     const key = accountKey(who);
     const { all, crowd: account } = this.#account(key, nowMs);
-    return newShare(all, { account, process: this.#process(`${key} ${who.pid}`, nowMs) });
+    const process = `${key} ${who.pid} ${who.grants === undefined ? "own" : "minted"}`;
+    return newShare(all, { account, process: this.#process(process, nowMs) });
   }
 
   #account(key: string, nowMs: number): { readonly all: Used; readonly crowd: Crowd } {

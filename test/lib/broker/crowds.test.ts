@@ -78,4 +78,6 @@ test("Shares of one process are of one crowd, and of another one than those of a
   expect(of(1, 10, context).process).not.toBe(one.process);
   expect(of(1, 10, context).account).not.toBe(one.account);
   expect(of(2, 10).account).not.toBe(one.account);
+  const minted = shares.of({ uid: 1, pid: 10, context: undefined, grants: {} }, 0).crowds; // whoever was given it
+  expect([minted.account === one.account, minted.process === one.process]).toEqual([true, false]);
 });
