@@ -28,6 +28,8 @@ export class FloodTurns {
   readonly #before: () => void;
   readonly #now: () => number;
   readonly #waiting: Waiting[] = [];
+  /** Of those the next, whom the timer is for. */
+  #first: Waiting | undefined;
   readonly #policy = new SharePolicy();
   readonly #crowds = new CrowdPolicy();
   readonly #shares = new Shares();
@@ -52,7 +54,8 @@ export class FloodTurns {
   /** Calls `act` when it is the turn of `who`. @param crowd  for whose sake, where he does not flood himself */
   await(who: Share, act: () => void, crowd?: Crowd): void {
     this.#waiting.push({ who, act, crowd });
-    if (!this.#isTaking) this.#arm();
+    const isLater = this.#first !== undefined && !this.#policy.isBefore(who, this.#first.who, this.#now());
+    if (!this.#isTaking && !isLater) this.#arm();
   }
 
   /** A turn of the loop begins: everybody may say a little out of turn. */
@@ -97,6 +100,7 @@ export class FloodTurns {
   #arm(): void {
     const nowMs = this.#now();
     const next = this.#next(nowMs);
+    this.#first = next;
     if (next === undefined) return;
     const restMs = this.#policy.pauseMs(next.who, this.#lastTookMs, nowMs);
     const dueMs = Math.max(this.#lastEndMs + restMs, nowMs + PAUSE_MS);
@@ -120,7 +124,7 @@ export class FloodTurns {
     this.#isTaking = true;
     this.#before();
     const startMs = this.#now();
-    const next = this.#next(startMs);
+    const next = this.#first;
     if (next !== undefined) {
       this.#waiting.splice(this.#waiting.indexOf(next), 1);
       next.act();
