@@ -5,6 +5,7 @@ import { check, EINTR, retry } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever } from "../memory.ts";
 import { EPOLL_EVENT, POLLFD, TIMESPEC } from "../structs/event.ts";
+import { setTimespec } from "./timespec.ts";
 
 const MAX_EVENTS = 64;
 const EVENTS = allocateForever(EPOLL_EVENT.size * MAX_EVENTS);
@@ -84,24 +85,12 @@ export function pollNow(fd: BorrowedFd, events: number): number {
 /** poll(2) for one descriptor; a signal does not end the wait. @returns what of `events` happened, 0 after `timeoutMs` */
 export function pollOne(fd: BorrowedFd, events: number, timeoutMs: number): number {
   setPollFd(0, fd.number, events);
-  setTimeoutSpec(timeoutMs);
+  setTimespec(TIMEOUT.data, 0, timeoutMs);
   let result: number;
   do result = calls.ppoll(POLL.address, 1, timeoutMs < 0 ? 0 : TIMEOUT.address, 0, 8);
   while (result === -EINTR);
   check(result, "ppoll");
   return POLL.data.getUint16(POLLFD.offsets.revents, true);
-}
-
-const SECONDS_AT = TIMESPEC.offsets.tv_sec;
-const NANOSECONDS_AT = TIMESPEC.offsets.tv_nsec;
-
-const MAX_SECONDS = 0x7fffffff; // 68 years; more would be taken modulo 2^32
-
-function setTimeoutSpec(milliseconds: number): void {
-  const timeoutMs = Math.min(milliseconds, MAX_SECONDS * 1000);
-  const seconds = Math.floor(timeoutMs / 1000);
-  TIMEOUT.data.setUint32(SECONDS_AT, Math.max(seconds, 0), true); // the upper halves stay zero
-  TIMEOUT.data.setUint32(NANOSECONDS_AT, Math.max(0, (timeoutMs - seconds * 1000) * 1e6), true);
 }
 
 /** Of what pollPair() returns: the second has something. */
@@ -112,7 +101,7 @@ export const SECOND_IS_READY: number = 1 << 16;
 export function pollPair(first: BorrowedFd, second: BorrowedFd, timeoutMs: number): number {
   setPollFd(0, first.number, EPOLLIN);
   setPollFd(1, second.number, EPOLLIN);
-  if (timeoutMs >= 0) setTimeoutSpec(timeoutMs);
+  setTimespec(TIMEOUT.data, 0, timeoutMs);
   const result = calls.ppoll(POLL.address, 2, timeoutMs < 0 ? 0 : TIMEOUT.address, 0, 8);
   if (result === -EINTR) return 0;
   check(result, "ppoll");
@@ -132,7 +121,7 @@ export function poll(
   interruptible = false,
 ): number[] {
   for (const [index, { fd, events }] of fds.entries()) setPollFd(index, fd.number, events);
-  setTimeoutSpec(timeoutMs);
+  setTimespec(TIMEOUT.data, 0, timeoutMs);
   const call = (): number => calls.ppoll(POLL.address, fds.length, timeoutMs < 0 ? 0 : TIMEOUT.address, 0, 8);
   const result = interruptible ? call() : retry(call);
   if (result === -EINTR) return fds.map(() => 0);
