@@ -197,7 +197,8 @@ export class ConsumerCore extends ConsumerPlace {
     fence(this.#ownWords);
     if (tail === this.tail || this.#violation !== undefined) return false;
     const used = (tail - this.head) | 0;
-    if ((tail & 7) !== 0 || used < 0 || used > this.capacity) {
+    const moved = (tail - this.tail) | 0;
+    if ((tail & 7) !== 0 || moved < 0 || used < 0 || used > this.capacity) {
       this.#refuse("tail", tail);
       return false;
     }

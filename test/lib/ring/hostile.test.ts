@@ -33,6 +33,16 @@ describe("a tail", () => {
     producerMemory.words[TAIL] = 16;
     expect(consumer.next()).toBe(BROKEN);
   });
+
+  test("that goes back over what was seen and not consumed yet is refused", () => {
+    const { consumer, producer, producerMemory } = ringPair(CAPACITY);
+    for (let index = 0; index < 3; index++) producer.put(new Uint8Array(8), 0);
+    producer.publish();
+    expect(consumer.skipOld(CAPACITY, 0)).toBe(0);
+    producerMemory.words[TAIL] = 32;
+    consumer.skipOld(CAPACITY, 0);
+    expect(consumer.violation).toEqual({ kind: "tail", value: 32, position: 0 });
+  });
 });
 
 describe("a head", () => {
