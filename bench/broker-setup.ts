@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { constants, kill } from "../ffi/mod.ts";
 import { BrokerLink } from "../lib/client/broker-link.ts";
+import { median } from "./median.ts";
+import { CPUS, type Cpus, TWO_CPUS } from "./processors.ts";
 
 export type BrokerResult = {
   readonly id: string;
@@ -31,6 +33,17 @@ maxChannelsPerUser = 100_000
 engine = "bench"
 action = ["connect", "offer"]
 `;
+
+/** Both sides in turn; medians of all rounds. */
+export function alternate(measure: () => number, measureBaseline: () => number, rounds: number = 5): [number, number] {
+  const values: number[] = [];
+  const baselines: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    baselines.push(measureBaseline());
+    values.push(measure());
+  }
+  return [median(values), median(baselines)];
+}
 
 /** A peer that has said a line. */
 export class Peer {
@@ -58,8 +71,8 @@ export class Peer {
     pinMain(this.#child.pid ?? 0, cpu);
   }
 
-  /** With the runtime's own threads. */
-  pinAll(cpu: number): void {
+  /** With the runtime's own threads. @param cpu  several, as in 0,1, for any of them */
+  pinAll(cpu: number | string): void {
     execFileSync("taskset", ["-a", "-p", "-c", String(cpu), String(this.#child.pid ?? 0)], { stdio: "ignore" });
   }
 
@@ -91,11 +104,16 @@ export class Bench {
   constructor() {
     const config = join(this.folder, "shmlink.toml");
     writeFileSync(config, CONFIG);
-    process.env["SHMLINK_SOCKET"] = this.socketPath;
+    this.enter();
     process.env["SHMLINK_CONFIG"] = config;
     this.link = BrokerLink.connect({ name: "bench" });
     this.brokerPid = this.link.list().find(({ kind }) => kind === "broker")?.pid ?? 0;
     if (this.brokerPid === 0) throw new Error("Cannot measure: the broker does not name itself");
+  }
+
+  /** Peers that are started from now on are this broker's. */
+  enter(): void {
+    process.env["SHMLINK_SOCKET"] = this.socketPath;
   }
 
   /** @param cpu  of the broker, while this process stays on the first */
@@ -114,6 +132,19 @@ export class Bench {
     this.link.close();
     kill(this.brokerPid, constants.SIGTERM);
     rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+const ONE_CPU: Cpus = [CPUS[0], CPUS[0]];
+
+/** On two processors and on one. */
+export async function onEach(
+  benches: readonly Bench[],
+  act: (suffix: string, cpus: Cpus) => Promise<void> | void,
+): Promise<void> {
+  for (const cpus of TWO_CPUS ? [CPUS, ONE_CPU] : [ONE_CPU]) {
+    for (const bench of benches) bench.place(cpus[1]);
+    await act(cpus === ONE_CPU ? ".one-cpu" : "", cpus);
   }
 }
 

@@ -2,44 +2,29 @@
 import { pinToCpu, pipe } from "../ffi/mod.ts";
 import { BrokerLink } from "../lib/client/broker-link.ts";
 import { buildForDbus, buildWithWayland, runBaseline } from "./baseline.ts";
+import { channels } from "./broker-channels.ts";
 import { flood } from "./broker-floods.ts";
-import { Bench, type BrokerResult, type Peer, result, type Section, startPeer, syncNs } from "./broker-setup.ts";
+import {
+  alternate,
+  Bench,
+  type BrokerResult,
+  onEach,
+  result,
+  type Section,
+  startPeer,
+  syncNs,
+} from "./broker-setup.ts";
 import { median } from "./median.ts";
-import { CPUS, type Cpus, TWO_CPUS } from "./processors.ts";
+import { CPUS } from "./processors.ts";
 
 /** What could not be measured here, and why. */
 export const leftOut: string[] = [];
-
-const ROUNDS = 5;
-const MANY = 10_000;
-/** Processes that hold them, at each side. */
-const HOLDERS = 4;
-/** Both sides in turn; medians of all rounds. */
-function alternate(measure: () => number, measureBaseline: () => number): [number, number] {
-  const values: number[] = [];
-  const baselines: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    baselines.push(measureBaseline());
-    values.push(measure());
-  }
-  return [median(values), median(baselines)];
-}
-
-const ONE_CPU: Cpus = [CPUS[0], CPUS[0]];
-
-/** On two processors and on one. */
-async function onEach(bench: Bench, act: (suffix: string, cpus: Cpus) => Promise<void>): Promise<void> {
-  for (const cpus of TWO_CPUS ? [CPUS, ONE_CPU] : [ONE_CPU]) {
-    bench.place(cpus[1]);
-    await act(cpus === ONE_CPU ? ".one-cpu" : "", cpus);
-  }
-}
 
 const sync: Section = (bench, report) => {
   syncNs(bench, 20_000);
   const missing = buildForDbus();
   if (missing !== undefined) leftOut.push(`broker.sync.dbus: ${missing}`);
-  return onEach(bench, async (suffix, cpus) => {
+  return onEach([bench], async (suffix, cpus) => {
     const beside: number[] = [];
     const pair = alternate(
       () => syncNs(bench, 5_000),
@@ -71,7 +56,7 @@ const dial: Section = async (bench, report) => {
   const peer = await startPeer("serve", "bench.dial");
   try {
     dialUs(bench, 4000);
-    await onEach(bench, async (suffix, cpus) => {
+    await onEach([bench], async (suffix, cpus) => {
       peer.pin(cpus[1]);
       const least: number[] = [];
       const pair = alternate(
@@ -109,7 +94,7 @@ const relay: Section = async (bench, report) => {
   for (const bundle of [1, 28]) {
     const rate = (count: number): number => relayRate(bench, taker, bundle, count);
     rate(8_400);
-    await onEach(bench, async (suffix, cpus) => {
+    await onEach([bench], async (suffix, cpus) => {
       const pair = alternate(
         () => rate(2_800),
         () => 1e9 / runBaseline("relay", 28_000, bundle, ...cpus),
@@ -117,57 +102,6 @@ const relay: Section = async (bench, report) => {
       const id = `broker.fd.rate${bundle === 1 ? "" : `.bundle-${bundle}`}${suffix}`;
       report(result(id, "fds/s", pair, "C through a third"));
     });
-  }
-};
-
-function listMs({ link }: Bench): number {
-  const start = performance.now();
-  link.list();
-  return performance.now() - start;
-}
-
-/** Opens channels between so many pairs of processes. @returns nanoseconds for each, all pairs together */
-async function openMany(count: number, peers: Peer[]): Promise<number> {
-  const diallers: Peer[] = [];
-  const each = count / HOLDERS;
-  for (let index = 0; index < HOLDERS; index++) {
-    const name = `bench.${count}.${index}`;
-    peers.push(await startPeer("keep", name));
-    diallers.push(await startPeer("hold", name, each));
-  }
-  peers.push(...diallers);
-  const start = performance.now();
-  for (const dialler of diallers) dialler.go();
-  for (const dialler of diallers) await dialler.line();
-  return ((performance.now() - start) * 1e6) / count;
-}
-
-/** Bytes that the broker alone has while it goes on working: what is not collected yet comes and goes. */
-function workingBytes(bench: Bench): number {
-  const samples = Array.from({ length: 9 }, () => {
-    syncNs(bench, 2_000);
-    return bench.brokerBytes;
-  });
-  return median(samples);
-}
-
-const channels: Section = async (bench, report) => {
-  const peers: Peer[] = [];
-  try {
-    await openMany(HOLDERS * 2, peers);
-    const few = { bytes: workingBytes(bench), rtt: syncNs(bench, 10_000), list: 0 };
-    few.list = median(Array.from({ length: 20 }, () => listMs(bench)));
-    const openNs = await openMany(MANY, peers);
-    const memory = (workingBytes(bench) - few.bytes) / MANY;
-    const perUs = 1000;
-    report(result(`broker.channels.${MANY}.open`, "ms", [(openNs * MANY) / 1e6, (300 * MANY) / perUs], "300 us each"));
-    report(result(`broker.channels.${MANY}.memory`, "bytes", [memory, 4096], "4 KiB a channel"));
-    const rtt = median(Array.from({ length: ROUNDS }, () => syncNs(bench, 4_000)));
-    report(result(`broker.channels.${MANY}.rtt`, "ns", [rtt, few.rtt], "with 8 channels"));
-    const list = median(Array.from({ length: 5 }, () => listMs(bench)));
-    report(result(`broker.channels.${MANY}.ls`, "ms", [list, few.list], "with 8 channels"));
-  } finally {
-    await Promise.all(peers.map((peer) => peer.stop()));
   }
 };
 
