@@ -17,6 +17,8 @@ export type CloseFd = (number: number) => void;
 /** close(2). */
 export const closeNow: CloseFd = (number) => void calls.close(number);
 
+const leaveOpen: CloseFd = () => undefined;
+
 /** Sole owner of a descriptor. Used after close() or take() it throws EBADF, and never means a reused number. */
 export class OwnedFd implements Disposable, BorrowedFd {
   #number: number;
@@ -48,6 +50,21 @@ export class OwnedFd implements Disposable, BorrowedFd {
   /** A second descriptor for the same open file description, close-on-exec; closed in the same way. */
   dup(): OwnedFd {
     return duplicateFd(this, this.#closeFd);
+  }
+
+  /** A lent one in the place of an owned one: close() only forgets it. To be gone, or keep() called, before its owner may
+   *  close it. */
+  static lend(fd: BorrowedFd): OwnedFd {
+    return new OwnedFd(fd.number, leaveOpen);
+  }
+
+  /** What was lent becomes a duplicate, close-on-exec. Nothing happens to one that is owned, or closed.
+   *  @throws SyscallError EMFILE, and it is closed */
+  keep(): void {
+    if (this.#number < 0 || this.#closeFd !== leaveOpen) return;
+    const lent = { number: this.take() };
+    this.#closeFd = closeNow;
+    this.#number = duplicateFd(lent).take();
   }
 
   /** It is known now that close(2) of it takes no time, whatever anybody does. */

@@ -24,6 +24,7 @@ MSGHDR.write(message.data, { msg_iov: vector.address, msg_iovlen: 1, msg_control
 const LENGTH_AT = IOVEC.offsets.iov_len;
 const CONTROL_LENGTH_AT = MSGHDR.offsets.msg_controllen;
 const FLAGS_AT = MSGHDR.offsets.msg_flags;
+const { cmsg_len: LENGTH_OF_CONTROL_AT, cmsg_level: LEVEL_AT, cmsg_type: TYPE_AT } = CMSGHDR.offsets;
 
 /** Lengths are below 2^32, so the upper halves stay zero. */
 function prepare(payloadBytes: number, controlBytes: number): void {
@@ -34,7 +35,10 @@ function prepare(payloadBytes: number, controlBytes: number): void {
 function writeControl(fds: readonly BorrowedFd[]): number {
   if (fds.length === 0) return 0;
   const length = CMSG_DATA + fds.length * 4;
-  CMSGHDR.write(control.data, { cmsg_len: length, cmsg_level: SOL_SOCKET, cmsg_type: SCM_RIGHTS });
+  control.data.setUint32(LENGTH_OF_CONTROL_AT, length, true);
+  control.data.setUint32(LENGTH_OF_CONTROL_AT + 4, 0, true);
+  control.data.setInt32(LEVEL_AT, SOL_SOCKET, true);
+  control.data.setInt32(TYPE_AT, SCM_RIGHTS, true);
   let at = CMSG_DATA;
   for (const fd of fds) {
     control.data.setInt32(at, fd.number, true);
@@ -94,14 +98,15 @@ export function recvmsg(fd: BorrowedFd, wait = false, closeFd?: CloseFd): Receiv
 function readControl(controlBytes: number, closeFd: CloseFd | undefined): OwnedFd[] {
   const fds: OwnedFd[] = [];
   for (let at = 0; at + CMSG_DATA <= controlBytes; ) {
-    const { cmsg_len, cmsg_level, cmsg_type } = CMSGHDR.read(control.data, at);
-    if (cmsg_len < CMSG_DATA) break;
-    if (cmsg_level === SOL_SOCKET && cmsg_type === SCM_RIGHTS) {
-      for (let data = CMSG_DATA; data + 4 <= cmsg_len; data += 4) {
+    const length = control.data.getUint32(at + LENGTH_OF_CONTROL_AT, true); // of what we gave room for
+    if (length < CMSG_DATA) break;
+    const level = control.data.getInt32(at + LEVEL_AT, true);
+    if (level === SOL_SOCKET && control.data.getInt32(at + TYPE_AT, true) === SCM_RIGHTS) {
+      for (let data = CMSG_DATA; data + 4 <= length; data += 4) {
         fds.push(new OwnedFd(control.data.getInt32(at + data, true), closeFd));
       }
     }
-    at += Math.ceil(cmsg_len / 8) * 8;
+    at += Math.ceil(length / 8) * 8;
   }
   return fds;
 }

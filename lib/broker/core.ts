@@ -4,7 +4,7 @@ import type { ShmlinkConfig } from "../config/schema.ts";
 import { type FailureCode, FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { BUILT_IN, decide } from "../policy/decide.ts";
-import type { Request } from "../policy/types.ts";
+import type { Peer, Request } from "../policy/types.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
 import type { Closer } from "./closer.ts";
 import type { Deadlines } from "./deadlines.ts";
@@ -79,6 +79,17 @@ function checkGrants(core: BrokerCore, { grants, uid, pid }: Owner, what: Reques
   if (right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, from);
 }
 
+/** Of those who have asked before: with every request it would be made again. */
+const PEERS: WeakMap<Owner, Peer> = new WeakMap();
+
+function peerOf({ uid }: BrokerCore, who: Owner): Peer {
+  const known = PEERS.get(who);
+  if (known?.brokerUid === uid) return known;
+  const peer: Peer = { ...who, brokerUid: uid };
+  PEERS.set(who, peer);
+  return peer;
+}
+
 /** What a request names besides its operation. */
 export type Subject = Omit<Request, "what" | "service">;
 
@@ -91,7 +102,7 @@ export function authorize(
   subject: Subject = {},
 ): string {
   checkGrants(core, who, what, service);
-  const decision = decide(core.config.rules, { ...who, brokerUid: core.uid }, { what, service, ...subject });
+  const decision = decide(core.config.rules, peerOf(core, who), { what, service, ...subject });
   const rule = decision.where === BUILT_IN ? decision.rule : `${decision.rule} (${decision.where})`;
   if (decision.kind === "allow") return rule;
   const wish = service === "" ? what : `${what} "${service}"`;

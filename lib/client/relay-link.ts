@@ -1,5 +1,5 @@
 /** A connection to the broker for who passes descriptors on, and for who takes them. */
-import { type BorrowedFd, duplicateFd } from "../../ffi/mod.ts";
+import { type BorrowedFd, OwnedFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import type { ObjectId } from "../util/brand.ts";
@@ -51,11 +51,27 @@ export abstract class RelayLink extends RightsLink {
   #publish(object: ObjectId, fds: readonly BorrowedFd[], { keep, now }: PublishOptions): void {
     if (fds.length < 1 || fds.length > MAX_MESSAGE_FDS)
       throw new RangeError(`Cannot offer ${fds.length} descriptors at a time: 1 to ${MAX_MESSAGE_FDS} is wanted`);
-    const copies = fds.map((fd) => duplicateFd(fd));
-    for (const fd of copies) this.connection.request(object, "shmlink_offer_v1", { kind: "add", fd });
     const bits = SHMLINK_OFFER_V1_PUBLISH_FLAGS;
     const flags = (keep === true ? bits.keep : 0) | (now === true ? bits.now : 0);
-    this.connection.request(object, "shmlink_offer_v1", { kind: "publish", flags });
+    const lent = fds.map((fd) => OwnedFd.lend(fd));
+    try {
+      for (const fd of lent) this.connection.request(object, "shmlink_offer_v1", { kind: "add", fd });
+      this.connection.request(object, "shmlink_offer_v1", { kind: "publish", flags });
+      this.connection.flush();
+    } finally {
+      this.#keepUnsent(lent);
+    }
+  }
+
+  /** Mostly all are sent by now, and none was copied for it. */
+  #keepUnsent(lent: readonly OwnedFd[]): void {
+    try {
+      for (const fd of lent) fd.keep();
+    } catch (error) {
+      for (const fd of lent) fd.close();
+      this.close(); // the broker waits for descriptors that cannot be sent any more
+      throw error;
+    }
   }
 
   /** Takes what is offered under a name. @throws FailureError unknown-name, denied, quota, timeout */
