@@ -27,6 +27,11 @@ const SHARING = [
 ] as const;
 const SHARING_V6 = [...SHARING, [IPPROTO_IPV6, IPV6_V6ONLY]] as const;
 
+/** How a socket shares its port, as setsockopt(2) takes it. */
+export type Sharing = readonly (readonly [level: number, name: number, value: number])[];
+
+export type Port = { readonly domain: Domain; readonly bound: Endpoint; readonly sharing: Sharing };
+
 type Reserved = { readonly fd: OwnedFd; readonly ending: Ending };
 
 export class ReservedPorts implements Disposable {
@@ -40,18 +45,14 @@ export class ReservedPorts implements Disposable {
     this.#most = most;
   }
 
-  /** @param unix  whose connection it is; lent @param tcp  that was bound; closed, since the port is free only then
-   *  Where the port cannot be kept (a process that inherited the socket has it, descriptors are short) it is free. */
-  keep(unix: BorrowedFd, tcp: OwnedFd, domain: Domain, bound: Endpoint): void {
-    const options = (domain === 6 ? SHARING_V6 : SHARING).map(
-      ([level, name]) => [level, name, getIntOption(tcp, level, name)] as const,
-    );
-    tcp.close();
+  /** Where the port cannot be kept (a process that inherited the socket has it, descriptors are short) it is free.
+   *  @param unix  whose connection it is; lent @param port  that nobody is bound to any more */
+  keep(unix: BorrowedFd, { domain, bound, sharing }: Port): void {
     if (this.#reserved.size >= this.#most) return;
     using stack = new DisposableStack();
     try {
       const fd = stack.use(socket(familyOf(domain), constants.SOCK_STREAM));
-      for (const [level, name, value] of options) setsockopt(fd, level, name, value);
+      for (const [level, name, value] of sharing) setsockopt(fd, level, name, value);
       bind(fd, socketAddress(domain, bound));
       const cookie = cookieOf(unix);
       const ending = this.#ends.watch(unix, () => this.release(cookie));
@@ -75,4 +76,9 @@ export class ReservedPorts implements Disposable {
   [Symbol.dispose](): void {
     for (const cookie of [...this.#reserved.keys()]) this.release(cookie);
   }
+}
+
+/** Of the socket whose port is to be kept, before it is closed. */
+export function sharingOf(tcp: BorrowedFd, domain: Domain): Sharing {
+  return (domain === 6 ? SHARING_V6 : SHARING).map(([level, name]) => [level, name, getIntOption(tcp, level, name)]);
 }

@@ -32,15 +32,28 @@ export function swapSocket(context: Context, call: Call, old: BorrowedFd, fresh:
   return true;
 }
 
-/** swapSocket() for a socket that we keep no descriptor of: costs less. @param old  taken, unless it returns false */
-export function swapAndClose(context: Context, call: Call, old: OwnedFd, fresh: BorrowedFd): boolean {
+/** swapSocket() for a socket that we keep no descriptor of: costs less, and the same however many descriptors there are.
+ *  @param old  taken, unless it returns false @param beforeClose  when the new one is in place: the last look at `old` */
+export function swapAndClose(
+  context: Context,
+  call: Call,
+  old: OwnedFd,
+  fresh: BorrowedFd,
+  beforeClose: () => void = () => undefined,
+): boolean {
   const { holdings, lettingGo } = context;
-  if (!holdings.canCompare) return swapSocket(context, call, old, fresh);
+  if (!holdings.canCompare) {
+    if (!swapSocket(context, call, old, fresh)) return false;
+    beforeClose();
+    old.close();
+    return true;
+  }
   const { thread } = call.tracee;
   const number = call.args[0] | 0;
   const registrations = holdings.findRegistrations(thread, number, old);
   copySignalOwner(old, fresh);
   if (!install(context, call, old, fresh, number)) return false;
+  beforeClose();
   afterwards(context, call, () => {
     replaceOthers(context, call, { numbers: [], registrations }, old, fresh);
     const left = lettingGo.close(old);

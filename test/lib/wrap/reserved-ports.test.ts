@@ -3,7 +3,7 @@ import { bind, constants, errno, type OwnedFd, SyscallError, socket } from "../.
 import { Reactor } from "../../../lib/transport/reactor.ts";
 import { EndWatch } from "../../../lib/wrap/end-watch.ts";
 import { LOOPBACK_V4 } from "../../../lib/wrap/host.ts";
-import { ReservedPorts } from "../../../lib/wrap/reserved-ports.ts";
+import { ReservedPorts, sharingOf } from "../../../lib/wrap/reserved-ports.ts";
 import { cookieOf, localEndpoint, socketAddress } from "../../../lib/wrap/socket.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 
@@ -28,8 +28,9 @@ function keep(ports: ReservedPorts, unix: OwnedFd): number {
   const tcp = tcpSocket();
   bind(tcp, socketAddress(4, { host: LOOPBACK_V4, port: 0 }));
   const bound = localEndpoint(tcp);
-  ports.keep(unix, tcp, 4, bound);
-  expect(tcp.closed).toBe(true);
+  const sharing = sharingOf(tcp, 4);
+  tcp.close();
+  ports.keep(unix, { domain: 4, bound, sharing });
   return bound.port;
 }
 
