@@ -6,7 +6,7 @@
 import { type Answer, CONTINUE } from "../answer.ts";
 import type { Context } from "../context.ts";
 
-export function handleBind({ ends }: Context): Answer {
+export function handleBind({ ends }: Pick<Context, "ends">): Answer {
   ends.notice();
   return CONTINUE;
 }

@@ -2,7 +2,9 @@ import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { constants, type OwnedFd, socket } from "../../../ffi/mod.ts";
 import { Reactor } from "../../../lib/transport/reactor.ts";
+import { CONTINUE } from "../../../lib/wrap/answer.ts";
 import { EndWatch } from "../../../lib/wrap/end-watch.ts";
+import { handleBind } from "../../../lib/wrap/handlers/bind.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 
 expectNoFdLeaks();
@@ -40,4 +42,17 @@ test("EndWatch tells at once of all sockets that have ended, however many, and k
   forgotten?.forget();
   expect(told).toEqual(new Array(1000).fill("brief"));
   expect(countWatches() - before).toBe(1);
+});
+
+test("bind() is let through, and what has been closed before it is noticed first, whatever else waits for its turn", () => {
+  using stack = new DisposableStack();
+  const ends = stack.use(new EndWatch(stack.use(new Reactor())));
+  const told: string[] = [];
+  const closed = unixSocket();
+  ends.watch(closed, () => told.push("closed"));
+  expect(handleBind({ ends })).toBe(CONTINUE);
+  closed.close();
+  expect(told).toEqual([]);
+  expect(handleBind({ ends })).toBe(CONTINUE);
+  expect(told).toEqual(["closed"]);
 });
