@@ -5,7 +5,8 @@
 import { lengthOf } from "../ring/bytes.ts";
 import { FIRST, LAST } from "../ring/layout.ts";
 import { AsyncDoorbell } from "./async-doorbell.ts";
-import { BlockingChannel, checkMessageBytes } from "./blocking.ts";
+import { BlockingChannel } from "./blocking.ts";
+import { checkMessageBytes } from "./blocking-send.ts";
 import type { Message } from "./message.ts";
 import type { SendAsyncOptions } from "./sending.ts";
 import { readableFrom, writableTo } from "./streams.ts";
