@@ -14,21 +14,27 @@ export type Crowd = Used & {
 };
 
 /** Those that a session is one of. */
-export type Crowds = { readonly process: Crowd; readonly account: Crowd };
+export type Crowds = {
+  readonly process: Crowd;
+  /** All processes of a user or context that are crowds by themselves. */
+  readonly crowded: Crowd;
+  /** All others of them: none asks for much. */
+  readonly account: Crowd;
+};
 
 /** What reading from one more connection and answering there counts for, in requests: about as much work. */
 const READ_COST = 4;
 /** What a process may say in one turn of the loop: a dial and what goes with it, or three connections one request each. */
 const OF_PROCESS = 16;
-/** The same for a user or context, whose processes do not know of each other. */
-const OF_ACCOUNT = 32;
+/** The same for all processes of a user or context, which do not know of each other: twelve with one request each. */
+const OF_ACCOUNT = 64;
 /** A burst that others do not notice for long, such as programs that start together. */
 const BURST_MS = 5;
 /** How long after somebody has said something others are polite. */
 const HEARD_MS = 20;
 
 export function newCrowds(): Crowds {
-  return { process: newCrowd(), account: newCrowd() };
+  return { process: newCrowd(), crowded: newCrowd(), account: newCrowd() };
 }
 
 export function newCrowd(): Crowd {
@@ -53,11 +59,15 @@ export class CrowdPolicy {
 
   /** One of them had so many requests answered, and `ms` passed meanwhile.
    *  @returns whether that is counted: to the process that asks for so much, and else to all of that user or context */
-  answered({ process, account }: Crowds, requests: number, ms: number, nowMs: number): boolean {
+  answered({ process, crowded, account }: Crowds, requests: number, ms: number, nowMs: number): boolean {
     const amount = READ_COST + requests;
-    const isProcess = this.#add(process, amount) > OF_PROCESS;
-    if (!isProcess && this.#add(account, amount) <= OF_ACCOUNT) return false;
-    use(isProcess ? process : account, ms, nowMs);
+    if (this.#add(process, amount) > OF_PROCESS) {
+      use(process, ms, nowMs);
+      use(crowded, ms, nowMs);
+      return true;
+    }
+    if (this.#add(account, amount) <= OF_ACCOUNT) return false;
+    use(account, ms, nowMs);
     return true;
   }
 
@@ -70,10 +80,12 @@ export class CrowdPolicy {
   }
 
   /** Those for whose sake this one has to wait for a turn, if any. */
-  crowdOf({ process, account }: Crowds, nowMs: number): Crowd | undefined {
+  crowdOf({ process, crowded, account }: Crowds, nowMs: number): Crowd | undefined {
     if (isGreedy(process, nowMs) && this.#processes.haveOthersSpoken(process, nowMs)) return process;
-    if (isGreedy(account, nowMs) && this.#accounts.haveOthersSpoken(account, nowMs)) return account;
-    return undefined;
+    const isOneOfThem = isGreedy(crowded, nowMs) && usedMs(process, nowMs) > 0;
+    if (!isOneOfThem && !isGreedy(account, nowMs)) return undefined;
+    if (!this.#accounts.haveOthersSpoken(account, nowMs)) return undefined;
+    return isOneOfThem ? crowded : account;
   }
 }
 

@@ -1,6 +1,6 @@
 /** Who shares the broker's time with whom: all connections of one user, or of one context of his, and of each of his
  *  processes. Pure: the time is handed in. */
-import { type Crowd, newCrowd } from "./crowds.ts";
+import { type Crowd, type Crowds, newCrowd } from "./crowds.ts";
 import { newShare, type Share } from "./flood-share.ts";
 import { type Account, accountKey } from "./quota.ts";
 import { type Used, usedMs } from "./used.ts";
@@ -12,25 +12,28 @@ const MAX_IDLE = 256;
 /** With a process, unless it is not known yet. Connections that it has minted are others' by now, and a crowd apart from its own. */
 export type Sharer = Account & { readonly pid?: number; readonly grants?: unknown };
 
+/** What those of one user or context have used together. */
+type Together = { readonly all: Used } & Omit<Crowds, "process">;
+
 export class Shares {
-  readonly #accounts: Map<string, { readonly all: Used; readonly crowd: Crowd }> = new Map();
+  readonly #accounts: Map<string, Together> = new Map();
   readonly #processes: Map<string, Crowd> = new Map();
 
   /** A new one of those of that user or context. */
   of(who: Sharer, nowMs: number): Share {
     const key = accountKey(who);
-    const { all, crowd: account } = this.#account(key, nowMs);
+    const { all, crowded, account } = this.#account(key, nowMs);
     const process = `${key} ${who.pid} ${who.grants === undefined ? "own" : "minted"}`;
-    return newShare(all, { account, process: this.#process(process, nowMs) });
+    return newShare(all, { account, crowded, process: this.#process(process, nowMs) });
   }
 
-  #account(key: string, nowMs: number): { readonly all: Used; readonly crowd: Crowd } {
+  #account(key: string, nowMs: number): Together {
     let found = this.#accounts.get(key);
     if (found === undefined) {
       if (this.#accounts.size >= MAX_IDLE)
-        for (const [other, { all, crowd }] of this.#accounts)
-          if (usedMs(all, nowMs) === 0 && usedMs(crowd, nowMs) === 0) this.#accounts.delete(other);
-      found = { all: { usedMs: 0, atMs: 0 }, crowd: newCrowd() };
+        for (const [other, { all, crowded, account }] of this.#accounts)
+          if ([all, crowded, account].every((one) => usedMs(one, nowMs) === 0)) this.#accounts.delete(other);
+      found = { all: { usedMs: 0, atMs: 0 }, crowded: newCrowd(), account: newCrowd() };
       this.#accounts.set(key, found);
     }
     return found;

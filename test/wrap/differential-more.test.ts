@@ -42,7 +42,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def log_message(self, *words): pass
-class Server(socketserver.ThreadingMixIn, http.server.HTTPServer): daemon_threads = True
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    request_queue_size = 100
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 PYTHON
 cat > conf <<CONF
@@ -50,9 +52,10 @@ global
   nbthread 2
 defaults
   mode http
-  timeout connect 2s
+  timeout connect 20s
   timeout client 5s
-  timeout server 5s
+  timeout server 20s
+  timeout check 20s
   option forwardfor
   option http-keep-alive
 frontend web
@@ -76,7 +79,7 @@ run curl -s "http://[::1]:$A/six"
 run curl -s -o /dev/null -w '%{http_code}\\n' http://127.0.0.1:$A/absent
 seq 200 | xargs -P 16 -I{} curl -s -o /dev/null -w '%{http_code}\\n' http://127.0.0.1:$A/{} | sort | uniq -c
 kill -USR2 $front
-until [ "$(grep -c 'New worker' front.log)" = 2 ]; do sleep 0.05; done
+until [ "$(grep -c 'New worker' front.log)" -ge 2 ]; do sleep 0.05; done
 run curl -s http://127.0.0.1:$A/reloaded "http://[::1]:$A/reloaded"
 kill -USR1 $front
 ended $front front

@@ -49,9 +49,9 @@ test("CrowdPolicy counts nobody who asks for a few things a turn, however long",
 });
 
 test("CrowdPolicy counts many processes of one user together, but not one of them that is a crowd by itself", () => {
-  const account = newCrowd();
-  const processes = Array.from({ length: 16 }, () => ({ process: newCrowd(), account }));
-  const other = { process: newCrowd(), account };
+  const [account, crowded] = [newCrowd(), newCrowd()];
+  const processes = Array.from({ length: 32 }, () => ({ process: newCrowd(), crowded, account }));
+  const other = { process: newCrowd(), crowded, account };
   const policy = new CrowdPolicy();
   let nowMs = turn(policy, processes, 3, 0);
   policy.heard(other, nowMs); // of the same user
@@ -64,6 +64,18 @@ test("CrowdPolicy counts many processes of one user together, but not one of the
   nowMs = turn(policy, Array(16).fill(first), 3, nowMs);
   speak(policy, nowMs);
   expect([policy.crowdOf(first, nowMs), policy.crowdOf(other, nowMs)]).toEqual([first.process, undefined]);
+});
+
+test("CrowdPolicy counts together what many processes of one user have beyond theirs, though each has little of it", () => {
+  const [account, crowded] = [newCrowd(), newCrowd()];
+  const processes = Array.from({ length: 8 }, () => ({ process: newCrowd(), crowded, account }));
+  const other = { process: newCrowd(), crowded, account };
+  const policy = new CrowdPolicy();
+  const nowMs = turn(policy, processes, 31, 0); // a millisecond each
+  expect(processes.map((one) => policy.crowdOf(one, nowMs))).toEqual(processes.map(() => undefined)); // all of one user
+  speak(policy, nowMs);
+  expect(processes.map((one) => policy.crowdOf(one, nowMs)).at(-1)).toBe(crowded);
+  expect(policy.crowdOf(other, nowMs)).toBeUndefined();
 });
 
 test("Shares of one process are of one crowd, and of another one than those of another process or another context", () => {
