@@ -62,6 +62,15 @@ export class TestBroker implements AsyncDisposable {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
+  /** fdCount() of a broker that is done with those who have connected: the nothing that came instead of a doorbell is closed a
+   *  moment later, by a thread of its own. One more it keeps for itself, for when it has no other. */
+  async fdCountAtRest(): Promise<number> {
+    const isNothing = (entry: string): boolean => entry.endsWith(" → /dev/null") && Number.parseInt(entry, 10) > 2;
+    const isAtRest = (): boolean => openFds(this.pid).filter(isNothing).length <= 1;
+    await waitUntil(isAtRest, "the broker to have closed what came with greetings");
+    return this.fdCount();
+  }
+
   /** How many descriptors the broker has, but for its link to a holder: whether there is one depends on how long things lived. */
   fdCount(): number {
     const links = readFileSync("/proc/net/unix", "latin1")

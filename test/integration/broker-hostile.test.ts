@@ -110,7 +110,7 @@ test("sessions of one user that do not read are ended when together too much wai
 test("who opens and closes without end is held up, leaves nothing, and others connect and are served", async () => {
   await using broker = new TestBroker("[limits]\nmaxMessagesPerSecond = 20000\n");
   using other = broker.connect();
-  const before = broker.fdCount();
+  const before = await broker.fdCountAtRest();
   for (let index = 0; index < 1500; index++) {
     const raw = new RawPeer(broker.socketPath);
     push(raw.fd, message(1, 1, 2)); // or it was turned away
@@ -139,7 +139,7 @@ test("who makes objects without end is ended at the user's limit, and what it ha
 test("who sends descriptors without a message that takes them is ended, and they are closed", async () => {
   await using broker = new TestBroker();
   using other = broker.connect();
-  const before = broker.fdCount();
+  const before = await broker.fdCountAtRest();
   using raw = new RawPeer(broker.socketPath);
   using nothing = open("/dev/null", constants.O_RDONLY);
   const many = Array.from({ length: 28 }, () => nothing);
@@ -151,7 +151,7 @@ test("who sends descriptors without a message that takes them is ended, and they
 test("a connection that is sent to its own other end does not keep itself alive, in whatever way it is sent", async () => {
   await using broker = new TestBroker();
   using other = broker.connect();
-  const before = broker.fdCount();
+  const before = await broker.fdCountAtRest();
   const ways: ((raw: RawPeer) => void)[] = [
     (raw) => push(raw.fd, message(1, 0, 0x10).subarray(0, 6), [raw.fd]), // ahead of a message that never comes
     (raw) => {

@@ -9,11 +9,11 @@ let broker: TestBroker;
 let witness: BrokerLink;
 let fdsAtStart: number;
 
-beforeAll(() => {
+beforeAll(async () => {
   broker = new TestBroker("[limits]\nmaxServicesPerUser = 3\n");
   witness = broker.connect({ name: "witness" });
   witness.listen("steady");
-  fdsAtStart = broker.fdCount();
+  fdsAtStart = await broker.fdCountAtRest();
 });
 
 afterAll(async () => {

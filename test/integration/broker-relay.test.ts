@@ -45,7 +45,7 @@ test("28 descriptors arrive in their order, are the same open files, and are gon
   await using broker = new TestBroker();
   using giver = broker.connect();
   using taker = broker.connect();
-  const before = broker.fdCount();
+  const before = await broker.fdCountAtRest();
   using offer = giver.offer("many");
   const sent = Array.from({ length: 28 }, (_, index) => memfdWith(`number ${index}`));
   expect(offer.publish(sent)).toBe(1);
@@ -136,7 +136,7 @@ test("what is relayed still works: a pipe carries what was written before, a soc
 test("a name is withdrawn with its connection, and what nobody took is closed", async () => {
   await using broker = new TestBroker();
   using watcher = broker.connect();
-  const before = broker.fdCount();
+  const before = await broker.fdCountAtRest();
   const giver = broker.connect();
   const offer = giver.offer("gone");
   expect(failure(() => watcher.offer("gone"))).toMatch(/^name-in-use: Cannot offer "gone": process \d+ /);
@@ -213,7 +213,7 @@ test("a doorbell that the broker holds is refused at the broker's end of it", as
 test("the 29th descriptor of a bundle ends the session, and nothing of it stays open", async () => {
   await using broker = new TestBroker();
   using watcher = broker.connect();
-  const before = broker.fdCount();
+  const before = await broker.fdCountAtRest();
   using raw = new RawPeer(broker.socketPath);
   using fd = memfdWith("x");
   raw.greet();
