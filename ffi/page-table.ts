@@ -17,8 +17,8 @@ const BLOCK_PAGES = 1024;
 const MAP_FIXED = 0x10;
 const MAP_NORESERVE = 0x4000;
 
-/** memcpy(3). */
-const copy = backend.library("memcpy", { args: ["view", "address", "i64"], result: "i64" });
+/** memcpy(3). Nobody wants its result, and a small one costs nothing to hand over. */
+const copy = backend.library("memcpy", { args: ["view", "address", "i64"], result: "i32" });
 
 /** For as long as the process lives; places are used again. */
 export class PageTable {

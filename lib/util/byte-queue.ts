@@ -48,11 +48,17 @@ export class ByteQueue {
     // Moving is only worth it when it frees half the buffer: else a full queue would move once per push.
     if (length + count <= this.#buffer.length / 2) this.#buffer.copyWithin(0, this.#head, this.#tail);
     else {
-      const larger = new Uint8Array(Math.max(FIRST_BYTES, 2 * (length + count)));
+      const larger = new Uint8Array(roomFor(length + count, this.#buffer.length));
       larger.set(this.peek());
       this.#buffer = larger;
     }
     this.#head = 0;
     this.#tail = length;
   }
+}
+
+/** Twice as much, but on the way there no more than may be kept: what is just beyond is made anew for every burst. */
+function roomFor(bytes: number, hadBytes: number): number {
+  const room = Math.max(FIRST_BYTES, 2 * bytes);
+  return bytes <= KEPT_BYTES && hadBytes < KEPT_BYTES ? Math.min(room, KEPT_BYTES) : room;
 }

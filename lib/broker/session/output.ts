@@ -2,11 +2,13 @@
 import type { OwnedFd } from "../../../ffi/mod.ts";
 import type { ServerConnection } from "../../protocol/connection.ts";
 import type { Reactor } from "../../transport/reactor.ts";
+import { MAX_MESSAGE_BYTES } from "../../wire/types.ts";
 import { PeerDoorbell } from "../peer-doorbell.ts";
 import type { SocketWatch } from "./socket-watch.ts";
 
-/** A listing pauses above this much unsent output, so that a slow reader costs no memory. */
-const LISTING_HIGH_BYTES = 1 << 16;
+/** A listing pauses above this much unsent output, so that a slow reader costs no memory. With the entry that comes last it
+ *  is no more than an empty queue keeps room for, and than goes in one sendmsg(2). */
+const LISTING_HIGH_BYTES: number = (1 << 16) - MAX_MESSAGE_BYTES;
 /** How long to wait when this user has too many descriptors in flight (ETOOMANYREFS). */
 const STARVED_MS = 10;
 
