@@ -46,6 +46,16 @@ static struct listener *find_listener(struct trap_path *s, int fd) {
   return NULL;
 }
 
+/* Installs a descriptor and answers with its number. A signal in between would take the descriptor back and not the
+ * answer, which is 0 then: none comes meanwhile. */
+static long answer_with(struct trap_path *s, struct addfd *add) {
+  uint64_t all = ~0ul, before;
+  CALL5(RT_SIGPROCMASK, SIG_BLOCK, &all, &before, sizeof all, 0);
+  long result = ask(s, ADDFD, add);
+  CALL5(RT_SIGPROCMASK, SIG_SETMASK, &before, 0, sizeof before, 0);
+  return result;
+}
+
 /* Gives a connection that was accepted to the call. @returns TAKEN where TypeScript has to look */
 static int32_t give(struct trap_path *s, const struct notif *n, struct listener *l, int fd, uint32_t flags, int32_t room) {
   uint16_t ports[2];
@@ -58,8 +68,7 @@ static int32_t give(struct trap_path *s, const struct notif *n, struct listener 
   __builtin_memcpy(address + 2, ports, 2);
   if (n->args[1] != 0 && !write_address(s, n, address, l->address_length, room)) return TAKEN;
   struct addfd add = {n->id, ADDFD_SEND, fd, 0, flags & SOCK_CLOEXEC};
-  /* A signal in between would take the descriptor back and not the answer, which is 0 then: none comes (trap_serve). */
-  if (ask(s, ADDFD, &add) < 0) return TAKEN;
+  if (answer_with(s, &add) < 0) return TAKEN;
   CALL3(CLOSE, fd, 0, 0);
   return SERVED;
 }
