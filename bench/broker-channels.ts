@@ -83,7 +83,8 @@ export const channels: Section = async (bench, report) => {
     });
   } finally {
     bench.enter();
-    few.end();
     await Promise.all(peers.map((peer) => peer.stop()));
+    few.link.sync(); // it knows that they have gone, and leaves nothing for a next broker
+    few.end();
   }
 };
