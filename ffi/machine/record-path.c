@@ -125,11 +125,12 @@ int32_t ring_send(int32_t slot, int32_t length, int32_t type) {
   if (offset + length + RECORD_HEADER > p->out.capacity || subtract(p->out.limit, next) < 0) return REFUSED;
   word *own = (word *)p->own;
   put(p->own + DATA_OFFSET + offset, length, type, p->buffer);
-  count(own, COLD_BYTES, &p->out.bytes, length);
-  count(own, COLD_MESSAGES, &p->out.messages, 1);
-  p->out.tail = p->out.published = next;
   STORE(p, own + TAIL, next);
-  if (LOAD(p, (word *)p->peer + DATA_WAKE, __ATOMIC_SEQ_CST) != 0) return WAKE;
+  int32_t wake = LOAD(p, (word *)p->peer + DATA_WAKE, __ATOMIC_SEQ_CST);
+  p->out.tail = p->out.published = next;
+  count(own, COLD_BYTES, &p->out.bytes, length); /* not before: who waits for the message waits for it */
+  count(own, COLD_MESSAGES, &p->out.messages, 1);
+  if (wake != 0) return WAKE;
   p->out.rung = 0;
   return SENT;
 }
