@@ -17,7 +17,8 @@ export type Result = {
   readonly baselineName: string;
   /** The median of the turns' ratios, value to baseline. */
   readonly ratio: number;
-  /** How many turns counted, and how many did not: a side differed from itself, or the processors lay otherwise. */
+  /** How many turns counted, all when none were alike, and how many did not: a side differed from itself, or the processors
+   *  lay otherwise. */
   readonly turns: number;
   readonly dropped: {
     readonly unsteady: { readonly value: number; readonly baseline: number };
@@ -60,7 +61,7 @@ export function answer({ id, unit, baselineName, asked, measure, measureBaseline
   const all = takeTurns(measure, measureBaseline);
   const places = placesOf(all);
   const place = mostlyAlike(all);
-  const turns = place.length < ENOUGH ? all : place;
+  const turns = place.length < A_FEW ? all : place;
   const unsteady = {
     value: all.filter((turn) => !areAlike(turn.value, turn.valueAgain)).length,
     baseline: all.filter((turn) => !areAlike(turn.baseline, turn.baselineAgain)).length,
@@ -79,7 +80,7 @@ export function answer({ id, unit, baselineName, asked, measure, measureBaseline
     baselineName,
     ratio: ratio(turns),
     turns: turns.length,
-    dropped: turns === all ? { unsteady: { value: 0, baseline: 0 }, elsewhere: 0 } : { unsteady, elsewhere },
+    dropped: { unsteady, elsewhere: turns === all ? 0 : elsewhere },
     places: places.map((some) => ({
       baseline: round(median(some.map(baseline))),
       ratio: ratio(some),

@@ -8,7 +8,7 @@ import { type Channel, ChannelSetup, type EndOptions } from "../lib/channel/chan
 import { awaitView } from "./in-place.ts";
 
 export type Command = {
-  readonly kind: "echo" | "echo-in-place" | "sink" | "drain" | "look" | "read" | "pin";
+  readonly kind: "echo" | "echo-in-place" | "sink" | "drain" | "read" | "pin";
   /** Bytes, or the processor. */
   readonly size: number;
   readonly count: number;
@@ -51,30 +51,21 @@ function drain(channel: Channel, one: Uint8Array, count: number): void {
   channel.send(into.subarray(0, 8));
 }
 
-/** In place: the first and the last byte of each message are looked at, and no copy is made. */
-function look(channel: Channel, into: Uint8Array, count: number): void {
-  inPlace(channel, into, count, Math.max(1, into.length - 1));
-}
-
 const CACHE_LINE = 64;
 
 /** In place, and all of it comes to this processor: a byte of each cache line is read. */
 function read(channel: Channel, into: Uint8Array, count: number): void {
-  inPlace(channel, into, count, CACHE_LINE);
-}
-
-function inPlace(channel: Channel, into: Uint8Array, count: number, step: number): void {
   let looked = 0;
   for (let received = 0; received < count; received++) {
     const view = awaitView(channel, options.spinUs);
-    for (let at = 0; at < view.length; at += step) looked = (looked + (view[at] as number)) | 0;
+    for (let at = 0; at < view.length; at += CACHE_LINE) looked = (looked + (view[at] as number)) | 0;
     channel.release();
   }
   into[0] = looked; // so that the reading is not optimised away
   channel.send(into.subarray(0, Math.min(8, into.length)));
 }
 
-const WORK = { echo, "echo-in-place": echoInPlace, sink, drain, look, read } as const;
+const WORK = { echo, "echo-in-place": echoInPlace, sink, drain, read } as const;
 
 function serve(channel: Channel): void {
   for (let message = channel.receive(); message !== undefined; message = channel.receive()) {

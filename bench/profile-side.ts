@@ -63,7 +63,7 @@ function roundTripsInPlace(channel: Channel, size: number, count: number): Perce
   return percentilesOf(times);
 }
 
-function messagesPerSecond(channel: Channel, kind: "sink" | "look", size: number, count: number): number {
+function messagesPerSecond(channel: Channel, kind: "sink" | "read", size: number, count: number): number {
   const bytes = new Uint8Array(size);
   command(channel, { kind, size, count });
   const start = performance.now();
@@ -118,7 +118,7 @@ function measureSize(pairs: Pairs, size: number): SideProfile["sizes"][number] {
     rttNs: roundTrips(channel, size, few),
     trustedRttNs: roundTripsInPlace(trusted, size, few),
     strict: messagesPerSecond(channel, "sink", size, many),
-    trusted: messagesPerSecond(trusted, "look", size, many),
+    trusted: messagesPerSecond(trusted, "read", size, many),
   }));
   return {
     size,
