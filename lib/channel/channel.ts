@@ -89,7 +89,11 @@ export class ChannelSetup implements Disposable {
       if (own === undefined) throw new ClosedError("Cannot complete the channel: its setup is closed or was used");
       const hugePageBytes = options.hugePages ? takeHugePages(own) : 0;
       if (options.prefault) populate(own);
-      const { header, mapping } = this.#mapPeer(peer, own, options.maxPeerCapacity);
+      const check = (header: RingHeader): void => {
+        this.#checkCounterpart(header);
+        checkPeerCapacity(header.capacity, options.maxPeerCapacity);
+      };
+      const { header, mapping } = mapSealedRing(peer, check, own);
       this.#own = undefined;
       const { channelId, side, capacity: ownCapacity } = this;
       const doorbell = this.#doorbell;
@@ -119,17 +123,6 @@ export class ChannelSetup implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
-  }
-
-  #mapPeer(peer: OwnedFd, own: Mapping, mostBytes: number | undefined): ReturnType<typeof mapSealedRing> {
-    const ring = mapSealedRing(peer, (capacity) => checkPeerCapacity(capacity, mostBytes), own);
-    try {
-      this.#checkCounterpart(ring.header);
-      return ring;
-    } catch (error) {
-      ring.mapping.close();
-      throw error;
-    }
   }
 
   #checkCounterpart({ channelId, side, capacity }: RingHeader): void {

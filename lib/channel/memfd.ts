@@ -128,24 +128,20 @@ const HEADER = new Uint8Array(64);
 /** Header, control page, and the page where the first record goes. */
 const FIRST_BYTES = DATA_OFFSET + 4096;
 
-/** Maps a ring for reading and looks at its header there, which costs no call. Its size is looked at before.
- *  @param check  refuses a capacity  @param above  our own ring, see mapShared()  @throws ProtocolError, what `check` throws */
+/** Maps a ring for reading once its seals, its size and its header are what they have to be.
+ *  @param check  refuses a header  @param above  our own ring, see mapShared()  @throws ProtocolError, what `check` throws */
 export function mapSealedRing(
   fd: BorrowedFd,
-  check: (capacity: number) => void,
+  check: (header: RingHeader) => void,
   above?: Mapping,
 ): { readonly header: RingHeader; readonly mapping: Mapping } {
   checkRingSeals(fd);
   const { sizeBytes } = fstat(fd);
-  const capacity = capacityIn(sizeBytes);
-  check(capacity);
-  const mapping = mapShared(fd, sizeBytes, "read", above);
-  try {
-    return { header: decodeHeader(new Uint8Array(mapping.buffer, 0, HEADER.length), sizeBytes), mapping };
-  } catch (error) {
-    mapping.close();
-    throw error;
-  }
+  capacityIn(sizeBytes);
+  readAt(fd, HEADER, 0);
+  const header = decodeHeader(HEADER, sizeBytes);
+  check(header);
+  return { header, mapping: mapShared(fd, sizeBytes, "read", above) };
 }
 
 /** @throws ProtocolError when no ring has a file of this size */
