@@ -28,6 +28,8 @@ export function readableFrom(end: ByteEnd): ReadableStream<Uint8Array<ArrayBuffe
 export function writableTo(end: ByteEnd): WritableStream<Uint8Array> {
   return new WritableStream<Uint8Array>(
     {
+      // At once, and not after the write that may wait for a peer that does not read.
+      start: ({ signal }) => signal.addEventListener("abort", () => end.close()),
       write: (chunk) => end.writeBytesAsync(chunk),
       close: () => end.end(),
       abort: () => end.close(),

@@ -35,4 +35,9 @@ describe.each([...RUNTIMES])("on $name", (runtime) => {
   test("Node's streams carry bytes there and back over a channel", () => {
     expect(run(runtime, "node-streams")).toEqual({ bytes: 3_000_000, same: true, ended: "finished" });
   }, 120_000);
+
+  test("a stream to a peer that does not read is given up at once, and the peer is told", () => {
+    const told = [true, "hangup"];
+    expect(run(runtime, "aborted-streams")).toEqual({ abort: told, destroy: told, pipeline: told });
+  }, 120_000);
 });
