@@ -4,7 +4,7 @@ import { FIRST, LAST, MAX_MESSAGE_BYTES } from "../ring/layout.ts";
 import { deadlineOf } from "../util/milliseconds.ts";
 import type { SendOptions } from "./end.ts";
 import { PackedWords } from "./packed-words.ts";
-import { NEVER, WaitingEnd } from "./waiting.ts";
+import { isTimeout, WaitingEnd } from "./waiting.ts";
 
 const BATCH = 16; // records published together
 
@@ -14,7 +14,8 @@ export class BlockingSender extends WaitingEnd {
   /** Sends one message, waiting for room as long as it takes. @param bytes  copied before this returns
    *  @returns true; false when it was dropped, which only happens with `whenFull: "drop-new"`
    *  @throws ClosedError after close() or end(), or when the peer has gone; RangeError above MAX_MESSAGE_BYTES;
-   *  FailureError "timeout" when the first record had no room in `timeoutMs` */
+   *  FailureError "timeout" when there was no room in `timeoutMs`. What does not fit into one record cannot be taken back once a
+   *  part of it is in the ring: the channel is closed then, and for the peer we have vanished */
   send(bytes: Uint8Array, options?: SendOptions): boolean {
     if (!this.producer.send(bytes, options === undefined ? 0 : (options.type ?? 0))) {
       return this.dropsNew ? this.#sendOrDrop(bytes, options) : this.#sendWaiting(bytes, options);
@@ -71,14 +72,16 @@ export class BlockingSender extends WaitingEnd {
     this.publish();
   }
 
-  /** Writes bytes without boundaries, waiting for room. */
-  writeBytes(chunk: Uint8Array): void {
+  /** Writes bytes without boundaries, waiting for room.
+   *  @throws FailureError "timeout" when there was none in `timeoutMs`; some of them may be sent then */
+  writeBytes(chunk: Uint8Array, timeoutMs = -1): void {
     this.checkOpen();
+    const deadline = deadlineOf(timeoutMs, "timeoutMs");
     const length = lengthOf(chunk);
     const piece = this.pieceBytes;
     for (let at = 0; at < length; at += piece) {
       const part = chunk.subarray(at, at + piece);
-      if (!this.trySend(part)) this.#sendWaiting(part);
+      while (!this.trySend(part)) this.awaitSpace(part.length, deadline);
     }
   }
 
@@ -88,7 +91,7 @@ export class BlockingSender extends WaitingEnd {
   }
 
   #sendOrDrop(bytes: Uint8Array, options?: SendOptions): boolean {
-    if (bytes.length > this.producer.maxPayload) return this.#sendLarge(bytes, options?.type ?? 0, NEVER);
+    if (bytes.length > this.producer.maxPayload) return this.#sendWaiting(bytes, options);
     return this.trySend(bytes, options) || this.dropped();
   }
 
@@ -108,7 +111,7 @@ export class BlockingSender extends WaitingEnd {
     }
   }
 
-  /** @returns false when it was dropped. Once its first part has room the others wait for theirs. */
+  /** @returns false when it was dropped, which is decided by the room for its first part */
   #sendLarge(bytes: Uint8Array, type: number, deadline: number): boolean {
     this.checkSending();
     checkMessageBytes(bytes.length);
@@ -120,11 +123,21 @@ export class BlockingSender extends WaitingEnd {
       const part = bytes.subarray(at, at + piece);
       while (!this.producer.put(part, type, flags)) {
         this.noRoom();
-        this.awaitSpace(part.length, at === 0 ? deadline : NEVER);
+        if (at === 0) this.awaitSpace(part.length, deadline);
+        else this.#awaitSpaceForMore(part.length, deadline);
       }
       this.publish();
     }
     return true;
+  }
+
+  #awaitSpaceForMore(length: number, deadline: number): void {
+    try {
+      this.awaitSpace(length, deadline);
+    } catch (error) {
+      if (isTimeout(error)) this.abandonMessage(error);
+      throw error;
+    }
   }
 }
 

@@ -5,7 +5,7 @@ import { deadlineOf } from "../util/milliseconds.ts";
 import { BlockingSender } from "./blocking-send.ts";
 import type { Message } from "./message.ts";
 import { PackedWords } from "./packed-words.ts";
-import { NEVER } from "./waiting.ts";
+import { timeLeft } from "./waiting.ts";
 
 export class BlockingChannel extends BlockingSender {
   readonly #packed: PackedWords = new PackedWords();
@@ -43,17 +43,18 @@ export class BlockingChannel extends BlockingSender {
    * Waits for messages and copies one after another to the start of `into`, calling `visit` after each, as many as are
    * here, at most `max`. The fastest way to receive small ones. Messages of several records come here too. A message is
    * taken before its visit: whatever `visit` receives by itself comes after it, and is not visited.
-   * @returns how many, 0 at the end  @throws RangeError when one is longer than `into`; it stays then
+   * @returns how many; 0 at the end, or when the time was up  @throws RangeError when one is longer than `into`; it stays then
    */
-  receiveEach(into: Uint8Array, max: number, visit: (length: number, type: number) => void): number {
+  receiveEach(into: Uint8Array, max: number, visit: (length: number, type: number) => void, timeoutMs = -1): number {
     this.checkOpen();
     if (typeof visit !== "function")
       throw new TypeError("Cannot receive each message: a function to visit them is needed");
     if (!(max >= 1)) throw new RangeError(`Cannot receive "${max}" messages: at least 1 is needed`);
+    const deadline = deadlineOf(timeoutMs, "timeoutMs");
     this.keepUp();
     let count = this.consumer.takeMany(into, max, visit);
     while (count === 0) {
-      const length = this.receiveInto(into);
+      const length = this.receiveInto(into, timeLeft(deadline));
       if (length < 0) return 0;
       visit(length, this.lastType);
       count = 1 + this.consumer.takeMany(into, max - 1, visit);
@@ -65,10 +66,12 @@ export class BlockingChannel extends BlockingSender {
   /**
    * Waits for messages of exactly `messageBytes` and copies those that are here one after another into `into`.
    * @param messageBytes  a multiple of 4, by which the length of `into` can be divided
-   * @returns how many, 0 at the end  @throws RangeError when the next message has another length; it stays then
+   * @returns how many; 0 at the end, or when the time was up  @throws RangeError when the next message has another length;
+   * it stays then
    */
-  receivePacked(into: Uint8Array, messageBytes: number): number {
+  receivePacked(into: Uint8Array, messageBytes: number, timeoutMs = -1): number {
     this.checkOpen();
+    const deadline = deadlineOf(timeoutMs, "timeoutMs");
     const words = this.#packed.of(into, messageBytes);
     const most = words.byteLength / messageBytes;
     if (most === 0) throw new RangeError(`Cannot receive into 0 bytes: one message of "${messageBytes}" has to fit`);
@@ -81,7 +84,7 @@ export class BlockingChannel extends BlockingSender {
       }
       const length = this.nextMessage();
       if (length >= 0) return this.#takeOne(into, messageBytes, length);
-      if (!this.awaitData(NEVER)) return 0;
+      if (!this.awaitData(deadline)) return 0;
     }
   }
 
@@ -98,11 +101,12 @@ export class BlockingChannel extends BlockingSender {
     return this.consumer.type;
   }
 
-  /** Waits for bytes. @returns between 1 and `max` of them, undefined at the end */
-  readBytes(max: number): Uint8Array<ArrayBuffer> | undefined {
+  /** Waits for bytes. @returns between 1 and `max` of them; undefined at the end, or when the time was up */
+  readBytes(max: number, timeoutMs = -1): Uint8Array<ArrayBuffer> | undefined {
+    const deadline = deadlineOf(timeoutMs, "timeoutMs");
     for (;;) {
       const bytes = this.tryReadBytes(max);
-      if (bytes !== undefined || !this.awaitData(NEVER)) return bytes;
+      if (bytes !== undefined || !this.awaitData(deadline)) return bytes;
     }
   }
 

@@ -91,6 +91,7 @@ export class ChannelCore implements Disposable {
   protected refusal: Error | undefined;
   readonly #own: Mapping;
   readonly #peer: Mapping;
+  readonly #peerBytes: Uint8Array;
   readonly #onClose: (() => void) | undefined;
   readonly #wakes: WakeLimit = new WakeLimit();
   #violation: Violation | undefined;
@@ -115,6 +116,7 @@ export class ChannelCore implements Disposable {
     const own: RingMemory = ringMemory(parts.own.buffer);
     const peer: RingMemory = ringMemory(parts.peer.buffer);
     this.ownBytes = own.bytes;
+    this.#peerBytes = peer.bytes;
     const doorbell = new SocketDoorbell(parts.doorbell, () => this.blockSending());
     this.doorbell = doorbell;
     const open = () => RecordPath.open(own.bytes, peer.bytes);
@@ -161,9 +163,29 @@ export class ChannelCore implements Disposable {
   /** Ends our direction, hangs up, unmaps. Views into the ring become empty. Safe to call twice. */
   close(): void {
     if (this.refusal !== undefined) return;
-    this.producer.finish();
-    this.consumer.leave();
-    this.shut(new ClosedError(`Cannot use channel "${this.channelId}": it was closed`));
+    this.#leave(new ClosedError(`Cannot use channel "${this.channelId}": it was closed`));
+  }
+
+  /** Ends everything with a message half sent, which cannot be taken back: for the peer we have vanished. */
+  protected abandonMessage(reason: unknown): never {
+    const error = new ClosedError(
+      `Cannot use channel "${this.channelId}": a message was given up when it was half sent`,
+    );
+    this.#leave(error);
+    throw reason;
+  }
+
+  #leave(reason: Error): void {
+    if (!this.#isTakenAway()) {
+      this.producer.finish();
+      this.consumer.leave();
+    }
+    this.shut(reason);
+  }
+
+  /** The caller has transferred the memory of a view: nothing can be read or written there, and the hang-up has to do. */
+  #isTakenAway(): boolean {
+    return this.ownBytes.length === 0 || this.#peerBytes.length === 0;
   }
 
   [Symbol.dispose](): void {
@@ -206,6 +228,12 @@ export class ChannelCore implements Disposable {
   /** The peer wrote what no honest peer writes: ends the channel. */
   protected break(violation: Violation | undefined): never {
     if (violation === undefined) throw new TypeError("Cannot break a channel without a violation");
+    if (this.#isTakenAway()) {
+      this.shut(
+        new TypeError(`Cannot use channel "${this.channelId}": the memory of one of its views was transferred`),
+      );
+      this.checkOpen();
+    }
     this.#violation = violation;
     const error = new ProtocolError(`Cannot use channel "${this.channelId}": ${describeViolation(violation)}`);
     this.shut(error);

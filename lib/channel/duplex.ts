@@ -31,7 +31,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
   /** Sends one message, in the order of the calls. Resolves when it is in the ring; until then `bytes` must not change.
    *  Meanwhile the blocking sends throw, because they could come between the records of this one.
    *  @returns true; false when it was dropped, which only happens with `whenFull: "drop-new"`
-   *  @throws the signal's reason, and nothing was sent */
+   *  @throws the signal's reason: nothing was sent, or, of a message of several records, the channel is closed */
   async sendAsync(bytes: Uint8Array, options: SendAsyncOptions = {}): Promise<boolean> {
     checkMessageBytes(lengthOf(bytes));
     if ("timeoutMs" in options)
@@ -39,10 +39,11 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     return await this.#inOrder(() => this.#sendPieces(bytes, options, false), options.signal);
   }
 
-  /** Writes bytes without boundaries. Resolves when all are in the ring. */
-  async writeBytesAsync(chunk: Uint8Array): Promise<void> {
+  /** Writes bytes without boundaries. Resolves when all are in the ring.
+   *  @throws the signal's reason; some of them may be sent then */
+  async writeBytesAsync(chunk: Uint8Array, options: ReceiveOptions = {}): Promise<void> {
     lengthOf(chunk);
-    await this.#inOrder(() => this.#sendPieces(chunk, {}, true));
+    await this.#inOrder(() => this.#sendPieces(chunk, options, true), options.signal);
   }
 
   /** @returns undefined at the end  @throws the signal's reason, and nothing is lost; AbortSignal.timeout() makes timeouts */
@@ -85,6 +86,11 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     return state;
   }
 
+  override end(): void {
+    super.end();
+    this.#bell?.notify(); // a send that waits for room learns it
+  }
+
   protected override tookDoorbell(): void {
     this.#bell?.notify();
   }
@@ -120,11 +126,11 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
       const first = separate || at === 0 ? FIRST : 0;
       const last = separate || at + piece >= bytes.length ? LAST : 0;
       this.#checkMayGoOn();
-      if (at === 0) signal?.throwIfAborted();
+      if (signal?.aborted === true) this.#giveUp(signal, at > 0 && !separate);
       while (!this.producer.put(part, type, first | last)) {
         if (this.dropsNew && !separate && at === 0) return this.dropped();
         this.noRoom();
-        await this.#awaitSpace(part.length, at === 0 ? signal : undefined);
+        await this.#awaitSpace(part.length, signal, at > 0 && !separate);
       }
       this.publish();
       if (part.length === 0) return true;
@@ -132,10 +138,20 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     return true;
   }
 
-  async #awaitSpace(length: number, signal: AbortSignal | undefined): Promise<void> {
-    if (this.armSend(length)) await this.#ring(signal);
+  /** @param isHalfSent  a part of the message is in the ring */
+  async #awaitSpace(length: number, signal: AbortSignal | undefined, isHalfSent: boolean): Promise<void> {
+    try {
+      if (this.armSend(length)) await this.#ring(signal);
+    } catch (error) {
+      if (signal?.aborted !== true) throw error;
+    }
     this.#checkMayGoOn();
-    signal?.throwIfAborted();
+    if (signal?.aborted === true) this.#giveUp(signal, isHalfSent);
+  }
+
+  #giveUp(signal: AbortSignal, isHalfSent: boolean): never {
+    if (isHalfSent) this.abandonMessage(signal.reason);
+    throw signal.reason;
   }
 
   #checkMayGoOn(): void {

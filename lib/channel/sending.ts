@@ -5,7 +5,8 @@ import { ChannelCore, type ChannelOptions, type ChannelParts } from "./core.ts";
 export type SendOptions = {
   /** For the receiver to tell messages apart, 0 … 65535. */
   readonly type?: number;
-  /** How long a blocking send waits for room; -1, as by default, for no limit. What did not fit in time is not sent. */
+  /** How long a blocking send waits for room; -1, as by default, for no limit. What did not fit in time is not sent;
+   *  where a part of it was, the channel is closed. */
   readonly timeoutMs?: number;
 };
 
@@ -13,8 +14,8 @@ export type SendAsyncOptions = {
   /** As of SendOptions. */
   readonly type?: number;
   /** Gives up a send that waits for room, or for those before it; AbortSignal.timeout() makes a limit. A message of which a
-   *  part is in the ring already is finished. */
-  readonly signal?: AbortSignal;
+   *  part is in the ring already cannot be taken back: the channel is closed then, and for the peer we have vanished. */
+  readonly signal?: AbortSignal | undefined;
 };
 
 const CHECK_EVERY_MS = 1; // so often a look at whether the consumer moves,

@@ -61,6 +61,11 @@ export class WaitingEnd extends ChannelEnd {
 }
 
 /** Milliseconds until then, for poll(2): -1 for never. */
-function timeLeft(deadline: number): number {
+export function timeLeft(deadline: number): number {
   return deadline === NEVER ? -1 : Math.max(0, Math.ceil(deadline - performance.now()));
+}
+
+/** What awaitSpace() throws when the time was up. */
+export function isTimeout(error: unknown): error is FailureError {
+  return error instanceof FailureError && error.code === "timeout";
 }
