@@ -120,14 +120,18 @@ async function untilHeld(broker: TestBroker, nFiles = 6): Promise<void> {
   }, "a process that holds it all");
 }
 
+/** None of a process that has ended meanwhile: one holder takes over from another. */
 function openFilesOf(pid: number): string[] {
-  return readdirSync(`/proc/${pid}/fd`).flatMap((number) => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${number}`);
-    } catch {
-      return [];
-    }
-  });
+  const all = unlessGone(() => readdirSync(`/proc/${pid}/fd`)) ?? [];
+  return all.flatMap((number) => unlessGone(() => readlinkSync(`/proc/${pid}/fd/${number}`)) ?? []);
+}
+
+function unlessGone<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
 }
 
 async function expectAllThere(
