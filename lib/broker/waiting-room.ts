@@ -37,6 +37,8 @@ type Queue = {
   readonly waiting: Newcomer[];
   /** Who was looked at last. */
   lookedAt: number;
+  /** Somebody will be called, or it will be found that nobody waits any more. */
+  isCalled: boolean;
 };
 
 export class WaitingRoom implements Disposable {
@@ -58,17 +60,24 @@ export class WaitingRoom implements Disposable {
     const { core, admit, refuse } = this.#options;
     const { floodTurns, quota } = core;
     const key = accountKey(newcomer);
-    const queue = this.#queues.get(key) ?? { key, share: floodTurns.shareOf(newcomer), waiting: [], lookedAt: 0 };
+    const queue = this.#queues.get(key) ?? {
+      key,
+      share: floodTurns.shareOf(newcomer),
+      waiting: [],
+      lookedAt: 0,
+      isCalled: false,
+    };
     const isFirst = queue.waiting.length === 0;
     if (isFirst && !floodTurns.isGreedy(queue.share) && this.#waitMs(newcomer) === 0)
       return floodTurns.run(queue.share, () => admit(newcomer));
     let refusal = quota.charge(newcomer, WAITING);
-    if (refusal !== undefined && this.#makeRoom(newcomer, queue)) refusal = quota.charge(newcomer, WAITING);
+    if (refusal !== undefined && floodTurns.run(queue.share, () => this.#makeRoom(newcomer, queue)))
+      refusal = quota.charge(newcomer, WAITING);
     if (refusal !== undefined) return floodTurns.run(queue.share, () => refuse(newcomer, refusal));
     queue.waiting.push(newcomer);
     this.#queues.set(key, queue);
     this.#size += 1;
-    if (isFirst) this.#call(queue);
+    if (!queue.isCalled) this.#call(queue);
   }
 
   /** Some of those who wait may have left; a few of them are looked at each time. */
@@ -95,6 +104,7 @@ export class WaitingRoom implements Disposable {
     const [first] = queue.waiting;
     if (this.#isClosed) return;
     if (first === undefined) return this.#finish(queue);
+    queue.isCalled = true;
     const { core, reactor } = this.#options;
     const waitMs = this.#waitMs(first);
     if (waitMs > 0) reactor.setTimer(waitMs, () => this.#call(queue));
@@ -115,6 +125,7 @@ export class WaitingRoom implements Disposable {
   }
 
   #finish(queue: Queue): void {
+    queue.isCalled = false;
     this.#queues.delete(queue.key);
     if (this.#size === 0) this.#options.emptied();
   }

@@ -168,3 +168,24 @@ test("WaitingRoom lets nobody be refused for the sake of those who have left, wa
   rig.come(1);
   expect([rig.refused.length, rig.room.size]).toEqual([1, 151]);
 });
+
+test("a queue whose last has left is called once, and forgets nobody who comes after", () => {
+  const rig = new Rig();
+  rig.flood(1);
+  rig.quota.charge({ uid: 1, context: undefined }, { sessions: 2 });
+  const waiting = [rig.come(1), rig.come(1), rig.come(1)];
+  for (let uid = 2; uid < 14; uid++)
+    while (rig.quota.charge({ uid, context: undefined }, { sessions: 1 }) === undefined);
+  for (const far of waiting) far.close();
+  rig.come(1); // finds nobody but those who have left, and no room all the same
+  rig.quota.release({ uid: 1, context: undefined }, { sessions: 2 });
+  for (let turn = 0; turn < 3; turn++) {
+    rig.come(1);
+    rig.fire();
+    rig.nowMs += 1;
+  }
+  rig.come(1);
+  rig.come(1);
+  rig[Symbol.dispose]();
+  expect(rig.room.size).toBe(0);
+});
