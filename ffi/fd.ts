@@ -1,6 +1,6 @@
 /** Descriptors as types: OwnedFd is closed by its one owner, BorrowedFd is lent for a call or a while. */
 import { calls } from "./calls.ts";
-import { F_DUPFD_CLOEXEC } from "./constants.ts";
+import { F_DUPFD_CLOEXEC, F_GETFD } from "./constants.ts";
 import { check, EBADF, SyscallError } from "./errno.ts";
 
 /** A descriptor that somebody else will close. */
@@ -53,8 +53,9 @@ export class OwnedFd implements Disposable, BorrowedFd {
   }
 
   /** A lent one in the place of an owned one: close() only forgets it. To be gone, or keep() called, before its owner may
-   *  close it. */
+   *  close it. @throws SyscallError EBADF when it is not open */
   static lend(fd: BorrowedFd): OwnedFd {
+    check(calls.fcntl(fd.number, F_GETFD, 0), "fcntl F_GETFD", String(fd.number));
     return new OwnedFd(fd.number, leaveOpen);
   }
 

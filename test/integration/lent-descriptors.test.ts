@@ -1,6 +1,6 @@
 /** publish() lends what it is given and copies only what cannot be sent at once: nobody gets anything else for it. */
 import { expect, test } from "bun:test";
-import { constants, kill, memfdCreate, pipe } from "../../ffi/mod.ts";
+import { borrowFd, constants, kill, memfdCreate, pipe } from "../../ffi/mod.ts";
 import { TestBroker } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 
@@ -44,4 +44,19 @@ test("what is handed out stays its owner's, open and unchanged", async () => {
     expect(delivery.items.length).toBe(2);
   }
   expect([lent.closed, lent.number]).toEqual([false, number]);
+});
+
+test("a descriptor that is not open is an error, and the connection stays as it was", async () => {
+  await using broker = new TestBroker();
+  using giver = broker.connect();
+  using offer = giver.offer("some");
+  using good = memfdCreate("good");
+  for (const bad of [-1, 900]) {
+    expect(() => offer.publish([good, borrowFd(bad)])).toThrow(expect.objectContaining({ code: "EBADF" }));
+    expect(giver.list("some").length).toBe(1);
+  }
+  offer.publish([good]);
+  using taker = broker.connect();
+  using delivery = taker.take("some");
+  expect(delivery.items.length).toBe(1);
 });
