@@ -59,6 +59,14 @@ export function connect(fd: BorrowedFd, address: Uint8Array, subject?: string): 
   return "connected";
 }
 
+/** connect(2) of a blocking socket. @returns false when a signal ended the wait for room in the backlog */
+export function connectUnlessInterrupted(fd: BorrowedFd, address: Uint8Array, subject?: string): boolean {
+  const result = calls.connect(fd.number, address, address.length);
+  if (result === -EINTR) return false;
+  check(result, "connect", subject);
+  return true;
+}
+
 export type Accepted = { readonly fd: OwnedFd; readonly address: Uint8Array };
 
 /** accept4(2), the new descriptor close-on-exec. @returns null if a non-blocking listener has nobody waiting */

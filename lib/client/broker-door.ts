@@ -3,6 +3,7 @@
  * connect(2), woken as soon as there is room, which no pause of our own could be as good at.
  */
 import {
+  connectUnlessInterrupted,
   constants,
   errno,
   type OwnedFd,
@@ -14,6 +15,9 @@ import {
   unixAddress,
 } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
+
+/** 0 would be no limit. */
+const SHORTEST_MS = 1;
 
 /**
  * @param patienceMs  how long to wait where the backlog is full; 0: not at all, -1: for ever
@@ -47,11 +51,12 @@ function tryToConnect(fd: OwnedFd, path: string): boolean {
 
 /** @throws SyscallError EAGAIN when it is full all the time */
 function waitToConnect(fd: OwnedFd, path: string, patienceMs: number): void {
-  if (patienceMs !== 0) {
-    setNonBlocking(fd, false);
-    setSendTimeout(fd, Number.isFinite(patienceMs) ? Math.max(patienceMs, 0) : 0);
-  }
-  socketConnect(fd, unixAddress(path), path);
+  if (patienceMs === 0) return void socketConnect(fd, unixAddress(path), path);
+  setNonBlocking(fd, false);
+  const isEndless = patienceMs < 0 || !Number.isFinite(patienceMs);
+  const deadline = performance.now() + patienceMs;
+  do setSendTimeout(fd, isEndless ? 0 : Math.max(deadline - performance.now(), SHORTEST_MS));
+  while (!connectUnlessInterrupted(fd, unixAddress(path), path)); // a signal does not begin the wait anew
   setSendTimeout(fd, 0);
   setNonBlocking(fd, true);
 }

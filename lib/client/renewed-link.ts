@@ -74,7 +74,8 @@ export abstract class RenewedLink extends BrokerQuery {
   }
 
   #connectAgain(): void {
-    connectWith(this.#options, (fd) => {
+    // Who asks again and again need not wait at a door where there is no room: each try would take longer than all may.
+    connectWith({ ...this.#options, patienceMs: 0 }, (fd) => {
       this.adopt(fd);
       return { hello: (options) => this.hello(options), [Symbol.dispose]: () => this.abandon() };
     });
