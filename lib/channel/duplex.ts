@@ -34,8 +34,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
    *  @throws the signal's reason: nothing was sent, or, of a message of several records, the channel is closed */
   async sendAsync(bytes: Uint8Array, options: SendAsyncOptions = {}): Promise<boolean> {
     checkMessageBytes(lengthOf(bytes));
-    if ("timeoutMs" in options)
-      throw new TypeError("Cannot use timeoutMs here: signal: AbortSignal.timeout() is a limit");
+    refuseTimeout(options);
     return await this.#inOrder(() => this.#sendPieces(bytes, options, false), options.signal);
   }
 
@@ -43,6 +42,7 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
    *  @throws the signal's reason; some of them may be sent then */
   async writeBytesAsync(chunk: Uint8Array, options: ReceiveOptions = {}): Promise<void> {
     lengthOf(chunk);
+    refuseTimeout(options);
     await this.#inOrder(() => this.#sendPieces(chunk, options, true), options.signal);
   }
 
@@ -190,6 +190,11 @@ export class Channel extends BlockingChannel implements AsyncIterable<Message> {
     this.awaiting = this.#bell.waiting;
     if (this.#bell.hungUp && this.refusal === undefined) this.doorbell.drain();
   }
+}
+
+function refuseTimeout(options: object): void {
+  if ("timeoutMs" in options)
+    throw new TypeError("Cannot use timeoutMs here: signal: AbortSignal.timeout() is a limit");
 }
 
 /** What `promise` becomes, or the signal's reason if it comes while nothing has been done for the promise yet. */

@@ -66,10 +66,10 @@ export class RingProducer extends ProducerCore {
     if (isLast) copyWords(last.words, 0, words, (word + 2) | 0, length >> 2);
     else this.#copyIn(bytes, length, DATA_OFFSET + offset + RECORD_HEADER_BYTES);
     this.#reservedAt = -1;
-    this.countMessages(length, 1);
     this.tail = this.published = next;
     Atomics.store(words, TAIL, next);
     const wake = peerLoad(this.peerWords, DATA_WAKE);
+    this.countMessages(length, 1);
     if (wake === 0) this.rung = 0;
     else this.wakeConsumer(wake);
     return !this.blocked;

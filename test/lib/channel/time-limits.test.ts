@@ -60,6 +60,7 @@ test("bytes without boundaries are given up with the channel whole, and what was
   await expect(left.writeBytesAsync(LARGE, { signal: AbortSignal.abort(new Error("at once")) })).rejects.toThrow(
     "at once",
   );
+  await expect(left.writeBytesAsync(LARGE, { timeoutMs: 10 } as object)).rejects.toThrow(TypeError);
   let read = 0;
   for (let some = right.readBytes(4096); some !== undefined; some = right.readBytes(4096, 0)) read += some.length;
   expect(read).toBeGreaterThan(2000);
