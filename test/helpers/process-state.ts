@@ -1,5 +1,6 @@
 /** What the kernel says of another process: whether it sleeps, until when, and what it has used. */
 import { readdirSync, readFileSync } from "node:fs";
+import { type Requirement, requires } from "./requires.ts";
 
 function read(path: string): string {
   try {
@@ -61,6 +62,12 @@ const SLEEPS: Record<string, Readonly<Record<number, Sleep>>> = {
     441: ["epoll_pwait2", 3, NONE],
   },
 };
+
+/** What sleepOf() needs. */
+export const tellsSleeps: Requirement = requires.feature(
+  sleepOf(process.pid) !== undefined,
+  "this kernel does not tell what a process sleeps in",
+);
 
 /** The system call that the first thread of `pid` is in, by proc_pid_syscall(5), and whether nothing but an event will end it.
  *  @returns undefined where the kernel does not tell */

@@ -12,7 +12,6 @@ import { requires } from "../helpers/requires.ts";
 
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
 
-/** Voluntary and involuntary context switches of every thread: what wake-ups leave behind. */
 test("connect() with start: false says how to start one", async () => {
   await using broker = new TestBroker();
   expect(() => broker.connect({ start: false })).toThrow(/shmlink broker/);

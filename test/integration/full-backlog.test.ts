@@ -8,7 +8,8 @@ import { builtInConfig } from "../../lib/config/schema.ts";
 import { SILENT } from "../../lib/log.ts";
 import { waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { sleepOf } from "../helpers/process-state.ts";
+import { sleepOf, tellsSleeps } from "../helpers/process-state.ts";
+import { requires } from "../helpers/requires.ts";
 import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 
 expectNoFdLeaks();
@@ -53,7 +54,7 @@ class FullDoor implements Disposable {
   }
 }
 
-test("a command waits where the backlog is full, and goes on when there is room", async () => {
+requires.test([tellsSleeps], "a command waits where the backlog is full, and goes on when there is room", async () => {
   using door = new FullDoor();
   const child = await door.startListing();
   using broker = new Broker({ listeners: [door.listener], config: builtInConfig, logger: SILENT, env: {} });
@@ -65,7 +66,7 @@ test("a command waits where the backlog is full, and goes on when there is room"
   expect(await new Response(child.stdout).text()).toContain('"name": "broker"');
 });
 
-test("a signal ends a command that waits where the backlog is full", async () => {
+requires.test([tellsSleeps], "a signal ends a command that waits where the backlog is full", async () => {
   using door = new FullDoor();
   const child = await door.startListing();
   child.kill("SIGINT");

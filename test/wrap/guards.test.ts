@@ -4,6 +4,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { tellsSleeps } from "../helpers/process-state.ts";
 import { requires } from "../helpers/requires.ts";
 import { freePort, Stage, until } from "../helpers/wrapped.ts";
 
@@ -153,7 +154,7 @@ print("bound")
 `;
 
 requires.test(
-  [python],
+  [python, tellsSleeps],
   "a port whose listener was closed just before may be bound again, also where the supervisor learns of both at once",
   async () => {
     await using stage = new Stage();
