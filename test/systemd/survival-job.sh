@@ -79,7 +79,7 @@ echo "offered=$?"
 exec 5>&-
 wait $dialler $listener
 exec 9>&-
-until [ "$(show ActiveState)" != active ]; do sleep 0.1; done
+until [ "$(show ActiveState)" = inactive ] || [ "$(show ActiveState)" = failed ]; do sleep 0.1; done
 echo "idle=$(show ActiveState) $(show Result) $(show NFileDescriptorStore)"
 systemctl --user stop shmlink.service shmlink.socket
 echo "stopped=$(show Result)"
