@@ -4,7 +4,7 @@
  * What they have in one turn of the loop beyond a few requests is counted, and where that goes on while others speak, they
  * have their turns with those who flood. Pure: the time is handed in.
  */
-import { type Used, use, usedMs } from "./used.ts";
+import { HEARD_MS, type Used, use, usedMs } from "./used.ts";
 
 /** What they have had beyond a few requests in a turn. */
 export type Crowd = Used & {
@@ -30,8 +30,6 @@ const OF_PROCESS = 16;
 const OF_ACCOUNT = 64;
 /** A burst that others do not notice for long, such as programs that start together. */
 const BURST_MS = 5;
-/** How long after somebody has said something others are polite. */
-const HEARD_MS = 20;
 
 export function newCrowds(): Crowds {
   return { process: newCrowd(), crowded: newCrowd(), account: newCrowd() };

@@ -1,6 +1,6 @@
 /** How much of the broker's time somebody has used lately, and what that leaves him. Pure: the time is handed in. */
 import { type Crowds, newCrowds } from "./crowds.ts";
-import { type Used, use, usedMs } from "./used.ts";
+import { HEARD_MS, type Used, use, usedMs } from "./used.ts";
 
 /**
  * Of one session, of somebody who wants one, or of a listening socket. What counts is what all of the same user, or of the
@@ -16,8 +16,6 @@ export type Share = Used & {
 const BURST_MS = 5;
 /** The longest pause, in times of what the turn took: a tenth of the time is left. */
 const MOST = 9;
-/** How long after somebody has said something others are polite. */
-const HEARD_MS = 20;
 /** Over what time it is counted how often others say something. */
 const WINDOW_MS = 5;
 /** Who asks more often than that, a millisecond, would notice each single turn, however short. */

@@ -2,6 +2,9 @@
 
 export type Used = { usedMs: number; atMs: number };
 
+/** How long after somebody has said something others are polite. */
+export const HEARD_MS = 20;
+
 /** What may be used for ever without ever counting, as a part of the time. */
 const FREE = 0.05;
 /** Nobody is told off for more than about a second after he has stopped. */
