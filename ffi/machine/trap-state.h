@@ -5,7 +5,7 @@
 
 #include "system-call.h"
 
-/* What trap_serve() returns; ffi/trap-path.ts repeats it. */
+/* What trap_serve() returns; ffi/trap/path.ts repeats it. */
 enum { SERVED = 0, GONE = 1, LEFT_TO_YOU = 2, STILL_HELD = 3, UNANSWERED = 4, TAKEN = 5 };
 
 enum { MAX_CHECKS = 12, MAX_TARGETS = 8, MAX_THREADS = 16, MAX_EPOLLS = 4, MAX_NUMBERS = 256, MAX_TOUCHED = 16, MAX_LISTENERS = 8, MAX_OPTIONS = 4 };
@@ -96,13 +96,13 @@ struct trap_path {
   uint64_t ns_each_tick;                        /* times 2^32; 0: not known yet */
   uint64_t *counters[MAX_LISTENERS];            /* 22392: what others may look at while nobody of us does; 0 for none */
 };
-_Static_assert(sizeof(struct check) == 32 && sizeof(struct target) == 264 && sizeof(struct thread) == 1056, "trap-path.ts");
-_Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, checks) == 80, "trap-path.ts");
-_Static_assert(offsetof(struct trap_path, touched) == 19472 && sizeof(struct listener) == 296, "trap-path.ts");
-_Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "trap-path.ts");
-_Static_assert(offsetof(struct trap_path, ends) == 22104 && offsetof(struct trap_path, others) == 22168, "trap-path.ts");
-_Static_assert(offsetof(struct trap_path, kinds) == 22200 && sizeof(struct count) == 24, "trap-path.ts");
-_Static_assert(offsetof(struct trap_path, counters) == 22392 && sizeof(struct trap_path) == 22456, "trap-path.ts");
+_Static_assert(sizeof(struct check) == 32 && sizeof(struct target) == 264 && sizeof(struct thread) == 1056, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, checks) == 80, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, touched) == 19472 && sizeof(struct listener) == 296, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, ends) == 22104 && offsetof(struct trap_path, others) == 22168, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, kinds) == 22200 && sizeof(struct count) == 24, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, counters) == 22392 && sizeof(struct trap_path) == 22456, "ffi/trap");
 
 #define CALL3(n, a, b, c) call(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define CALL5(n, a, b, c, d, e) call(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)

@@ -17,7 +17,7 @@ import type { Registry } from "./registry.ts";
 import type { ReservedPorts } from "./reserved-ports.ts";
 import type { Resolver } from "./resolver.ts";
 import type { Rule } from "./rules/types.ts";
-import type { Shortcut } from "./shortcut.ts";
+import type { Shortcut } from "./shortcut/shortcut.ts";
 import type { SocketTable } from "./socket-table.ts";
 import type { Tracee } from "./tracee.ts";
 

@@ -25,7 +25,7 @@ export class Counters implements Disposable {
     this.#words = new Uint32Array(this.#mapping.buffer, 0, 8);
   }
 
-  /** Machine code of our thread adds to them as well (shortcut.ts). */
+  /** Machine code of our thread adds to them as well (shortcut/shortcut.ts). */
   add(name: keyof typeof INDEX, amount = 1): void {
     if (this.fd.closed) return; // the listener has ended while a call was answered
     const at = INDEX[name] * 2;

@@ -19,7 +19,7 @@ import type { Registry } from "./registry.ts";
 import { ReservedPorts } from "./reserved-ports.ts";
 import { Resolver } from "./resolver.ts";
 import type { Rule } from "./rules/types.ts";
-import { Shortcut } from "./shortcut.ts";
+import { Shortcut } from "./shortcut/shortcut.ts";
 import { SocketTable } from "./socket-table.ts";
 import type { Machine } from "./syscalls.ts";
 import { PidfdCache } from "./tracee.ts";

@@ -17,7 +17,7 @@ import { type Answer, CONTINUE, DONE, failure, value } from "./answer.ts";
 import type { Call, Context, Handler } from "./context.ts";
 import { handlersFor } from "./handlers/table.ts";
 import { Services, type ServicesOptions } from "./services.ts";
-import type { ShortcutResult } from "./shortcut.ts";
+import type { ShortcutResult } from "./shortcut/shortcut.ts";
 import { cookieOf } from "./socket.ts";
 import { replaceLeft } from "./swap.ts";
 import { CallGone, Tracee } from "./tracee.ts";

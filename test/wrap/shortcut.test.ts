@@ -1,4 +1,4 @@
-/** Connections of which the supervisor knows the way by heart (lib/wrap/shortcut.ts), and others among them. */
+/** Connections of which the supervisor knows the way by heart (lib/wrap/shortcut/shortcut.ts), and others among them. */
 import { expect } from "bun:test";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";

@@ -2,12 +2,12 @@
  * What machine code counts while it answers trapped calls one after the other (machine/trap-path.c), in ticks of the
  * processor's clock: how long a tick is shows only by comparison with ours.
  */
-import type { NativeMemory } from "./memory.ts";
+import type { NativeMemory } from "../memory.ts";
+import { TrapTargets } from "./targets.ts";
 
 // struct trap_path
 const [MOST_TICKS, PASSED, SINCE, KINDS, REACHED, NS_EACH_TICK] = [22_176, 22_184, 22_192, 22_200, 22_320, 22_384];
 const [TICKS, LONGEST, COUNT_BYTES] = [8, 16, 24];
-const TARGETS = 8;
 const NAMES = ["connect", "accept4", "accept", "getsockname", "getpeername"] as const;
 
 export type TrapCountVisitor = {
@@ -60,7 +60,7 @@ export class TrapCounts {
   }
 
   #takeReached({ reached }: TrapCountVisitor): void {
-    for (let index = 0; index < TARGETS; index++) {
+    for (let index = 0; index < TrapTargets.MAX; index++) {
       const at = REACHED + index * 8;
       const times = this.#data.getUint32(at, true);
       if (times === 0) continue;
