@@ -35,7 +35,7 @@ export function takeLauncherState(env: Env): LauncherState {
   return {
     fileLimit: parseLimit(limit),
     get ignoredSignals() {
-      return parseMask(mask) ?? ownIgnoredSignals(); // when a program is to be wrapped: not at every start
+      return findIgnoredSignals(mask); // when a program is to be wrapped: not at every start
     },
     inheritedFds: parseNumbers(fds),
     closedFds,
@@ -54,14 +54,16 @@ function parseLimit(text: string | undefined): bigint | undefined {
   return text !== undefined && /^\d+$/.test(text) ? BigInt(text) : undefined;
 }
 
-/** SigIgn of proc(5): hexadecimal, bit 0 is signal 1. */
-function parseMask(text: string | undefined): number[] | undefined {
-  if (text === undefined || !/^[0-9a-f]{1,16}$/i.test(text)) return undefined;
-  const mask = BigInt(`0x${text}`);
-  return Array.from({ length: 64 }, (_, index) => index + 1).filter((signal) => (mask >> BigInt(signal - 1)) & 1n);
-}
-
-function ownIgnoredSignals(): number[] {
-  const mask = /^SigIgn:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1];
-  return (parseMask(mask) ?? []).filter((signal) => !IGNORED_BY_RUNTIMES.has(signal));
+/** @param low  the signals from 1 to 31 as the launcher found them, decimal: bit 0 is signal 1 */
+function findIgnoredSignals(low: string | undefined): number[] {
+  const known = low !== undefined && /^\d{1,10}$/.test(low) ? Number(low) : undefined;
+  const own = /^SigIgn:\s*([0-9a-f]{8})([0-9a-f]{8})$/m.exec(readFileSync("/proc/self/status", "latin1"));
+  const [, ownHigh = "0", ownLow = "0"] = own ?? [];
+  const high = Number.parseInt(ownHigh, 16);
+  const isIgnored = (signal: number): boolean => {
+    if (signal > 32) return ((high >>> (signal - 33)) & 1) === 1;
+    if (signal < 32 && known !== undefined) return ((known >>> (signal - 1)) & 1) === 1;
+    return ((Number.parseInt(ownLow, 16) >>> (signal - 1)) & 1) === 1 && !IGNORED_BY_RUNTIMES.has(signal);
+  };
+  return Array.from({ length: 64 }, (_, index) => index + 1).filter(isIgnored);
 }

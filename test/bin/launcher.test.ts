@@ -104,13 +104,36 @@ describe("bin/shmlink", () => {
 
   test("hands over the ignored signals, the file limit and the inherited descriptors", () => {
     const plain = report('ulimit -Sn 321; exec 7<&- ; "$1/bin/shmlink"');
-    expect(plain.env).toMatchObject({ SHMLINK_SIGIGN: expect.stringMatching(/^0{15}\d$/), SHMLINK_NOFILE: "321" });
+    expect(plain.env).toMatchObject({ SHMLINK_SIGIGN: expect.stringMatching(/^\d+$/), SHMLINK_NOFILE: "321" });
     const told = report(`trap "" HUP PIPE; bash -c 'exec 7</dev/null 12</dev/null; exec "$1/bin/shmlink"' bash "$1"`);
-    expect(BigInt(`0x${told.env["SHMLINK_SIGIGN"]}`) & 0x1001n).toBe(0x1001n);
+    expect(Number(told.env["SHMLINK_SIGIGN"]) & 0x1001).toBe(0x1001);
     const fds = (told.env["SHMLINK_FDS"] ?? "").trim().split(" ");
     expect(fds).toContain("7");
     expect(fds).toContain("12");
     expect((plain.env["SHMLINK_FDS"] ?? "").trim().split(" ")).not.toContain("7");
+  });
+
+  test("hands over the same from every shell, and whatever it is called", () => {
+    symlinkSync(join(checkout, "bin/shmlink"), join(work, "a) 1 2 (b"));
+    const state = 'ulimit -Sn 321; ulimit -Hn 654; trap "" HUP XFSZ; exec 12</dev/null;';
+    for (const shell of ["dash", "bash", "bash --posix"]) {
+      const { env } = report(`bash -c '${state} exec ${shell} "$0" run' "$1/bin/shmlink"`);
+      expect([shell, env["SHMLINK_NOFILE"], env["SHMLINK_CLOSED"]]).toEqual([shell, "321", ""]);
+      expect((env["SHMLINK_FDS"] ?? "").split(" ")).toContain("12");
+      expect(Number(env["SHMLINK_SIGIGN"]) & 0x1001001).toBe(0x1000001);
+    }
+    const { env } = report(`bash -c '${state} exec "./a) 1 2 (b"'`);
+    expect(Number(env["SHMLINK_SIGIGN"]) & 0x1001001).toBe(0x1000001);
+  });
+
+  test("leaves stdin as it was", () => {
+    const { stdout } = start('printf "one two" | { "$1/bin/shmlink" x >/dev/null; cat; }');
+    expect(stdout).toBe("one two");
+  });
+
+  test("looks for what a program would inherit only where one may be run", () => {
+    expect(Object.keys(report('"$1/bin/shmlink" ls').env)).toEqual(["SHMLINK_CLOSED", "SHMLINK_NOFILE"]);
+    expect(Object.keys(report('"$1/bin/shmlink" -v ls').env)).toContain("SHMLINK_FDS");
   });
 
   test("says which of stdin, stdout and stderr were closed", () => {

@@ -13,7 +13,7 @@ describe("takeLauncherState()", () => {
   test("reads the launcher's variables and removes them", () => {
     const env: Record<string, string | undefined> = {
       SHMLINK_NOFILE: "1024",
-      SHMLINK_SIGIGN: "0000000000000003",
+      SHMLINK_SIGIGN: "3",
       SHMLINK_FDS: "3 12",
       SHMLINK_CLOSED: " 0 1",
       PATH: "/bin",
