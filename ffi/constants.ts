@@ -25,6 +25,7 @@ export const F_ADD_SEALS = 1033;
 export const F_GET_SEALS = 1034;
 export const FD_CLOEXEC = 1;
 export const AT_FDCWD = -100;
+export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_EMPTY_PATH = 0x1000;
 export const AT_STATX_DONT_SYNC = 0x4000;
 export const LOCK_SH = 1;
@@ -46,6 +47,7 @@ export const S_IFIFO = 0o010000;
 export const S_IFDIR = 0o040000;
 export const S_IFCHR = 0o020000;
 export const S_IFBLK = 0o060000;
+export const S_IFLNK = 0o120000;
 
 // linux/memfd.h
 export const MFD_CLOEXEC = 0x1;

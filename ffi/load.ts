@@ -10,10 +10,8 @@ export type Loaded = { readonly backend: Backend; readonly refused: readonly { n
 type Candidate = { readonly name: BackendName; readonly create: () => Backend };
 
 // Not import(): a module that awaits at its top cannot be kept as bytecode (the bundle is, and starts sooner for it).
-const require = createRequire(import.meta.url);
-
 function createBun(): Backend {
-  return createBunBackend(require("bun:ffi") as BunFfi);
+  return createBunBackend(process.getBuiltinModule("bun:ffi") as unknown as BunFfi);
 }
 
 function createDeno(): Backend {
@@ -21,6 +19,7 @@ function createDeno(): Backend {
 }
 
 function createKoffi(): Backend {
+  const require = createRequire(import.meta.url);
   const koffi = require("koffi") as Koffi;
   if (process.versions["bun"] !== undefined || "Deno" in globalThis) return createKoffiBackend(koffi);
   const v8 = require("node:v8") as typeof import("node:v8");

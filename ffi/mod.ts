@@ -22,6 +22,7 @@ export * from "./sys/seccomp.ts";
 export * from "./sys/signal.ts";
 export * from "./sys/socket.ts";
 export { type Spawned, type SpawnOptions, spawn } from "./sys/spawn.ts";
+export * from "./sys/status.ts";
 export * from "./sys/timer.ts";
 export * from "./sys/tracee-memory.ts";
 export { listUnixSockets, type UnixSocket } from "./sys/unix-diag.ts";

@@ -1,9 +1,7 @@
 /** read(2), write(2) and what else works on any descriptor. */
 import { calls } from "../calls.ts";
 import {
-  AT_EMPTY_PATH,
   AT_FDCWD,
-  AT_STATX_DONT_SYNC,
   F_GETFL,
   F_GETOWN_EX,
   F_GETSIG,
@@ -13,12 +11,10 @@ import {
   FIONBIO,
   O_ASYNC,
   O_CLOEXEC,
-  STATX_BASIC_STATS,
 } from "../constants.ts";
 import { check, EAGAIN, retry, SyscallError } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
 import { allocateForever, cString } from "../memory.ts";
-import { STATX } from "../structs/process.ts";
 
 /** A count of bytes, or null where a non-blocking descriptor would have to wait. */
 export type Transferred = number | null;
@@ -121,51 +117,4 @@ export function pipe(flags = 0): { readonly reader: OwnedFd; readonly writer: Ow
     reader: new OwnedFd(PIPE_FDS.data.getInt32(0, true)),
     writer: new OwnedFd(PIPE_FDS.data.getInt32(4, true)),
   };
-}
-
-export type FileStatus = {
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly ino: bigint;
-  /** Which file system it is on: the two halves of its number in one. */
-  readonly device: number;
-  readonly sizeBytes: number;
-  /** What it takes up, in memory for a memfd; also beyond its end. */
-  readonly storedBytes: number;
-};
-
-const STATUS = allocateForever(256);
-/** stx_dev_major and stx_dev_minor, which has twenty bits. */
-const DEVICE_AT = 136;
-/** Of stx_blocks, whatever the file system. */
-const BLOCK_BYTES = 512;
-const EMPTY_PATH = cString("");
-
-/** What statx(2) says of an open descriptor, without asking a file server for it: one that does not answer, across the
- *  network or in user space, would keep us waiting for as long as whoever sent us the descriptor likes. */
-export function fstat(fd: BorrowedFd): FileStatus {
-  const result = calls.statx(
-    fd.number,
-    EMPTY_PATH,
-    AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
-    STATX_BASIC_STATS,
-    STATUS.bytes,
-  );
-  if (result < 0) throw new SyscallError("statx", -result, `fd ${fd.number}`);
-  const { data } = STATUS;
-  // Field by field: every relayed descriptor is asked, and the whole struct would be a dozen values that nobody wants.
-  return {
-    mode: data.getUint16(STATX.offsets.stx_mode, true),
-    uid: data.getUint32(STATX.offsets.stx_uid, true),
-    gid: data.getUint32(STATX.offsets.stx_gid, true),
-    ino: data.getBigUint64(STATX.offsets.stx_ino, true),
-    device: STATUS.data.getUint32(DEVICE_AT, true) * 2 ** 20 + STATUS.data.getUint32(DEVICE_AT + 4, true),
-    sizeBytes: long(STATX.offsets.stx_size),
-    storedBytes: long(STATX.offsets.stx_blocks) * BLOCK_BYTES,
-  };
-}
-
-function long(offset: number): number {
-  return STATUS.data.getUint32(offset, true) + STATUS.data.getUint32(offset + 4, true) * 2 ** 32;
 }

@@ -21,6 +21,16 @@ export class OutputError extends Error {
   readonly exitCode: number = FAILED;
 }
 
+/** Writes what it can. @returns null where it would have to wait @throws an error with a `code` */
+export type WriteSome = (fd: number, bytes: Uint8Array) => number | null;
+
+let writeSome: WriteSome = writeByNode;
+
+/** For commands that call the kernel anyway, and start sooner without node:fs. */
+export function writeWith(other: WriteSome): void {
+  writeSome = other;
+}
+
 let hasStdout = true;
 
 /** Notes that we were started without a stdout. What is open in its place, runtimes have put there: nobody reads it. */
@@ -70,13 +80,19 @@ export function printError(text: string): void {
 function writeAll(fd: number, text: string): void {
   const bytes = new TextEncoder().encode(text);
   for (let done = 0; done < bytes.length; ) {
-    try {
-      done += writeSync(fd, bytes, done);
-    } catch (error) {
-      // A terminal or pipe that somebody else made non-blocking. This is rare, so a nap will do.
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
-    }
+    const count = writeSome(fd, done === 0 ? bytes : bytes.subarray(done));
+    // A terminal or pipe that somebody else made non-blocking. This is rare, so a nap will do.
+    if (count === null) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
+    else done += count;
+  }
+}
+
+function writeByNode(fd: number, bytes: Uint8Array): number | null {
+  try {
+    return writeSync(fd, bytes);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EAGAIN") return null;
+    throw error;
   }
 }
 

@@ -1,6 +1,6 @@
 /** What `ls` and `inspect` show, as --json prints it: the broker's entries with their details spread. */
-import { basename } from "node:path";
 import type { Entry } from "../client/entry.ts";
+import { basename } from "../util/path.ts";
 
 export type Owner = { readonly uid: number; readonly pid: number; readonly exe: string };
 

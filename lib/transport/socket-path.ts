@@ -3,13 +3,15 @@
  * 0700, and refused when it is somebody else's, because in /tmp anybody could have made it first. Any other directory
  * was chosen by the user, and only has to keep strangers from replacing the socket.
  */
-import { lstatSync, mkdirSync, realpathSync, type Stats } from "node:fs";
-import { basename, dirname, isAbsolute, join, resolve } from "node:path";
+import { mkdirSync, realpathSync } from "node:fs";
+import { constants, type FileStatus, lstat } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
+import { basename, dirname, isAbsolute, join, resolve } from "../util/path.ts";
 import { checkPathLength } from "./listen.ts";
 
 export { isSocketPath, listenOn, removeSocket } from "./listen.ts";
 
+const { S_IFDIR, S_IFLNK, S_IFMT } = constants;
 const SYSTEM_DIRECTORY = "/run/shmlink"; // world-readable: the socket and the policy say who may come in
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -33,7 +35,7 @@ function conventionalDirectory(env: Env, uid: number): string {
 /** What is not there, or cannot be looked at, is said when it is used. */
 function belongsTo(directory: string, uid: number): boolean {
   try {
-    return (lstatSync(directory, { throwIfNoEntry: false })?.uid ?? uid) === uid;
+    return (lstat(directory)?.uid ?? uid) === uid;
   } catch {
     return true;
   }
@@ -58,10 +60,12 @@ export function checkSocketDirectory(path: string, uid: number): void {
   const status = lookAt(directory);
   if (status === undefined) return;
   const isOurs = /^shmlink(-\d+)?$/.test(basename(directory));
-  if (!status.isDirectory()) {
-    const what = status.isSymbolicLink() ? "a symbolic link" : "not a directory";
+  const kind = status.mode & S_IFMT;
+  if (kind !== S_IFDIR) {
+    const isLink = kind === S_IFLNK;
+    const what = isLink ? "a symbolic link" : "not a directory";
     // A user may well have chosen a path through a link; nobody but an attacker makes one of our own name.
-    if (isOurs || !status.isSymbolicLink()) throw refusal(directory, `it is ${what}; remove it`);
+    if (isOurs || !isLink) throw refusal(directory, `it is ${what}; remove it`);
     return checkSocketDirectory(join(realpathSync(directory), basename(path)), uid);
   }
   const problem = isOurs && directory !== SYSTEM_DIRECTORY ? ownProblem(status, uid) : foreignProblem(status, uid);
@@ -69,9 +73,9 @@ export function checkSocketDirectory(path: string, uid: number): void {
 }
 
 /** @returns undefined for one that is not there */
-function lookAt(directory: string): Stats | undefined {
+function lookAt(directory: string): FileStatus | undefined {
   try {
-    return lstatSync(directory, { throwIfNoEntry: false });
+    return lstat(directory);
   } catch (error) {
     const problem = `it cannot be looked at (${systemCode(error) ?? String(error)}); set SHMLINK_SOCKET to another place`;
     throw refusal(directory, problem, error);

@@ -1,6 +1,6 @@
 /** Contract: descriptors have one owner, are close-on-exec from birth, and travel between processes. */
 import assert from "node:assert/strict";
-import { readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import {
   accept,
   bind,
@@ -15,6 +15,7 @@ import {
   getFileLimit,
   getStatusFlags,
   listen,
+  lstat,
   memfdCreate,
   OwnedFd,
   open,
@@ -73,6 +74,24 @@ function makeAll(): OwnedFd[] {
 }
 
 const OWNERSHIP: readonly Case[] = [
+  {
+    name: "lstat() says what lstatSync() says, of a link itself too, and nothing of what is not there",
+    run() {
+      const link = `/tmp/shmlink-contract-link-${process.pid}`;
+      symlinkSync("/nowhere", link);
+      for (const path of ["/", "/tmp", "/dev/null", link]) {
+        const { mode, uid, gid, ino } = lstatSync(path, { bigint: true });
+        const { mode: ownMode, uid: ownUid, gid: ownGid, ino: ownIno } = lstat(path) ?? {};
+        assert.deepEqual([ownMode, ownUid, ownGid, ownIno], [Number(mode), Number(uid), Number(gid), ino], path);
+      }
+      rmSync(link);
+      assert.equal(lstat(link), undefined);
+      assert.equal(
+        codeOf(() => lstat("/dev/null/x")),
+        "ENOTDIR",
+      );
+    },
+  },
   {
     name: "every descriptor is close-on-exec from birth",
     run() {

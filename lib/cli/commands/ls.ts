@@ -1,10 +1,11 @@
 /** `shmlink ls`: what the broker knows. */
+import { borrowFd, write } from "../../../ffi/mod.ts";
 import { BrokerQuery } from "../../client/broker-query.ts";
 import { FailureError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
 import { renderListing } from "../listing-text.ts";
-import { printJson, printText } from "../output.ts";
+import { printJson, printText, writeWith } from "../output.ts";
 import { toListing } from "../records.ts";
 
 const WATCH_MS = 1000;
@@ -26,6 +27,7 @@ A broker is started if there is none.`,
     ["shmlink ls --json | jq -r '.listeners[] | select(.port==8123) | .path'", "the Unix socket of a wrapped server"],
   ],
   run: ({ json, watch }) => {
+    writeWith((fd, bytes) => write(borrowFd(fd), bytes));
     using link = BrokerQuery.connect({ name: "shmlink ls" });
     show(link, { json: json === true, watch: watch === true });
     while (watch === true) {
