@@ -55,6 +55,11 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
+/** "0.9 µs", "31 µs". */
+export function formatMicroseconds(ns: number): string {
+  return `${(ns / 1000).toFixed(ns < 9_950 ? 1 : 0)} µs`;
+}
+
 /** "1.2 s", "340 ms", "2 min 5 s". */
 export function formatDuration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;

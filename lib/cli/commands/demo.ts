@@ -1,27 +1,36 @@
 /** `shmlink demo`: all of it on real data. What `npm start` runs. */
 import { type Command, makeCommand } from "../command.ts";
-import { relay } from "../demo/relay.ts";
+import { answer, ask } from "../demo/echo.ts";
+import { receive, transmit } from "../demo/relay.ts";
 import { OK, SIGNAL_BASE } from "../exit-codes.ts";
 import { printError } from "../output.ts";
 import { UsageError } from "../usage-error.ts";
 
+const ROLES: Readonly<Record<string, (where: string) => void>> = { receive, send: transmit, answer, ask };
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
 export const command: Command = makeCommand({
   name: "demo",
   summary: "show all of it on real data, in under a minute",
   description: `Starts a broker of its own in a temporary folder, sends a file tree through a channel, a Unix socket and
-loopback TCP and compares the three, fetches a page from an unmodified HTTP server under wrap, and takes
+loopback TCP and compares the three, asks and answers over each of them, fetches a page from an unmodified HTTP server under wrap, and takes
 everything away again. Needs tar, and python3 and curl or node.`,
   args: {
-    relay: { type: "string", valueHint: "ROLE", description: "be one end of the comparison: receive or send" },
-    at: { type: "string", valueHint: "WHERE", description: "with --relay: a socket path, or a TCP port" },
+    relay: {
+      type: "string",
+      valueHint: "ROLE",
+      description: "be one end of a comparison: receive or send, answer or ask",
+    },
+    at: { type: "string", valueHint: "WHERE", description: "with --relay: a socket path, a TCP port, or channel:NAME" },
   },
   examples: [["shmlink demo", "the same as npm start in a checkout"]],
   run: async ({ relay: role, at }) => {
     if (role === undefined) return await demonstrate();
     if (at === undefined) throw new UsageError("Missing value: --relay needs --at, a socket path or a TCP port");
-    relay(role, at);
+    const end = ROLES[role];
+    if (end === undefined)
+      throw new UsageError(`Cannot use --relay "${role}": ${Object.keys(ROLES).join(", ")} are wanted`);
+    end(at);
     return OK;
   },
 });

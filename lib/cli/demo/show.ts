@@ -1,9 +1,10 @@
-/** The demonstration's three acts, told as they happen. */
-import { formatBytes, formatDuration } from "../numbers.ts";
+/** The demonstration's four acts, told as they happen. */
+import { formatBytes, formatDuration, formatMicroseconds } from "../numbers.ts";
 import { printError, printText } from "../output.ts";
 import { packageRoot } from "../package-root.ts";
 import type { EntryRecord, Listing } from "../records.ts";
 import { CommandFailure } from "../report-error.ts";
+import { askAll, listNames } from "./questions.ts";
 import { clientLine, expectedPage, PAGE, type ProgramLine, serverLine } from "./server.ts";
 import { compareWays, freePort, packTree } from "./transfer.ts";
 import { type Running, until, type Workspace } from "./workspace.ts";
@@ -15,7 +16,8 @@ export async function showAll(workspace: Workspace): Promise<void> {
   const start = performance.now();
   printText(`shmlink, shown on real data. All of it happens in ${workspace.path}, which is removed at the end.\n`);
   await showBroker(workspace);
-  await showTransfer(workspace);
+  const tree = await showTransfer(workspace);
+  await showQuestions(workspace, tree);
   await showWrap(workspace);
   await workspace.close();
   printText(
@@ -31,7 +33,8 @@ async function showBroker(workspace: Workspace): Promise<void> {
   workspace.brokerPid = (await listing(workspace)).broker?.owner.pid;
 }
 
-async function showTransfer(workspace: Workspace): Promise<void> {
+/** @returns the tree that was sent */
+async function showTransfer(workspace: Workspace): Promise<string> {
   heading("2. A file tree from one process to another");
   progress("packing …");
   const archive = await packTree(workspace);
@@ -50,10 +53,25 @@ async function showTransfer(workspace: Workspace): Promise<void> {
   }
   printText(`   sha256 ${archive.hash}\n`);
   printText("   (from file to file, most of which is reading and writing the files; medians of three runs, in turn)\n");
+  return archive.tree;
+}
+
+async function showQuestions(workspace: Workspace, tree: string): Promise<void> {
+  heading("3. Questions and answers");
+  const names = listNames(workspace, tree);
+  printText(`   ${names.count} names of ${tree}, each sent back before the next one is sent\n`);
+  const results = await askAll(workspace, names, (title) => progress(`${title} …`));
+  progress("");
+  for (const { title, nanoseconds } of results) {
+    printText(`   ${title.padEnd(16)}  ${formatMicroseconds(nanoseconds).padStart(12)} each, there and back\n`);
+  }
+  printText(
+    "   (medians of eleven rounds, after twenty to warm up; who waits at a channel looks for a moment before he sleeps)\n",
+  );
 }
 
 async function showWrap(workspace: Workspace): Promise<void> {
-  heading("3. An unmodified server, reached over a Unix socket by its TCP address");
+  heading("4. An unmodified server, reached over a Unix socket by its TCP address");
   const port = await freePort();
   const server = serverLine(port);
   command(`shmlink wrap -- ${server.shown} &`);
