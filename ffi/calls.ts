@@ -5,22 +5,14 @@ import { type BoundSymbol, SYMBOLS, type SymbolName } from "./symbols.ts";
 
 type Calls = { readonly [N in SymbolName]: BoundSymbol<N> };
 
-function lazily(target: object, name: SymbolName): void {
-  Object.defineProperty(target, name, {
-    configurable: true,
-    get() {
-      const fn = backend.pointer(thunkAddress(name), SYMBOLS[name]);
-      Object.defineProperty(target, name, { value: fn });
-      return fn;
-    },
-  });
-}
-
-function bindAll(): Calls {
-  const target = {};
-  for (const name of Object.keys(SYMBOLS) as SymbolName[]) lazily(target, name);
-  return target as Calls;
-}
+/** Stands behind the calls: asked for the first time only, when there is none of that name yet. */
+const unbound: ProxyHandler<object> = {
+  get(_, name: SymbolName) {
+    const fn = backend.pointer(thunkAddress(name), SYMBOLS[name]);
+    Object.defineProperty(calls, name, { value: fn });
+    return fn;
+  },
+};
 
 /** Raw calls: a result below 0 is -errno. Only the files in sys/ use this. */
-export const calls: Calls = bindAll();
+export const calls: Calls = Object.create(new Proxy({}, unbound)) as Calls;

@@ -23,21 +23,6 @@ function detectArch(): Arch {
 export const ARCH: Arch = detectArch();
 export const MACHINE: MachineCode = ARCH === "x64" ? X64 : ARM64;
 
-// mov r10, rcx; mov eax, nr; syscall; ret
-function thunkX64(nr: number): number[] {
-  return [0x49, 0x89, 0xca, 0xb8, nr & 0xff, (nr >> 8) & 0xff, 0, 0, 0x0f, 0x05, 0xc3];
-}
-
-// mov x8, #nr; svc #0; ret
-function thunkArm64(nr: number): number[] {
-  return [0xd2800008 | (nr << 5), 0xd4000001, 0xd65f03c0].flatMap((word) => [
-    word & 0xff,
-    (word >>> 8) & 0xff,
-    (word >>> 16) & 0xff,
-    word >>> 24,
-  ]);
-}
-
 const mmap = backend.library("mmap", SYMBOLS.mmap);
 const mprotect = backend.library("mprotect", SYMBOLS.mprotect);
 
@@ -73,13 +58,24 @@ export function machineCode(signalFd: number): Uint8Array {
 
 const NAMES = Object.keys(SYMBOLS) as SymbolName[];
 
+/** A word at a time, and without a function for each: it is part of every start. */
 function installThunks(): number {
-  const page = new Uint8Array(NAMES.length * THUNK_BYTES);
-  for (const [index, name] of NAMES.entries()) {
-    const nr = SYMBOLS[name].nr[ARCH];
-    page.set(ARCH === "x64" ? thunkX64(nr) : thunkArm64(nr), index * THUNK_BYTES);
+  const words = new Uint32Array((NAMES.length * THUNK_BYTES) / 4);
+  let at = 0;
+  for (const name in SYMBOLS) {
+    const nr = SYMBOLS[name as SymbolName].nr[ARCH];
+    if (ARCH === "x64") {
+      words[at] = 0xb8ca8949; // mov r10, rcx; mov eax,
+      words[at + 1] = nr;
+      words[at + 2] = 0x00c3050f; // syscall; ret
+    } else {
+      words[at] = 0xd2800008 | (nr << 5); // mov x8, #nr
+      words[at + 1] = 0xd4000001; // svc #0
+      words[at + 2] = 0xd65f03c0; // ret
+    }
+    at += THUNK_BYTES / 4;
   }
-  return installCode(page);
+  return installCode(new Uint8Array(words.buffer));
 }
 
 const thunks: number = installThunks();

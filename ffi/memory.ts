@@ -1,6 +1,6 @@
 /**
  * Memory with a fixed address, for structs that the kernel reads or fills. It comes from mmap, so no collector moves
- * or frees it, and from one arena that lives as long as the process: take what a module needs once, at its top.
+ * or frees it, and from one arena that lives as long as the process: a module asks for what it needs once, at its top.
  */
 import { mapForever } from "./code-page.ts";
 import { backend } from "./load.ts";
@@ -8,35 +8,63 @@ import { backend } from "./load.ts";
 const ARENA_BYTES = 1 << 16;
 const ALIGN_BYTES = 16;
 
-export type NativeMemory = {
-  readonly address: number;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly data: DataView;
-};
+/** Memory that is taken, and viewed, when it is first asked for: most modules are loaded and not called. */
+export class NativeMemory {
+  readonly #length: number;
+  #address = 0;
+  #bytes: Uint8Array<ArrayBuffer> | undefined;
+  #data: DataView<ArrayBuffer> | undefined;
 
-let arena: { address: number; buffer: ArrayBuffer; used: number } | undefined;
+  /** Use allocateForever(). */
+  constructor(length: number) {
+    this.#length = length;
+  }
 
-function fresh(lengthBytes: number): { address: number; buffer: ArrayBuffer; used: number } {
-  const address = mapForever(lengthBytes);
-  return { address, buffer: backend.view(address, lengthBytes), used: 0 };
+  get address(): number {
+    if (this.#address === 0) this.#take();
+    return this.#address;
+  }
+
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#bytes ?? this.#take();
+  }
+
+  get data(): DataView<ArrayBuffer> {
+    if (this.#data !== undefined) return this.#data;
+    const { buffer, byteOffset, length } = this.bytes;
+    this.#data = new DataView(buffer, byteOffset, length);
+    return this.#data;
+  }
+
+  #take(): Uint8Array<ArrayBuffer> {
+    const { from, offset } = takeRoom(this.#length);
+    this.#address = from.address + offset;
+    this.#bytes = new Uint8Array(from.buffer, offset, this.#length);
+    return this.#bytes;
+  }
 }
 
-/** Takes `lengthBytes` of zeroed memory for the life of the process. Larger pieces get a mapping of their own. */
+type Arena = { readonly address: number; readonly buffer: ArrayBuffer; used: number };
+
+let arena: Arena | undefined;
+
+/** Zeroed memory for the life of the process. Larger pieces get a mapping of their own. */
 export function allocateForever(lengthBytes: number): NativeMemory {
+  return new NativeMemory(lengthBytes);
+}
+
+function takeRoom(lengthBytes: number): { readonly from: Arena; readonly offset: number } {
   const length = Math.ceil(lengthBytes / ALIGN_BYTES) * ALIGN_BYTES;
-  if (length >= ARENA_BYTES / 2) return piece(fresh(length), 0, lengthBytes);
+  if (length >= ARENA_BYTES / 2) return { from: fresh(length), offset: 0 };
   if (arena === undefined || arena.used + length > ARENA_BYTES) arena = fresh(ARENA_BYTES);
   const offset = arena.used;
   arena.used += length;
-  return piece(arena, offset, lengthBytes);
+  return { from: arena, offset };
 }
 
-function piece(from: { address: number; buffer: ArrayBuffer }, offset: number, length: number): NativeMemory {
-  return {
-    address: from.address + offset,
-    bytes: new Uint8Array(from.buffer, offset, length),
-    data: new DataView(from.buffer, offset, length),
-  };
+function fresh(lengthBytes: number): Arena {
+  const address = mapForever(lengthBytes);
+  return { address, buffer: backend.view(address, lengthBytes), used: 0 };
 }
 
 const encoder = new TextEncoder();

@@ -23,12 +23,6 @@ export type Struct<F extends Fields> = {
   write(data: DataView, values: Partial<{ [K in keyof F]: FieldValue<F[K]> }>, at?: number): void;
 };
 
-function extent(type: FieldType): { size: number; align: number } {
-  if (typeof type === "object") return { size: type.bytes, align: 1 };
-  const size = type === "size" ? 8 : SIZES[type];
-  return { size, align: size };
-}
-
 function getField(data: DataView, at: number, type: FieldType): number | bigint | Uint8Array {
   if (typeof type === "object") return new Uint8Array(data.buffer, data.byteOffset + at, type.bytes);
   switch (type) {
@@ -73,6 +67,48 @@ function setNumber(data: DataView, at: number, type: Exclude<FieldType, object |
   }
 }
 
+/** Only names and numbers until it is used: a dozen of these are made at every start. */
+class Layout<F extends Fields> implements Struct<F> {
+  readonly name: string;
+  readonly size: number;
+  readonly offsets: { readonly [K in keyof F]: number };
+  readonly #fields: F;
+
+  constructor(name: string, fields: F, packed: boolean) {
+    const offsets: Record<string, number> = {};
+    let end = 0;
+    let widest = 1;
+    for (const field in fields) {
+      const type = fields[field] as FieldType;
+      const isBytes = typeof type === "object";
+      const align = isBytes ? 1 : type === "size" ? 8 : SIZES[type];
+      if (!packed) end = Math.ceil(end / align) * align;
+      offsets[field] = end;
+      end += isBytes ? type.bytes : align;
+      if (align > widest) widest = align;
+    }
+    this.name = name;
+    this.size = packed ? end : Math.ceil(end / widest) * widest;
+    this.offsets = offsets as { [K in keyof F]: number };
+    this.#fields = fields;
+  }
+
+  read(data: DataView, at = 0): { [K in keyof F]: FieldValue<F[K]> } {
+    const values: Record<string, unknown> = {};
+    const fields: Fields = this.#fields;
+    for (const field in fields) values[field] = getField(data, at + (this.offsets[field] ?? 0), fields[field] ?? "u8");
+    return values as { [K in keyof F]: FieldValue<F[K]> };
+  }
+
+  write(data: DataView, values: Partial<{ [K in keyof F]: FieldValue<F[K]> }>, at = 0): void {
+    const fields: Fields = this.#fields;
+    for (const field in values) {
+      const [type, value] = [fields[field], values[field]];
+      if (type !== undefined && value !== undefined) setField(data, at + (this.offsets[field] ?? 0), type, value);
+    }
+  }
+}
+
 /**
  * Lays out `fields` as the C compiler does on a 64-bit little-endian Linux.
  * @param options.packed  no padding between fields and none at the end (struct epoll_event on x86-64)
@@ -82,32 +118,5 @@ export function defineStruct<const F extends Fields>(
   fields: F,
   options: { readonly packed?: boolean } = {},
 ): Struct<F> {
-  const offsets: Record<string, number> = {};
-  let end = 0;
-  let widest = 1;
-  for (const [field, type] of Object.entries(fields)) {
-    const { size, align } = extent(type);
-    if (options.packed !== true) end = Math.ceil(end / align) * align;
-    offsets[field] = end;
-    end += size;
-    widest = Math.max(widest, align);
-  }
-  const size = options.packed === true ? end : Math.ceil(end / widest) * widest;
-  const layout = Object.entries(fields).map(([field, type]) => ({ field, type, offset: offsets[field] ?? 0 }));
-  return {
-    name,
-    size,
-    offsets: offsets as { [K in keyof F]: number },
-    read(data, at = 0) {
-      const values: Record<string, unknown> = {};
-      for (const { field, type, offset } of layout) values[field] = getField(data, at + offset, type);
-      return values as { [K in keyof F]: FieldValue<F[K]> };
-    },
-    write(data, values, at = 0) {
-      const given = values as Record<string, unknown>;
-      for (const { field, type, offset } of layout) {
-        if (given[field] !== undefined) setField(data, at + offset, type, given[field]);
-      }
-    },
-  };
+  return new Layout(name, fields, options.packed === true);
 }
