@@ -46,6 +46,8 @@ export function installCode(code: Uint8Array): number {
 
 /** The bytes of code that is kept as hexadecimal text. */
 export function codeBytes(hex: string): Uint8Array<ArrayBuffer> {
+  const { fromHex } = Uint8Array as { fromHex?: (hex: string) => Uint8Array<ArrayBuffer> }; // ES2026
+  if (fromHex !== undefined) return fromHex.call(Uint8Array, hex);
   return Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 }
 

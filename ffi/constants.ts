@@ -2,6 +2,8 @@
 
 // asm-generic/fcntl.h, linux/fcntl.h
 export const O_RDONLY = 0;
+export const O_DIRECTORY: number = process.arch === "arm64" ? 0o40000 : 0o200000;
+export const X_OK = 1; // unistd.h
 export const O_WRONLY = 1;
 export const O_RDWR = 2;
 export const O_PATH = 0o10000000;

@@ -13,6 +13,7 @@ export * from "./sys/address.ts";
 export * from "./sys/cmsg.ts";
 export * from "./sys/epoll.ts";
 export * from "./sys/epoll-move.ts";
+export * from "./sys/files.ts";
 export * from "./sys/inotify.ts";
 export * from "./sys/io.ts";
 export * from "./sys/kcmp.ts";

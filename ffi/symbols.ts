@@ -31,6 +31,8 @@ export const SYMBOLS = {
   ftruncate:         { c: "int ftruncate(int fd, off_t length)", args: ["i32", "i64"], result: "i32", nr: { x64: 77, arm64: 46 }, man: "ftruncate(2)" },
   fchmod:            { c: "int fchmod(int fd, mode_t mode)", args: ["i32", "u32"], result: "i32", nr: { x64: 91, arm64: 52 }, man: "fchmod(2)" },
   flock:             { c: "int flock(int fd, int operation)", args: ["i32", "i32"], result: "i32", nr: { x64: 73, arm64: 32 }, man: "flock(2)" },
+  faccessat:         { c: "int faccessat(int dirfd, const char *path, int mode)", args: ["i32", "view", "i32"], result: "i32", nr: { x64: 269, arm64: 48 }, man: "access(2)" },
+  getdents64:        { c: "ssize_t getdents64(int fd, void *buf, size_t n)", args: ["i32", "view", "i64"], result: "i32", nr: { x64: 217, arm64: 61 }, man: "getdents(2)" },
   statx:             { c: "int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *buf)", args: ["i32", "view", "i32", "u32", "view"], result: "i32", nr: { x64: 332, arm64: 291 }, man: "statx(2)" },
   pipe2:             { c: "int pipe2(int fds[2], int flags)", args: ["address", "i32"], result: "i32", nr: { x64: 293, arm64: 59 }, man: "pipe(2)" },
   ioctl:             { c: "int ioctl(int fd, unsigned long request, void *arg)", args: ["i32", "i64", "address"], result: "i32", nr: { x64: 16, arm64: 29 }, man: "ioctl(2)" },

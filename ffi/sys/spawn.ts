@@ -37,21 +37,15 @@ import type { FileLimit } from "./process.ts";
 const RECORD_BYTES = 64;
 const RESULT_OFFSET = 56;
 const MAX_RECORDS = 192;
+const SIG_IGN = 1; // asm-generic/signal-defs.h
 
 const table: NativeMemory = allocateForever(RECORD_BYTES * MAX_RECORDS);
-const ignore: NativeMemory = actionMemory(1);
-const restoreDefault: NativeMemory = actionMemory(0);
+const ignore: NativeMemory = allocateForever(KERNEL_SIGACTION.size);
+const restoreDefault: NativeMemory = allocateForever(KERNEL_SIGACTION.size); // stays zero
 const limitMemory: NativeMemory = allocateForever(RLIMIT.size);
-const emptyMask: NativeMemory = allocateForever(8);
+const emptyMask: NativeMemory = allocateForever(8); // stays zero
 const fullMask: NativeMemory = allocateForever(8);
 const savedMask: NativeMemory = allocateForever(8);
-fullMask.bytes.fill(0xff);
-
-function actionMemory(handler: number): NativeMemory {
-  const memory = allocateForever(KERNEL_SIGACTION.size);
-  KERNEL_SIGACTION.write(memory.data, { handler, flags: 0, restorer: 0, mask: 0n });
-  return memory;
-}
 
 /** One record of the table. */
 export type Step = { readonly call: SymbolName; readonly args: readonly number[] };
@@ -104,14 +98,22 @@ function lend(fds: readonly number[], flags: number): () => void {
   };
 }
 
-function signalSteps(ignored: ReadonlySet<number>): Step[] {
-  const steps: Step[] = [];
+/** The first records: every signal ignored or at its default. Copied and changed, since it is part of every start.
+ *  @returns how many */
+function writeSignalSteps(ignored: readonly number[]): number {
+  KERNEL_SIGACTION.write(ignore.data, { handler: SIG_IGN });
+  const [toIgnore, toDefault] = [BigInt(ignore.address), BigInt(restoreDefault.address)];
+  writeTable([{ call: "rtSigaction", args: [1, restoreDefault.address, 0, 8] }], 0);
+  let count = 0;
   for (let signal = 1; signal <= NSIG; signal++) {
     if (signal === SIGKILL || signal === SIGSTOP) continue;
-    const action = ignored.has(signal) ? ignore : restoreDefault;
-    steps.push({ call: "rtSigaction", args: [signal, action.address, 0, 8] });
+    const at = count * RECORD_BYTES;
+    if (count > 0) table.bytes.copyWithin(at, at - RECORD_BYTES, at);
+    table.data.setUint32(at + 8, signal, true);
+    table.data.setBigUint64(at + 16, ignored.includes(signal) ? toIgnore : toDefault, true);
+    count += 1;
   }
-  return steps;
+  return count;
 }
 
 /** dup3() clears close-on-exec; a descriptor already at its number needs F_SETFD, since dup3(n, n) is EINVAL. */
@@ -145,25 +147,39 @@ function stringVector(strings: readonly string[]): number {
   return memory.address;
 }
 
-function writeTable(steps: readonly Step[]): void {
-  if (steps.length > MAX_RECORDS) throw new RangeError(`Cannot spawn with ${steps.length} steps`);
-  for (const [index, { call, args }] of steps.entries()) {
-    const at = index * RECORD_BYTES;
-    table.bytes.fill(0, at, at + RECORD_BYTES);
-    table.data.setBigInt64(at, BigInt(SYMBOLS[call].nr[ARCH]), true);
-    for (const [position, value] of args.entries()) table.data.setBigInt64(at + 8 + position * 8, BigInt(value), true);
+/** @param first  the record of the first step */
+function writeTable(steps: readonly Step[], first: number): void {
+  const { bytes, data } = table;
+  if (first + steps.length > MAX_RECORDS) throw new RangeError(`Cannot spawn with ${first + steps.length} steps`);
+  let at = first * RECORD_BYTES;
+  for (const { call, args } of steps) {
+    bytes.fill(0, at, at + RECORD_BYTES);
+    data.setUint32(at, SYMBOLS[call].nr[ARCH], true);
+    for (let index = 0; index < args.length; index++) {
+      data.setBigInt64(at + 8 + index * 8, BigInt(args[index] ?? 0), true);
+    }
+    at += RECORD_BYTES;
   }
 }
 
-function stepResult(index: number): number {
+function recordResult(index: number): number {
   return Number(table.data.getBigInt64(index * RECORD_BYTES + RESULT_OFFSET, true));
+}
+
+/** @returns the first record of a call that failed, -1 for none */
+function findFailed(count: number): number {
+  const { data } = table;
+  for (let index = 0; index < count; index++) {
+    if (data.getInt32(index * RECORD_BYTES + RESULT_OFFSET + 4, true) < 0) return index;
+  }
+  return -1;
 }
 
 function buildSteps(options: SpawnOptions, program: NativeMemory): Step[] {
   const path = new TextEncoder().encode(`${options.path}\0`);
   const pathMemory = allocateForever(path.length);
   pathMemory.bytes.set(path);
-  const steps = signalSteps(new Set(options.ignoredSignals));
+  const steps: Step[] = [];
   if (options.fileLimit !== undefined) {
     RLIMIT.write(limitMemory.data, { rlim_cur: options.fileLimit.soft, rlim_max: options.fileLimit.hard });
     steps.push({ call: "prlimit64", args: [0, RLIMIT_NOFILE, limitMemory.address, 0] });
@@ -178,6 +194,11 @@ function buildSteps(options: SpawnOptions, program: NativeMemory): Step[] {
   return steps;
 }
 
+function blockSignals(): void {
+  fullMask.bytes.fill(0xff);
+  check(calls.rtSigprocmask(SIG_BLOCK, fullMask.address, savedMask.address, 8), "rt_sigprocmask");
+}
+
 const WALL = 0x40000000; // __WALL of waitid(2): a child whose end is no SIGCHLD
 const EXITED = 4; // WEXITED
 
@@ -189,14 +210,14 @@ export function runInCopiedTable(
   steps: readonly Step[],
 ): { readonly index: number; readonly errno: number } | undefined {
   const all: Step[] = [...steps, { call: "exitGroup", args: [0] }];
-  writeTable(all);
-  check(calls.rtSigprocmask(SIG_BLOCK, fullMask.address, savedMask.address, 8), "rt_sigprocmask");
+  writeTable(all, 0);
+  blockSignals();
   const pid = spawnTable()(table.address, all.length, CLONE_VM | CLONE_VFORK);
   check(calls.rtSigprocmask(SIG_SETMASK, savedMask.address, 0, 8), "rt_sigprocmask");
   check(pid, "clone");
   calls.waitid(1, pid, 0, EXITED | WALL, 0); // P_PID
-  const index = steps.findIndex((_, at) => stepResult(at) < 0);
-  return index < 0 ? undefined : { index, errno: -stepResult(index) };
+  const index = findFailed(steps.length);
+  return index < 0 ? undefined : { index, errno: -recordResult(index) };
 }
 
 /**
@@ -211,25 +232,26 @@ export function spawn(options: SpawnOptions): Spawned {
   }
   const program = allocateForever(SOCK_FPROG.size);
   const steps = buildSteps(options, program);
-  writeTable(steps);
+  const first = writeSignalSteps(options.ignoredSignals ?? []);
+  writeTable(steps, first);
   const shared = options.filter === undefined ? 0 : CLONE_FILES;
-  check(calls.rtSigprocmask(SIG_BLOCK, fullMask.address, savedMask.address, 8), "rt_sigprocmask");
+  blockSignals();
   const { closedFds = [], inheritedFds = [] } = options;
   const standard = [0, 1, 2].filter((number) => !closedFds.includes(number));
   const takeBack = [lend([...standard, ...inheritedFds], 0), lend(closedFds, FD_CLOEXEC)];
-  const pid = spawnTable()(table.address, steps.length, CLONE_VM | CLONE_VFORK | shared | SIGCHLD);
+  const pid = spawnTable()(table.address, first + steps.length, CLONE_VM | CLONE_VFORK | shared | SIGCHLD);
   for (const restore of takeBack) restore();
   check(calls.rtSigprocmask(SIG_SETMASK, savedMask.address, 0, 8), "rt_sigprocmask");
   check(pid, "clone");
-  return finish(pid, steps, options.path);
+  return finish(pid, steps, first, options.path);
 }
 
-function finish(pid: number, steps: readonly Step[], path: string): Spawned {
+function finish(pid: number, steps: readonly Step[], first: number, path: string): Spawned {
   const seccompIndex = steps.findIndex(({ call }) => call === "seccomp");
-  const listenerNumber = seccompIndex < 0 ? -1 : stepResult(seccompIndex);
-  const failed = steps.findIndex((_, index) => stepResult(index) < 0);
+  const listenerNumber = seccompIndex < 0 ? -1 : recordResult(first + seccompIndex);
+  const failed = findFailed(first + steps.length);
   if (failed < 0) return { pid, listener: listenerNumber < 0 ? undefined : new OwnedFd(listenerNumber) };
   calls.waitid(1, pid, 0, 4, 0); // P_PID, WEXITED: the child has left with 127 already
   if (listenerNumber > 0) calls.close(listenerNumber);
-  throw new SyscallError(steps[failed]?.call ?? "spawn", -stepResult(failed), path);
+  throw new SyscallError(steps[failed - first]?.call ?? "rtSigaction", -recordResult(failed), path);
 }

@@ -41,9 +41,18 @@ export function fstat(fd: BorrowedFd): FileStatus {
 
 /** What is at `path`, which may be a symbolic link; undefined where nothing is. @throws SyscallError EACCES, ENOTDIR … */
 export function lstat(path: string): FileStatus | undefined {
-  const result = calls.statx(AT_FDCWD, cString(path), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, STATUS.bytes);
+  return lookAt("lstat", path, AT_SYMLINK_NOFOLLOW);
+}
+
+/** lstat(), of what a symbolic link stands for. */
+export function stat(path: string): FileStatus | undefined {
+  return lookAt("stat", path, 0);
+}
+
+function lookAt(name: string, path: string, flags: number): FileStatus | undefined {
+  const result = calls.statx(AT_FDCWD, cString(path), flags, STATX_BASIC_STATS, STATUS.bytes);
   if (result === -ENOENT) return undefined;
-  if (result < 0) throw new SyscallError("lstat", -result, path);
+  if (result < 0) throw new SyscallError(name, -result, path);
   return readStatus();
 }
 

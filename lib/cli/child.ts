@@ -13,6 +13,7 @@ import {
 } from "../../ffi/mod.ts";
 import { explainExecve, findProgram, needsShell } from "../wrap/find-program.ts";
 import { SIGNAL_BASE } from "./exit-codes.ts";
+import { ignoredSignals } from "./ignored-signals.ts";
 import type { LauncherState } from "./launcher.ts";
 
 /** Nobody knows a program's number before it runs, so a shell writes down its own and becomes the program. */
@@ -51,8 +52,8 @@ export function startChild(options: ChildOptions): number {
     const stdio = options.stdio === true && first !== undefined ? [0, 1].map((to) => ({ from: first, to })) : [];
     const limit =
       launcher.fileLimit === undefined ? {} : { fileLimit: { soft: launcher.fileLimit, hard: getFileLimit().hard } };
-    const { ignoredSignals } = launcher;
-    const rest = { env: environment(options), fds: [...placed, ...stdio], ignoredSignals, ...limit };
+    const given = { env: environment(options), fds: [...placed, ...stdio] };
+    const rest = { ...given, ignoredSignals: ignoredSignals(launcher), ...limit };
     try {
       return spawn({ path: file, argv: words, ...rest }).pid;
     } catch (error) {

@@ -3,11 +3,12 @@
  * policy.d/*.toml beside it; what it leaves out has the built-in value. A problem is reported with file, line and column.
  */
 import { readdirSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
 import { parse, TomlError } from "smol-toml";
+import { stat } from "../../ffi/mod.ts";
 import { ConfigError } from "../errors.ts";
 import type { ParsedRule } from "../policy/parse.ts";
 import type { Problem, Rule } from "../policy/types.ts";
+import { dirname, isAbsolute, join } from "../util/path.ts";
 import { readText } from "../util/read-text.ts";
 import { locate } from "./locate.ts";
 import { BUILT_IN_RULES, builtInConfig, type ShmlinkConfig } from "./schema.ts";
@@ -85,6 +86,7 @@ function findConfig({ env, path }: LoadOptions): Source | undefined {
 
 function readIfThere(path: string): Source | undefined {
   try {
+    if (stat(path) === undefined) return undefined; // mostly, and node:fs need not be loaded then
     return { path, text: readText(path, { maxBytes: MAX_FILE_BYTES }) };
   } catch (error) {
     if (isAbsent(error)) return undefined;

@@ -1,7 +1,6 @@
 /** Finds a program as execvp(3) does, and says what is in the way of one that cannot be run. */
-import { accessSync, constants, statSync } from "node:fs";
-import { dirname } from "node:path";
-import { errno, SyscallError } from "../../ffi/mod.ts";
+import { checkExecutable, constants, errno, SyscallError, stat } from "../../ffi/mod.ts";
+import { dirname } from "../util/path.ts";
 import { CommandError } from "./errors.ts";
 
 /** Why execve(2) would fail. `isThere`: there is something of this name, so that a search for it ends in 126. */
@@ -27,12 +26,15 @@ export function findProgram(name: string, search: string): string {
 
 function obstacleOf(path: string): Obstacle | undefined {
   try {
-    if (statSync(path).isDirectory()) return { exitCode: 126, isThere: true, why: "it is a directory" };
+    const status = stat(path);
+    if (status === undefined) return explainPath(path, "ENOENT");
+    const isFolder = (status.mode & constants.S_IFMT) === constants.S_IFDIR;
+    if (isFolder) return { exitCode: 126, isThere: true, why: "it is a directory" };
   } catch (error) {
     return explainPath(path, codeOf(error));
   }
   try {
-    accessSync(path, constants.X_OK);
+    checkExecutable(path);
     return undefined;
   } catch (error) {
     const code = codeOf(error);
@@ -60,8 +62,7 @@ function nearest(path: string, isFound: (folder: string) => boolean): string {
 
 function codeOfStat(path: string): string | undefined {
   try {
-    statSync(path);
-    return undefined;
+    return stat(path) === undefined ? "ENOENT" : undefined;
   } catch (error) {
     return codeOf(error);
   }

@@ -2,13 +2,13 @@
  * Runs a program with its TCP sockets handed off, until it and all that it started have ended. One thread, one
  * reactor: the program is started under a seccomp filter, and we answer the few calls that the filter sends us.
  */
-import { chmodSync, lstatSync, mkdirSync } from "node:fs";
-import { resolve } from "node:path";
+import { chmodSync, mkdirSync } from "node:fs";
 import {
   constants,
   enableSyncWakeUp,
   type FileLimit,
   isUserNotifAvailable,
+  lstat,
   type OwnedFd,
   prctl,
   SignalPipe,
@@ -16,6 +16,7 @@ import {
 import { FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Reactor } from "../transport/reactor.ts";
+import { resolve } from "../util/path.ts";
 import { type StartedProgram, startCommand } from "./command.ts";
 import { type FilterOptions, filterProgram } from "./filter.ts";
 import { GivenSockets } from "./given-sockets.ts";
@@ -29,7 +30,7 @@ import { Supervisor } from "./supervisor.ts";
 import { sweepSockets } from "./sweep.ts";
 import { type Machine, machineFor } from "./syscalls.ts";
 
-const { EPOLLIN, PR_SET_CHILD_SUBREAPER, SIGCHLD, SIGCONT } = constants;
+const { EPOLLIN, PR_SET_CHILD_SUBREAPER, S_IFDIR, S_IFMT, SIGCHLD, SIGCONT } = constants;
 
 export type WrapOptions = {
   /** The program and its arguments; a name without a slash is searched for in PATH. */
@@ -89,9 +90,10 @@ export function runWrapped(options: WrapOptions): number {
 }
 
 function makeDirectory(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-  const status = lstatSync(path);
-  if (!status.isDirectory() || status.uid !== process.getuid?.()) {
+  if (lstat(path) === undefined) mkdirSync(path, { recursive: true, mode: 0o700 });
+  const status = lstat(path);
+  const isFolder = status !== undefined && (status.mode & S_IFMT) === S_IFDIR;
+  if (!isFolder || status.uid !== process.getuid?.()) {
     throw new FailureError("invalid", `Cannot keep sockets in "${path}": it is not a directory of ours; remove it`);
   }
   if ((status.mode & 0o077) !== 0) chmodSync(path, 0o700);

@@ -6,12 +6,24 @@
  * The race it is written against: a file is there from bind(2) on, but refuses connections until listen(2). Who makes
  * one holds the folder's lock shared, who sweeps holds it alone.
  */
-import { lstatSync, readdirSync, readFileSync, unlinkSync } from "node:fs";
-import { bind, connect, constants, errno, flock, open, SyscallError, socket, unixAddress } from "../../ffi/mod.ts";
+import { readFileSync, unlinkSync } from "node:fs";
+import {
+  bind,
+  connect,
+  constants,
+  errno,
+  flock,
+  listFolder,
+  lstat,
+  open,
+  SyscallError,
+  socket,
+  unixAddress,
+} from "../../ffi/mod.ts";
 import { randomHex } from "../util/random.ts";
 import { parseListenerPath, probeName } from "./names.ts";
 
-const { AF_UNIX, LOCK_EX, LOCK_NB, LOCK_SH, O_RDONLY, SOCK_NONBLOCK, SOCK_STREAM } = constants;
+const { AF_UNIX, LOCK_EX, LOCK_NB, LOCK_SH, O_RDONLY, S_IFMT, S_IFSOCK, SOCK_NONBLOCK, SOCK_STREAM } = constants;
 
 /** Runs `action` while nobody sweeps `directory`. */
 export function whileUnswept<T>(directory: string, action: () => T): T {
@@ -35,14 +47,14 @@ function socketsIn(directory: string): string[] {
   const uid = process.getuid?.();
   return list(directory).filter((name) => {
     if (parseListenerPath(name) === undefined) return false;
-    const status = lstatSync(`${directory}/${name}`, { throwIfNoEntry: false });
-    return status?.isSocket() === true && status.uid === uid;
+    const status = lstat(`${directory}/${name}`);
+    return status !== undefined && (status.mode & S_IFMT) === S_IFSOCK && status.uid === uid;
   });
 }
 
 function list(directory: string): string[] {
   try {
-    return readdirSync(directory);
+    return listFolder(directory);
   } catch {
     return []; // somebody removed it under us
   }

@@ -1,10 +1,11 @@
 /** Contract: descriptors have one owner, are close-on-exec from birth, and travel between processes. */
 import assert from "node:assert/strict";
-import { lstatSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdtempSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import {
   accept,
   bind,
   borrowFd,
+  checkExecutable,
   connect,
   constants,
   epollCreate,
@@ -15,6 +16,7 @@ import {
   getFileLimit,
   getStatusFlags,
   listen,
+  listFolder,
   lstat,
   memfdCreate,
   OwnedFd,
@@ -24,6 +26,7 @@ import {
   pidfdOpen,
   pipe,
   read,
+  readSmallFile,
   recvmsg,
   SCM_MAX_FD,
   sendmsg,
@@ -31,6 +34,7 @@ import {
   setNonBlocking,
   socket,
   socketpair,
+  stat,
   unixAddress,
   write,
 } from "../../ffi/mod.ts";
@@ -84,11 +88,38 @@ const OWNERSHIP: readonly Case[] = [
         const { mode: ownMode, uid: ownUid, gid: ownGid, ino: ownIno } = lstat(path) ?? {};
         assert.deepEqual([ownMode, ownUid, ownGid, ownIno], [Number(mode), Number(uid), Number(gid), ino], path);
       }
+      assert.equal(stat(link), undefined, "stat() asks for what the link stands for");
+      assert.equal(stat("/proc/self/exe")?.mode, lstatSync(readlinkSync("/proc/self/exe")).mode);
       rmSync(link);
       assert.equal(lstat(link), undefined);
       assert.equal(
         codeOf(() => lstat("/dev/null/x")),
         "ENOTDIR",
+      );
+    },
+  },
+  {
+    name: "listFolder() has the names that readdirSync() has, however many",
+    run() {
+      const folder = mkdtempSync("/tmp/shmlink-contract-");
+      assert.deepEqual(listFolder(folder), []);
+      for (let index = 0; index < 700; index++) writeFileSync(`${folder}/${"ü".repeat(20)}-${index}`, "");
+      assert.deepEqual(listFolder(folder).sort(), readdirSync(folder).sort());
+      rmSync(folder, { recursive: true });
+      assert.equal(
+        codeOf(() => listFolder("/dev/null")),
+        "ENOTDIR",
+      );
+    },
+  },
+  {
+    name: "readSmallFile() reads to the end, and checkExecutable() asks what execve() would",
+    run() {
+      assert.match(readSmallFile("/proc/self/status"), /^Name:[\s\S]*^Pid:\s+\d+$[\s\S]*\n$/m);
+      checkExecutable("/bin/sh");
+      assert.equal(
+        codeOf(() => checkExecutable("/proc/self/status")),
+        "EACCES",
       );
     },
   },

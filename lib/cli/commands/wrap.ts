@@ -1,17 +1,18 @@
 /** `shmlink wrap`: runs a program with its TCP sockets handed off. */
 import { openSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
 import { type FileLimit, getFileLimit } from "../../../ffi/mod.ts";
 import { ListenerRegistry, type ListenerRegistryOptions } from "../../client/listener-registry.ts";
 import { loadConfig } from "../../config/load.ts";
 import type { ShmlinkConfig } from "../../config/schema.ts";
 import { FailureError } from "../../errors.ts";
 import { brokerSocketPath } from "../../transport/socket-path.ts";
+import { basename, dirname, join } from "../../util/path.ts";
 import { Journal, type Trace } from "../../wrap/journal.ts";
 import type { Rule } from "../../wrap/rules/types.ts";
 import { runWrapped } from "../../wrap/run.ts";
 import { type Command, type CommandInput, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
+import { ignoredSignals } from "../ignored-signals.ts";
 import type { LauncherState } from "../launcher.ts";
 import { passListenFds } from "../listen-fds.ts";
 import { createLogger } from "../logger.ts";
@@ -123,7 +124,7 @@ function run(args: Arguments, { program, verbose, launcher }: CommandInput, made
     ioUring: choice("--io-uring", ["refuse", "allow"], args["io-uring"]),
     logger,
     fileLimit: originalLimit(launcher),
-    ignoredSignals: launcher.ignoredSignals,
+    ignoredSignals: ignoredSignals(launcher),
     inheritedFds: passed.inheritedFds,
     closedFds: launcher.closedFds,
   });

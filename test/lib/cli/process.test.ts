@@ -1,13 +1,16 @@
 /** What the command line reads from its surroundings, and how errors and log lines look. */
 import { describe, expect, spyOn, test } from "bun:test";
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { errno, SyscallError } from "../../../ffi/mod.ts";
 import { parseJob } from "../../../lib/cli/copy/terminal.ts";
+import { ignoredSignals } from "../../../lib/cli/ignored-signals.ts";
 import { takeLauncherState } from "../../../lib/cli/launcher.ts";
 import { createLogger } from "../../../lib/cli/logger.ts";
 import { renderError } from "../../../lib/cli/report-error.ts";
 import { UsageError } from "../../../lib/cli/usage-error.ts";
 import { FailureError } from "../../../lib/errors.ts";
+import { BUN, ROOT } from "../../helpers/runtimes.ts";
 
 describe("takeLauncherState()", () => {
   test("reads the launcher's variables and removes them", () => {
@@ -19,16 +22,29 @@ describe("takeLauncherState()", () => {
       PATH: "/bin",
     };
     const fds = { inheritedFds: [3, 12], closedFds: [0, 1], lacksStdout: true };
-    const state = { fileLimit: 1024n, ignoredSignals: [1, 2], ...fds };
+    const state = { fileLimit: 1024n, lowIgnored: 3, ...fds };
     expect(takeLauncherState(env)).toEqual(state);
     expect(Object.keys(env)).toEqual(["PATH"]);
   });
 
   test("takes no limit for one it cannot read, and the process's own signals without a mask", () => {
-    const { fileLimit, ignoredSignals } = takeLauncherState({ SHMLINK_NOFILE: "many" });
-    expect(fileLimit).toBeUndefined();
-    expect(ignoredSignals).not.toContain(13);
+    const state = takeLauncherState({ SHMLINK_NOFILE: "many", SHMLINK_SIGIGN: "none" });
+    expect(state.fileLimit).toBeUndefined();
+    expect(ignoredSignals(state)).not.toContain(13); // Bun's own
     expect(takeLauncherState({ SHMLINK_NOFILE: "unlimited" }).fileLimit).toBe(2n ** 64n - 1n);
+  });
+
+  test("says which signals we were started to ignore", () => {
+    expect(ignoredSignals({ lowIgnored: 0 })).toEqual([]);
+    expect(ignoredSignals({ lowIgnored: 0x40001003 })).toEqual([1, 2, 13, 31]);
+  });
+
+  test("knows of the others by itself", () => {
+    const signals = `import { ignoredSignals } from "${ROOT}/lib/cli/ignored-signals.ts";
+      console.log(ignoredSignals({ lowIgnored: 1 }).join());`;
+    const script = ["-c", 'trap "" TERM RTMIN RTMAX; exec "$0" -e "$1"', BUN.binary, signals];
+    const { stdout, stderr } = spawnSync("bash", script, { encoding: "utf8" });
+    expect([stdout, stderr]).toEqual(["1,34,64\n", ""]);
   });
 });
 
