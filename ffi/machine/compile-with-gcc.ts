@@ -6,7 +6,7 @@ import { basename } from "node:path";
 // Freestanding and without tables: what is not in .text does not come along.
 const FLAGS =
   "-std=c11 -Wall -Wextra -Werror -ffreestanding -fPIC -fno-stack-protector -fno-asynchronous-unwind-tables " +
-  "-fno-unwind-tables -fno-tree-loop-distribute-patterns";
+  "-fno-unwind-tables -fno-tree-loop-distribute-patterns -fno-jump-tables -fno-tree-switch-conversion";
 
 export function run(program: string, ...args: readonly string[]): string {
   return execFileSync(program, args, { encoding: "utf8" });

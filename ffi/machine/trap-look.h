@@ -20,17 +20,22 @@ static struct target *find_target(struct trap_path *s, const char *address) {
   return NULL;
 }
 
+/* @returns where a cookie is in the table, or would be */
+static uint64_t *place_of(struct trap_path *s, uint64_t cookie) {
+  uint64_t at = cookie * 0x9e3779b97f4a7c15 >> (64 - COOKIE_BITS);
+  while (s->touched[at] != 0 && s->touched[at] != cookie) at = (at + 1) % (1 << COOKIE_BITS);
+  return &s->touched[at];
+}
+
+/* Whether an option was set on it that connect() need not look for otherwise. */
 static int is_touched(struct trap_path *s, int fd) {
   uint64_t cookie;
   uint32_t length = sizeof cookie;
   if (s->touched_count == 0) return 0;
-  if (CALL5(GETSOCKOPT, fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) return 1;
-  for (int i = 0; i < s->touched_count; i++)
-    if (s->touched[i] == cookie) return 1;
-  return 0;
+  return CALL5(GETSOCKOPT, fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0 || *place_of(s, cookie) != 0;
 }
 
-/* Whether it is a TCP socket of IPv4 that is bound to nothing, has its options as it was born, and signals nobody. */
+/* Whether it is a TCP socket of IPv4 that is bound to nothing, has those options as it was born, and signals nobody. */
 static int is_plain(struct trap_path *s, int fd, long *flags) {
   char value[16];
   for (int i = 0; i < s->check_count; i++) {

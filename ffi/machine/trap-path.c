@@ -1,13 +1,13 @@
 /* The common case of a trapped call in machine code: a connect() that ends as the one before it did, at a listener that
- * TypeScript has found and for a thread that it has looked at; an accept() that finds such a connection; and the names of
- * both ends. The same steps in the same order as lib/wrap/handlers/ and lib/wrap/swap.ts. Whatever is unusual (an option that was set, a socket that is bound, an epoll
+ * TypeScript has found and for a thread that it has looked at; an accept() that finds such a connection; the names of
+ * both ends; and a setsockopt() that only has to be remembered. The same steps in the same order as lib/wrap/handlers/ and lib/wrap/swap.ts. Whatever is unusual (an option that was set, a socket that is bound, an epoll
  * set that holds it, a refusal) is left before anything of the program has changed, and TypeScript does it from the
  * beginning. One call from TypeScript answers one or many; for x86-64 alone.
  * compile-entries.ts makes machine code of this file, which is committed: no compiler is there at run time.
  *
  * Nothing here confirms by itself that a call still waits: each answer is given under its id, ids are never used twice,
  * and the kernel refuses one (ENOENT) whose thread went on. What that id waited for is therefore what was looked at. */
-#include "trap-accept.h"
+#include "trap-option.h"
 
 static uint64_t ticks(void) { return __builtin_ia32_rdtsc(); }
 
@@ -19,6 +19,7 @@ static int kind_of(const struct notif *n) {
     case ACCEPT: return 2;
     case GETSOCKNAME: return 3;
     case GETPEERNAME: return 4;
+    case SETSOCKOPT: return 5;
     default: return KINDS;
   }
 }
@@ -35,6 +36,7 @@ static int32_t serve_next(struct trap_path *s) {
   if (kind == 0) return serve_connect(s, n);
   if (kind == 1) return serve_accept(s, n, n->args[3]);
   if (kind == 2) return serve_accept(s, n, 0);
+  if (kind == 5) return serve_option(s, n);
   return kind < KINDS ? serve_name(s, n, kind == 4) : LEFT_TO_YOU;
 }
 

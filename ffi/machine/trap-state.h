@@ -8,21 +8,23 @@
 /* What trap_serve() returns; ffi/trap/path.ts repeats it. */
 enum { SERVED = 0, GONE = 1, LEFT_TO_YOU = 2, STILL_HELD = 3, UNANSWERED = 4, TAKEN = 5 };
 
-enum { MAX_CHECKS = 12, MAX_TARGETS = 8, MAX_THREADS = 16, MAX_EPOLLS = 4, MAX_NUMBERS = 256, MAX_TOUCHED = 16, MAX_LISTENERS = 8, MAX_OPTIONS = 4 };
+enum { MAX_CHECKS = 12, MAX_TARGETS = 8, MAX_THREADS = 16, MAX_EPOLLS = 4, MAX_NUMBERS = 256, MAX_LISTENERS = 8, MAX_OPTIONS = 4 };
 enum { TRIES = 64 };
+/* Of the table of cookies; so many of its places may be taken, and so many cookies may be new to TypeScript. */
+enum { COOKIE_BITS = 17, MOST_COOKIES = 98304, MAX_NOTED = 13 };
 enum { SIG_BLOCK = 0, SIG_SETMASK = 2 };
 
 /* So many calls are answered one after the other without a return to TypeScript. */
 enum { MOST_AT_ONCE = 256 };
-/* What is counted apart: connect, accept4, accept, getsockname, getpeername. */
-enum { KINDS = 5 };
+/* What is counted apart: connect, accept4, accept, getsockname, getpeername, setsockopt. */
+enum { KINDS = 6 };
 /* Of a listener's counters (lib/wrap/counters.ts). */
 enum { UNIX = 0, TRAPS = 2, TRAP_NS = 3 };
 
 enum { ENOENT = 2, EINTR = 4, EADDRINUSE = 98 };
-enum { AF_UNIX = 1, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 04000, SOCK_CLOEXEC = 02000000, SOL_SOCKET = 1, SO_COOKIE = 57 };
+enum { AF_UNIX = 1, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 04000, SOCK_CLOEXEC = 02000000, SOL_SOCKET = 1, SO_PROTOCOL = 38, SO_COOKIE = 57, IPPROTO_TCP = 6 };
 enum { F_GETFL = 3, F_SETFL = 4, F_GETSIG = 11, F_GETOWN_EX = 16, O_NONBLOCK = 04000, O_ASYNC = 020000 };
-enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, AT_FDCWD = -100 };
+enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, LET_THROUGH = 1, AT_FDCWD = -100 };
 #define RECV 0xc0502100u
 #define SEND 0xc0182101u
 #define ADDFD 0x40182103u
@@ -79,11 +81,15 @@ struct trap_path {
   int32_t target;                               /* 52: ours: which one was reached */
   int32_t fd, from;                             /* 56: ours: of STILL_HELD and UNANSWERED: the socket that is in place, to be
                                                    closed, and the number that the old one had */
-  int32_t touched_count, unused[3];             /* 64 */
+  int32_t touched_count, unused[3];             /* 64: places that are taken in `touched`; ours too */
   struct check checks[MAX_CHECKS];              /* 80 */
   struct target targets[MAX_TARGETS];
   struct thread threads[MAX_THREADS];
-  uint64_t touched[MAX_TOUCHED]; /* cookies of sockets on which an option was set that only TCP has */
+  uint64_t *touched;             /* cookies of sockets whose options are not as they were born, each at or after the place
+                                    that its hash says, with no gap before it; 0 for a place that is free */
+  uint64_t noted_options;        /* of SOL_SOCKET, a bit each: which are remembered when they are set, and not looked for */
+  uint32_t noted_count, unused_here;
+  uint64_t noted[MAX_NOTED];     /* ours: those of them that TypeScript does not know of */
   struct listener listeners[MAX_LISTENERS];
   char name[128];      /* ours: of TAKEN: the peer's address */
   uint32_t name_length, ends_length;
@@ -94,15 +100,15 @@ struct trap_path {
   struct count kinds[KINDS];                    /* 22200: ours, until TypeScript takes it */
   uint64_t reached[MAX_TARGETS];                /* ours too: connections to each target */
   uint64_t ns_each_tick;                        /* times 2^32; 0: not known yet */
-  uint64_t *counters[MAX_LISTENERS];            /* 22392: what others may look at while nobody of us does; 0 for none */
+  uint64_t *counters[MAX_LISTENERS];            /* 22416: what others may look at while nobody of us does; 0 for none */
 };
 _Static_assert(sizeof(struct check) == 32 && sizeof(struct target) == 264 && sizeof(struct thread) == 1056, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, checks) == 80, "ffi/trap");
-_Static_assert(offsetof(struct trap_path, touched) == 19472 && sizeof(struct listener) == 296, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, touched) == 19472 && offsetof(struct trap_path, noted) == 19496 && sizeof(struct listener) == 296, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, ends) == 22104 && offsetof(struct trap_path, others) == 22168, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, kinds) == 22200 && sizeof(struct count) == 24, "ffi/trap");
-_Static_assert(offsetof(struct trap_path, counters) == 22392 && sizeof(struct trap_path) == 22456, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, counters) == 22416 && sizeof(struct trap_path) == 22480, "ffi/trap");
 
 #define CALL3(n, a, b, c) call(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define CALL5(n, a, b, c, d, e) call(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)

@@ -6,9 +6,9 @@ import type { NativeMemory } from "../memory.ts";
 import { TrapTargets } from "./targets.ts";
 
 // struct trap_path
-const [MOST_TICKS, PASSED, SINCE, KINDS, REACHED, NS_EACH_TICK] = [22_176, 22_184, 22_192, 22_200, 22_320, 22_384];
+const [MOST_TICKS, PASSED, SINCE, KINDS, REACHED, NS_EACH_TICK] = [22_176, 22_184, 22_192, 22_200, 22_344, 22_408];
 const [TICKS, LONGEST, COUNT_BYTES] = [8, 16, 24];
-const NAMES = ["connect", "accept4", "accept", "getsockname", "getpeername"] as const;
+const NAMES = ["connect", "accept4", "accept", "getsockname", "getpeername", "setsockopt"] as const;
 
 export type TrapCountVisitor = {
   /** Calls of that name that have been answered. */

@@ -8,7 +8,7 @@ import { MAX_VALUE_BYTES, type OptionCheck, writeChecks } from "./options.ts";
 
 const [LISTENERS, LISTENER_BYTES, MAX_LISTENERS, MAX_OPTIONS] = [19_600, 296, 8, 4];
 const [USED, OPTION_COUNT, ADDRESS_LENGTH, PATH_LENGTH, ADDRESS, PATH, OPTIONS] = [8, 12, 16, 20, 24, 56, 168];
-const [COUNTERS, PAGE_BYTES] = [22_392, 4096];
+const [COUNTERS, PAGE_BYTES] = [22_416, 4096];
 
 /** A listener, where it is certain what each of its connections gets. */
 export type TrapListener = {

@@ -17,12 +17,12 @@ import { TrapListeners } from "./listeners.ts";
 import { type OptionCheck, writeChecks } from "./options.ts";
 import { TrapTargets } from "./targets.ts";
 import { TrapThreads } from "./threads.ts";
+import { TrapTouched } from "./touched.ts";
 
 // struct trap_path
-const SIZE_BYTES = 22_456;
+const SIZE_BYTES = 22_480;
 const [NOTIFY, EPOLL, SELF, CHECK_COUNT, BUFFER_NAME, FIRST_PORT, NEXT_PORT] = [8, 12, 16, 20, 24, 32, 40];
-const [MOST_KEPT, TARGET, FD, FROM, TOUCHED_COUNT, CHECKS, TOUCHED] = [48, 52, 56, 60, 64, 80, 19_472];
-const [MAX_CHECKS, MAX_TOUCHED] = [12, 16];
+const [MOST_KEPT, TARGET, FD, FROM, CHECKS, MAX_CHECKS] = [48, 52, 56, 60, 80, 12];
 const [NAME, NAME_LENGTH, ENDS_LENGTH, ENDS, END_BYTES] = [21_968, 22_096, 22_100, 22_104, 32];
 const OTHERS = 22_168;
 
@@ -31,6 +31,8 @@ export type TrapPathOptions = {
   readonly notify: BorrowedFd;
   /** Of a TCP socket as it is born: any other is left. At most 12, of at most 16 bytes. */
   readonly checks: readonly OptionCheck[];
+  /** At SOL_SOCKET, below 64: that they were set is noted in `touched`, by machine code too. */
+  readonly noted: readonly number[];
   /** By which option a Unix socket gets its room for sending, and how much. */
   readonly sendBuffer: { readonly name: number; readonly bytes: number };
   /** Ports for those who connect: every second one from `first`. */
@@ -84,16 +86,18 @@ export class TrapPath implements Disposable {
   readonly targets: TrapTargets = new TrapTargets(this.#memory);
   readonly threads: TrapThreads = new TrapThreads(this.#memory);
   readonly listeners: TrapListeners = new TrapListeners(this.#memory);
+  readonly touched: TrapTouched;
 
   /** Whether there is one for this processor. */
   static get isAvailable(): boolean {
     return ARCH === "x64";
   }
 
-  constructor({ notify, checks, sendBuffer, ports, ends, others, mostFiles }: TrapPathOptions) {
+  constructor({ notify, checks, noted, sendBuffer, ports, ends, others, mostFiles }: TrapPathOptions) {
     const { data, bytes } = this.#memory;
     if (checks.length > MAX_CHECKS)
       throw new RangeError(`Cannot check ${checks.length} options: ${MAX_CHECKS} is the most`);
+    this.touched = new TrapTouched(this.#memory, noted);
     data.setBigUint64(0, BigInt(NOTIF.address), true);
     data.setInt32(NOTIFY, notify.number, true);
     data.setInt32(SELF, process.pid, true);
@@ -147,19 +151,6 @@ export class TrapPath implements Disposable {
       return { kind: "taken", call: readNotification(), listener: target, fd, address: peer };
     }
     return { kind: "still held", call: readNotification(), target, fd, from: data.getInt32(FROM, true) };
-  }
-
-  /** Sockets that are left. @returns false where there are too many: nothing may be served then */
-  setTouched(cookies: ReadonlySet<bigint>): boolean {
-    if (cookies.size > MAX_TOUCHED) return false;
-    const { data } = this.#memory;
-    let at = TOUCHED;
-    for (const cookie of cookies) {
-      data.setBigUint64(at, cookie, true);
-      at += 8;
-    }
-    data.setInt32(TOUCHED_COUNT, cookies.size, true);
-    return true;
   }
 
   [Symbol.dispose](): void {

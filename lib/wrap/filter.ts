@@ -6,6 +6,7 @@
  */
 import { constants, errno } from "../../ffi/mod.ts";
 import { assemble, type Instruction } from "./bpf.ts";
+import { SELDOM_OPTIONS } from "./seldom-options.ts";
 import type { Machine } from "./syscalls.ts";
 
 const { SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_USER_NOTIF } = constants;
@@ -48,7 +49,7 @@ export function filterInstructions(machine: Machine, { ioUring }: FilterOptions)
     { op: "equal", value: numbers.bind, yes: "ask" },
     { op: "equal", value: numbers.getsockname, yes: "ask" },
     { op: "equal", value: numbers.getpeername, yes: "ask" },
-    { op: "equal", value: numbers.setsockopt, yes: "option" },
+    { op: "equal", value: numbers.setsockopt, yes: "set-option" },
     { op: "equal", value: numbers.getsockopt, yes: "option" },
     { op: "equal", value: numbers.sendto, yes: "sendto" },
     { op: "equal", value: numbers.epoll_create1, yes: "ask" }, // to know of each set, so that connect() need not search
@@ -61,8 +62,15 @@ export function filterInstructions(machine: Machine, { ioUring }: FilterOptions)
     { op: "anyBit", value: constants.MSG_FASTOPEN, yes: "ask" }, // connects; every other sendto is data
     ALLOW,
 
+    { op: "label", name: "set-option" },
+    { op: "load", offset: argument(1) },
+    { op: "equal", value: constants.SOL_SOCKET, no: "level" },
+    { op: "load", offset: argument(2) },
+    ...SELDOM_OPTIONS.map((value): Instruction => ({ op: "equal", value, yes: "ask" })),
+
     { op: "label", name: "option" },
     { op: "load", offset: argument(1) },
+    { op: "label", name: "level" },
     { op: "equal", value: constants.IPPROTO_TCP, yes: "ask" },
     { op: "equal", value: constants.IPPROTO_IP, yes: "ask" },
     { op: "equal", value: constants.IPPROTO_IPV6, yes: "ask" },

@@ -150,8 +150,15 @@ function supervise(options: WrapOptions, machine: Machine, pid: number, notify: 
     if (made !== registry) made.attach?.(reactor);
     return made;
   };
+  const inherited = [0, 1, 2, ...(options.inheritedFds ?? [])];
   const parts = { notify, machine, registry, namedRegistry, reactor, logger, directory, rules, given, journal };
-  using _supervisor = new Supervisor({ ...parts, exposeTcp, onTreeEnd });
+  using _supervisor = new Supervisor({
+    ...parts,
+    exposeTcp,
+    inherited,
+    hasRings: options.ioUring === "allow",
+    onTreeEnd,
+  });
   const program = new Program(pid);
   watchSignals(reactor, signals, program, () => undefined); // the end of the tree comes by the listener
   registry.attach?.(reactor);

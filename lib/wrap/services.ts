@@ -9,6 +9,7 @@ import { Fdinfo } from "./fdinfo.ts";
 import type { GivenSockets } from "./given-sockets.ts";
 import { Accepting } from "./handlers/accept.ts";
 import { HoldingsFinder } from "./holdings.ts";
+import { noteInherited } from "./inherited.ts";
 import type { Journal } from "./journal.ts";
 import { LettingGo } from "./letting-go.ts";
 import type { WrappedListener } from "./listener.ts";
@@ -38,6 +39,10 @@ export type ServicesOptions = {
   readonly logger: Logger;
   readonly directory: string;
   readonly exposeTcp: boolean;
+  /** Whether programs may have io_uring, which sets options unseen. */
+  readonly hasRings: boolean;
+  /** Descriptors that the program inherits, and we have too. */
+  readonly inherited: readonly number[];
 };
 
 export class Services implements Disposable {
@@ -54,6 +59,7 @@ export class Services implements Disposable {
   constructor(options: ServicesOptions, answer: (call: Call, what: Answer) => boolean) {
     const { notify, registry, reactor, logger, exposeTcp, rules, given, journal } = options;
     const table = new SocketTable<WrappedListener>();
+    noteInherited(table.touched, options.inherited);
     const holdings = new HoldingsFinder();
     const resolver = new Resolver(registry);
     const known = { table, holdings, resolver };
@@ -85,7 +91,7 @@ export class Services implements Disposable {
   }
 
   #makeShortcut(
-    { notify, journal, reactor }: ServicesOptions,
+    { notify, journal, reactor, hasRings }: ServicesOptions,
     { table, holdings, resolver }: Pick<Context, "table" | "holdings" | "resolver">,
   ): Shortcut {
     return new Shortcut({
@@ -97,7 +103,8 @@ export class Services implements Disposable {
       pidfds: this.pidfds,
       journal,
       template: () => this.#template(4),
-      touched: () => table.touched,
+      touched: table.touched,
+      hasRings,
       mostFiles: this.#share,
     });
   }

@@ -4,6 +4,7 @@
  * (names.ts); this is the rest. Pure.
  */
 import type { Endpoint } from "./host.ts";
+import { TouchedSockets } from "./touched.ts";
 
 export type Cookie = bigint;
 
@@ -32,8 +33,7 @@ export class SocketTable<Listener> {
   readonly #options: Map<Cookie, OptionValues> = new Map();
   readonly #interned: Map<string, OptionValues> = new Map();
   readonly #bound: Map<Cookie, Endpoint> = new Map();
-  readonly #touched: Set<Cookie> = new Set();
-  #touchedVersion = 0;
+  readonly touched: TouchedSockets = new TouchedSockets();
   readonly #unacknowledged: Set<Cookie> = new Set();
 
   /** A listener is known by its Unix socket and by the TCP socket that it stands for. */
@@ -89,33 +89,6 @@ export class SocketTable<Listener> {
 
   bound(cookie: Cookie): Endpoint | undefined {
     return this.#bound.get(cookie);
-  }
-
-  /** An option that only TCP has was set on a TCP socket: what the others have need not be asked for. */
-  touch(cookie: Cookie): void {
-    this.#touched.add(cookie);
-    this.#touchedVersion += 1;
-    if (this.#touched.size > MAX_SOCKETS_WITH_OPTIONS) deleteOldest(this.#touched);
-  }
-
-  /** Which sockets those are, and what changes with each change of them. */
-  get touched(): { readonly version: number; readonly cookies: ReadonlySet<Cookie> } {
-    return { version: this.#touchedVersion, cookies: this.#touched };
-  }
-
-  /** Whether any is: the cookie of a socket need not be asked for otherwise. */
-  get isAnyTouched(): boolean {
-    return this.#touched.size > 0;
-  }
-
-  wasTouched(cookie: Cookie): boolean {
-    return this.#touched.has(cookie);
-  }
-
-  /** Another socket has taken its place. */
-  forgetTouch(cookie: Cookie): void {
-    this.#touched.delete(cookie);
-    this.#touchedVersion += 1;
   }
 
   /** A connection was swapped in and its connect() not yet answered: a signal in between makes the program ask again. */

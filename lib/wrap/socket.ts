@@ -53,6 +53,12 @@ export function isFresh(fd: BorrowedFd): boolean {
   return (getIntOption(fd, IPPROTO_TCP, TCP_INFO) & 0xff) === TCP_CLOSE; // tcpi_state, its first byte
 }
 
+/** Whether options of a socket have to be remembered for its connect(): those of one that is connected need not, unless it
+ *  is disconnected first. */
+export function mayConnect(fd: BorrowedFd): boolean {
+  return tcpDomain(fd) !== undefined && peerName(fd) === undefined;
+}
+
 export function familyOf(domain: Domain): typeof constants.AF_INET | typeof constants.AF_INET6 {
   return domain === 4 ? AF_INET : AF_INET6;
 }

@@ -78,6 +78,40 @@ requires.test(
   LIMIT_MS,
 );
 
+/** Makes a socket, sets options, and starts what it was told with it as its input. */
+const HANDING_DOWN = `
+import os, socket, struct, sys
+made = socket.socket()
+made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 33)
+made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 8))
+os.dup2(made.fileno(), 0)
+os.execvp(sys.argv[1], sys.argv[1:])`;
+
+/** After a few others, it connects what it was given. */
+const INHERITING = `
+import socket, struct
+listener = socket.create_server(("127.0.0.1", 0))
+for _ in range(5): socket.create_connection(listener.getsockname()).close()
+made = socket.socket(fileno=0)
+made.connect(listener.getsockname())
+linger = struct.unpack("ii", made.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+print("idle", made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), "linger", linger)
+`;
+
+requires.test(
+  [python],
+  "options that were set on a socket which the program inherits are carried over",
+  async () => {
+    await using stage = new Stage();
+    const wrapped = stage.wrapCommand(["python3", "-c", INHERITING], { flags: ["--log"] });
+    const running = stage.plain(["python3", "-c", HANDING_DOWN, ...wrapped]);
+    expect(await running.exit, running.output).toBe(0);
+    expect(running.output).toContain("idle 33 linger (1, 8)\n");
+    expect(stage.registry.fallbacks()).toEqual([]);
+  },
+  LIMIT_MS,
+);
+
 requires.test(
   [],
   "the reader of a pipe that wrap inherited sees its end when wrap ends",

@@ -12,7 +12,7 @@ const NAMES_TO_TRY = 64;
 
 /** @throws Fallback for a socket that no Unix socket can stand for */
 export function refuseZeroCopy({ context: { table }, tcp }: Connecting): void {
-  if (table.isAnyTouched && table.wasTouched(cookieOf(tcp)) && wantsCompletions(tcp)) {
+  if (table.touched.isAny && table.touched.of(cookieOf(tcp)) === "tcp" && wantsCompletions(tcp)) {
     throw new Fallback("the program wants completions of MSG_ZEROCOPY");
   }
 }

@@ -28,7 +28,7 @@ export function putInPlace(connecting: Connecting, { path, isNonBlocking, firstB
   let isAnswered = false;
   try {
     if (!exchange(connecting)) throw new CallGone();
-    if (touched !== undefined) context.table.forgetTouch(touched);
+    if (touched !== undefined) context.table.touched.delete(touched);
     // Answered here, since only whether the answer arrived tells if the program will ask again.
     isAnswered = context.answer(call, value(sendFirst(unix, firstBytes)));
   } finally {
@@ -62,12 +62,12 @@ function prepareKeeping({ context, plan, tcp, unix }: Connecting): () => void {
   return () => context.reservedPorts.keep(unix, { domain, bound: { host, port: bound.port }, sharing });
 }
 
-/** What only TCP has, if anything of that was set. @returns the program's socket, where it was */
+/** What only TCP has, if anything of that was set. @returns the program's socket, where any option was */
 function keepOptions({ context: { table, template }, plan, tcp, unix }: Connecting): Cookie | undefined {
   const { domain, isMultipath } = plan.socket;
-  if (!isMultipath && !table.isAnyTouched) return undefined;
+  if (!isMultipath && !table.touched.isAny) return undefined;
   const cookie = cookieOf(tcp);
-  if (!isMultipath && !table.wasTouched(cookie)) return undefined;
-  table.setOptions(cookieOf(unix), template(domain).tcpOptions(tcp));
-  return cookie;
+  const touch = table.touched.of(cookie);
+  if (isMultipath || touch === "tcp") table.setOptions(cookieOf(unix), template(domain).tcpOptions(tcp));
+  return touch === undefined ? undefined : cookie;
 }

@@ -17,16 +17,22 @@ import type { Call, Context } from "../context.ts";
 import { type Endpoint, isUnspecified } from "../host.ts";
 import type { Domain } from "../names.ts";
 import { asItIsSet } from "../options.ts";
-import { cookieOf, familyOf, inspectSocket, localEndpoint, socketAddress } from "../socket.ts";
+import { cookieOf, familyOf, inspectSocket, localEndpoint, socketAddress, tcpDomain } from "../socket.ts";
 import { keyOption } from "../socket-table.ts";
 import { swapSocket } from "../swap.ts";
 
 export function disconnect(context: Context, call: Call, fd: OwnedFd): Answer {
   const shape = inspectSocket(fd);
-  if (shape === undefined) return CONTINUE; // a TCP socket knows how to
+  if (shape === undefined) return disconnectTcp(context, fd);
   context.reservedPorts.release(cookieOf(fd)); // for the fresh socket
   using tcp = freshSocket(context, fd, shape.domain);
   return swapSocket(context, call, fd, tcp) ? value(0) : DONE;
+}
+
+/** A TCP socket knows how to. It keeps its options, which nobody has noted while it was connected. */
+function disconnectTcp({ table }: Context, fd: OwnedFd): Answer {
+  if (tcpDomain(fd) !== undefined) table.touched.add(cookieOf(fd), "tcp");
+  return CONTINUE;
 }
 
 /**
@@ -83,7 +89,7 @@ function freshSocket({ table, template }: Context, old: OwnedFd, domain: Domain)
       if (!(error instanceof SyscallError)) throw error; // one that a fresh socket does not take
     }
   }
-  table.touch(cookieOf(fresh));
+  table.touched.add(cookieOf(fresh), "tcp");
   bindAsBefore(fresh, domain, table.bound(cookieOf(old)));
   return fresh;
 }

@@ -127,6 +127,7 @@ function handOff(context: Context, plan: Plan, exposeTcp: boolean): Answer {
     context.listeners.remove(created.listener);
     return DONE; // a signal came first: the program calls again
   }
+  context.table.touched.delete(cookieOf(old)); // it is to connect no more
   context.listeners.rememberHolder(created.listener, processOf(call.tracee.thread), call.args[0] | 0);
   const { path } = created.listener;
   return note(context, plan, path === "" ? "nowhere" : "unix", undefined, value(0), path);

@@ -17,9 +17,11 @@ import type { WrappedListener } from "../listener.ts";
 import type { Domain } from "../names.ts";
 import { isThatQuestion } from "../nesting.ts";
 import { rehearseOption } from "../options.ts";
-import { cookieOf, inspectSocket, listenerPathOf } from "../socket.ts";
+import { SELDOM_OPTIONS } from "../seldom-options.ts";
+import { cookieOf, inspectSocket, listenerPathOf, mayConnect } from "../socket.ts";
 import { type Cookie, optionKey } from "../socket-table.ts";
 import { connectedTcpInfo, LOOPBACK_MSS, TCP_INFO, TCP_MAXSEG } from "../tcp-info.ts";
+import type { Touch } from "../touched.ts";
 
 const { AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SO_ZEROCOPY, SOL_SOCKET } = constants;
 
@@ -48,9 +50,10 @@ function findSubject(context: Context, fd: BorrowedFd): Subject | undefined {
 export function handleSetsockopt(context: Context, { tracee, args }: Call): Answer {
   const [number, level, name, address, length] = args;
   using fd = tracee.descriptor(number);
-  const subject = fd && findSubject(context, fd);
-  if (fd !== undefined && subject === undefined) context.table.touch(cookieOf(fd));
-  if (subject === undefined) return CONTINUE;
+  if (fd === undefined) return CONTINUE; // EBADF from the kernel
+  if (level === SOL_SOCKET && SELDOM_OPTIONS.includes(name)) return noteOption(context, fd, "common");
+  const subject = findSubject(context, fd);
+  if (subject === undefined) return noteOption(context, fd, "tcp");
   const bytes = (length | 0) < 0 ? undefined : tracee.read(address, Math.min(length, MAX_VALUE_BYTES));
   if (bytes === undefined) return failure((length | 0) < 0 ? errno.EINVAL : errno.EFAULT);
   try {
@@ -60,6 +63,12 @@ export function handleSetsockopt(context: Context, { tracee, args }: Call): Answ
     if (error instanceof SyscallError) return failure(error.errno);
     throw error;
   }
+}
+
+/** The kernel knows how to set it, on whatever it is. */
+function noteOption({ table }: Context, fd: BorrowedFd, touch: Touch): Answer {
+  if (mayConnect(fd)) table.touched.add(cookieOf(fd), touch);
+  return CONTINUE;
 }
 
 function set(

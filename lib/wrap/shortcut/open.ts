@@ -4,6 +4,7 @@ import { type Endpoint, LOOPBACK_V4 } from "../host.ts";
 import { connectionNameParts } from "../names.ts";
 import { sendBufferOption, type Template } from "../options.ts";
 import { everySecondPort, sharePortCursor } from "../route.ts";
+import { SELDOM_OPTIONS } from "../seldom-options.ts";
 
 const PROTOCOL = { level: constants.SOL_SOCKET, name: constants.SO_PROTOCOL, value: int(constants.IPPROTO_TCP) };
 const NETWORK = { level: constants.SOL_SOCKET, name: constants.SO_NETNS_COOKIE };
@@ -15,12 +16,17 @@ export type OpenOptions = {
   readonly mostFiles: number;
   /** Of a TCP socket of IPv4. */
   readonly template: Template;
+  /** Whether programs may have io_uring, which sets options unseen. */
+  readonly hasRings: boolean;
 };
 
 /** To be called when a socket has been made ready: how it gets its room for sending is known only then. */
-export function openTrapPath({ notify, others, mostFiles, template }: OpenOptions): TrapPath {
+export function openTrapPath({ notify, others, mostFiles, template, hasRings }: OpenOptions): TrapPath {
   const { commonDefaults, network } = template;
-  const checks = commonDefaults.map(({ option: [level, name], value }) => ({ level, name, value }));
+  const noted = hasRings ? [] : SELDOM_OPTIONS;
+  const checks = commonDefaults
+    .map(({ option: [level, name], value }) => ({ level, name, value }))
+    .filter(({ name }) => !noted.includes(name));
   if (network !== undefined) checks.push({ ...NETWORK, value: network });
   const { head, tail } = connectionNameParts({ domain: 4, client: LOOPBACK_V4, server: NO_PORT });
   const path = new TrapPath({
@@ -28,6 +34,7 @@ export function openTrapPath({ notify, others, mostFiles, template }: OpenOption
     mostFiles,
     others,
     checks: [PROTOCOL, ...checks],
+    noted,
     sendBuffer: sendBufferOption(),
     ports: everySecondPort(4),
     ends: [head, tail.slice(0, tail.lastIndexOf("-") + 1)],

@@ -22,6 +22,7 @@ import type { WrappedListener } from "../listener.ts";
 import type { Template } from "../options.ts";
 import type { Resolver } from "../resolver.ts";
 import type { Cookie } from "../socket-table.ts";
+import type { TouchedSockets } from "../touched.ts";
 import type { PidfdCache } from "../tracee.ts";
 import { KnownListeners } from "./listeners.ts";
 import { openTrapPath } from "./open.ts";
@@ -39,8 +40,9 @@ export type ShortcutOptions = {
   readonly reactor: Pick<Reactor, "others" | "dueMs">;
   /** Of a TCP socket of IPv4. */
   readonly template: () => Template;
-  /** Sockets on which an option was set that only TCP has. */
-  readonly touched: () => { readonly version: number; readonly cookies: ReadonlySet<Cookie> };
+  readonly touched: TouchedSockets;
+  /** Whether programs may have io_uring, which sets options unseen. */
+  readonly hasRings: boolean;
   /** How many files of /proc it may keep open. */
   readonly mostFiles: number;
 };
@@ -70,7 +72,6 @@ export class Shortcut implements Disposable {
   #startMs = 0;
   /** Of targets and epoll sets. */
   #untilMs = Number.POSITIVE_INFINITY;
-  #touchedVersion = 0;
 
   constructor(options: ShortcutOptions) {
     this.#options = options;
@@ -90,19 +91,9 @@ export class Shortcut implements Disposable {
   serve(nowMs: number): ShortcutResult | undefined {
     const opened = this.#opened;
     if (opened === undefined) return undefined;
-    this.#passTouched(opened);
     if (nowMs > this.#untilMs) this.#renew(opened);
     const { epoll } = this.#options.lettingGo;
     return epoll === undefined ? undefined : this.#serve(opened, epoll, nowMs);
-  }
-
-  #passTouched({ path }: Opened): void {
-    const touched = this.#options.touched();
-    if (this.#touchedVersion === touched.version) return;
-    this.#touchedVersion = touched.version;
-    if (path.setTouched(touched.cookies)) return;
-    this.#touchedVersion = -1; // too many: connect() is not for us
-    this.#forget();
   }
 
   #serve(opened: Opened, epoll: BorrowedFd, startMs: number): ShortcutResult {
@@ -110,6 +101,7 @@ export class Shortcut implements Disposable {
     const isFree = this.#options.reactor.dueMs === Number.POSITIVE_INFINITY;
     const served = opened.path.serve(epoll, isFree ? this.#untilMs - startMs : 0);
     const nowMs = performance.now();
+    this.#options.touched.takeNoted();
     this.#startMs = nowMs - opened.path.takeCounts(nowMs - startMs, this.#counting);
     return this.#note(opened, served);
   }
@@ -147,7 +139,7 @@ export class Shortcut implements Disposable {
     const { holdings, resolver } = this.#options;
     const { host, port } = target;
     // Other destinations have their source looked up in the routes each time.
-    if (formatHost(host) !== formatHost(LOOPBACK_V4) || this.#touchedVersion < 0) return;
+    if (formatHost(host) !== formatHost(LOOPBACK_V4)) return;
     const survey = holdings.known(thread);
     const resolvedUntilMs = resolver.untilMs(formatHost(host), port, where);
     const opened = survey && resolvedUntilMs && this.#open();
@@ -169,10 +161,11 @@ export class Shortcut implements Disposable {
   }
 
   #open(): Opened | undefined {
-    const { notify, template, journal, reactor, mostFiles } = this.#options;
+    const { notify, template, journal, reactor, mostFiles, hasRings, touched } = this.#options;
     if (this.#opened !== undefined) return this.#opened;
     if (!TrapPath.isAvailable || journal.isTracing) return undefined;
-    const path = openTrapPath({ notify, mostFiles, others: reactor.others, template: template() });
+    const path = openTrapPath({ notify, mostFiles, others: reactor.others, template: template(), hasRings });
+    touched.mirror(path.touched);
     this.#opened = {
       path,
       threads: new KnownThreads(path.threads),

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { constants } from "../../../ffi/mod.ts";
 import { assemble, INSTRUCTION_BYTES } from "../../../lib/wrap/bpf.ts";
 import { filterProgram } from "../../../lib/wrap/filter.ts";
+import { SELDOM_OPTIONS } from "../../../lib/wrap/seldom-options.ts";
 import { machineFor } from "../../../lib/wrap/syscalls.ts";
 
 const ALLOW = 0x7fff0000;
@@ -93,6 +94,16 @@ for (const arch of ["x64", "arm64"] as const) {
       expect(decide(call, 3, constants.SOL_SOCKET, constants.SO_KEEPALIVE)).toBe(ALLOW);
       expect(decide(call, 3, 17, 1)).toBe(ALLOW);
     }
+  });
+
+  test(`filter for ${arch} asks for the setting of options that are seldom set, and not for their values`, () => {
+    for (const name of SELDOM_OPTIONS) {
+      expect(decide(nr.setsockopt, 3, constants.SOL_SOCKET, name)).toBe(ASK);
+      expect(decide(nr.getsockopt, 3, constants.SOL_SOCKET, name)).toBe(ALLOW);
+      expect(decide(nr.setsockopt, 3, 17, name)).toBe(ALLOW);
+    }
+    for (const often of [constants.SO_KEEPALIVE, constants.SO_RCVTIMEO, constants.SO_SNDTIMEO, constants.SO_RCVLOWAT])
+      expect(decide(nr.setsockopt, 3, constants.SOL_SOCKET, often)).toBe(ALLOW);
   });
 
   test(`filter for ${arch} refuses io_uring on either machine`, () => {
