@@ -27,10 +27,8 @@ const SHARING = [
 ] as const;
 const SHARING_V6 = [...SHARING, [IPPROTO_IPV6, IPV6_V6ONLY]] as const;
 
-/** How a socket shares its port, as setsockopt(2) takes it. */
-export type Sharing = readonly (readonly [level: number, name: number, value: number])[];
-
-export type Port = { readonly domain: Domain; readonly bound: Endpoint; readonly sharing: Sharing };
+/** A port that a program had bound, and where its connection comes from. */
+export type Port = { readonly domain: Domain; readonly bound: Endpoint };
 
 type Reserved = { readonly fd: OwnedFd; readonly ending: Ending };
 
@@ -45,15 +43,14 @@ export class ReservedPorts implements Disposable {
     this.#most = most;
   }
 
-  /** Where the port cannot be kept (a process that inherited the socket has it, descriptors are short) it is free.
-   *  @param unix  whose connection it is; lent @param port  that nobody is bound to any more */
-  keep(unix: BorrowedFd, { domain, bound, sharing }: Port): void {
+  /** From here on the port is taken, also while `tcp` is closed. Where it cannot be kept (descriptors are short) it is free then.
+   *  @param unix  whose connection it is; lent @param tcp  that was bound to it, and is open still; lent */
+  keep(unix: BorrowedFd, tcp: BorrowedFd, port: Port): void {
     if (this.#reserved.size >= this.#most) return;
     using stack = new DisposableStack();
     try {
-      const fd = stack.use(socket(familyOf(domain), constants.SOCK_STREAM));
-      for (const [level, name, value] of sharing) setsockopt(fd, level, name, value);
-      bind(fd, socketAddress(domain, bound));
+      const fd = stack.use(socket(familyOf(port.domain), constants.SOCK_STREAM));
+      bindBeside(fd, tcp, port);
       const cookie = cookieOf(unix);
       const ending = this.#ends.watch(unix, () => this.release(cookie));
       if (ending === undefined) return;
@@ -78,7 +75,16 @@ export class ReservedPorts implements Disposable {
   }
 }
 
-/** Of the socket whose port is to be kept, before it is closed. */
-export function sharingOf(tcp: BorrowedFd, domain: Domain): Sharing {
-  return (domain === 6 ? SHARING_V6 : SHARING).map(([level, name]) => [level, name, getIntOption(tcp, level, name)]);
+/** Binds it to a port that `tcp` has, which is as if it had come by it later: both let others in for that moment. From
+ *  then on each shares the port as `tcp` did. */
+function bindBeside(fd: BorrowedFd, tcp: BorrowedFd, { domain, bound }: Port): void {
+  for (const [level, name] of domain === 6 ? SHARING_V6 : SHARING)
+    setsockopt(fd, level, name, getIntOption(tcp, level, name));
+  const isShared = getIntOption(tcp, SOL_SOCKET, SO_REUSEADDR);
+  try {
+    for (const each of [fd, tcp]) setsockopt(each, SOL_SOCKET, SO_REUSEADDR, 1);
+    bind(fd, socketAddress(domain, bound));
+  } finally {
+    for (const each of [fd, tcp]) setsockopt(each, SOL_SOCKET, SO_REUSEADDR, isShared);
+  }
 }

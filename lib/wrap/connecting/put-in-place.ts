@@ -3,7 +3,6 @@ import { constants, fcntl } from "../../../ffi/mod.ts";
 import { value } from "../answer.ts";
 import { whatWasChosen } from "../handlers/disconnect.ts";
 import { isUnspecified } from "../host.ts";
-import { sharingOf } from "../reserved-ports.ts";
 import { sourceFor } from "../route.ts";
 import { cookieOf } from "../socket.ts";
 import type { Cookie } from "../socket-table.ts";
@@ -42,24 +41,20 @@ export function putInPlace(connecting: Connecting, { path, isNonBlocking, firstB
 function exchange(connecting: Connecting): boolean {
   const { context, call, plan, tcp, unix } = connecting;
   if (plan.socket.bound.port === 0) return swapAndClose(context, call, tcp, unix);
-  let reserve = (): void => undefined;
-  const isInPlace = swapAndClose(context, call, tcp, unix, () => {
+  return swapAndClose(context, call, tcp, unix, () => {
     context.table.setBound(cookieOf(unix), whatWasChosen(tcp, plan.socket.domain));
-    reserve = prepareKeeping(connecting);
+    keepPort(connecting);
   });
-  reserve(); // the port is free only now
-  return isInPlace;
 }
 
 /** Of a socket that was bound to all addresses, connect(2) leaves the one that it connects from. The port of another
- *  network namespace cannot be kept by a socket of ours. @returns what keeps the port once `tcp` is closed */
-function prepareKeeping({ context, plan, tcp, unix }: Connecting): () => void {
+ *  network namespace cannot be kept by a socket of ours. */
+function keepPort({ context, plan, tcp, unix }: Connecting): void {
   const { target, socket } = plan;
   const { domain, bound } = socket;
-  if (!context.template(domain).isOfOurNetwork(tcp)) return () => undefined;
+  if (!context.template(domain).isOfOurNetwork(tcp)) return;
   const host = isUnspecified(bound.host) ? sourceFor(target) : bound.host;
-  const sharing = sharingOf(tcp, domain);
-  return () => context.reservedPorts.keep(unix, { domain, bound: { host, port: bound.port }, sharing });
+  context.reservedPorts.keep(unix, tcp, { domain, bound: { host, port: bound.port } });
 }
 
 /** What only TCP has, if anything of that was set. @returns the program's socket, where any option was */

@@ -1,19 +1,30 @@
 import { expect, test } from "bun:test";
-import { bind, constants, errno, type OwnedFd, SyscallError, socket } from "../../../ffi/mod.ts";
+import {
+  bind,
+  constants,
+  errno,
+  getIntOption,
+  type OwnedFd,
+  SyscallError,
+  setsockopt,
+  socket,
+} from "../../../ffi/mod.ts";
 import { Reactor } from "../../../lib/transport/reactor.ts";
 import { EndWatch } from "../../../lib/wrap/end-watch.ts";
 import { LOOPBACK_V4 } from "../../../lib/wrap/host.ts";
-import { ReservedPorts, sharingOf } from "../../../lib/wrap/reserved-ports.ts";
+import { ReservedPorts } from "../../../lib/wrap/reserved-ports.ts";
 import { cookieOf, localEndpoint, socketAddress } from "../../../lib/wrap/socket.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 
 expectNoFdLeaks();
+const { SO_REUSEADDR, SOL_SOCKET } = constants;
 
 const tcpSocket = (): OwnedFd => socket(constants.AF_INET, constants.SOCK_STREAM);
 const unixSocket = (): OwnedFd => socket(constants.AF_UNIX, constants.SOCK_STREAM);
 
-function isFree(port: number): boolean {
+function isFree(port: number, isShared = 0): boolean {
   using other = tcpSocket();
+  setsockopt(other, SOL_SOCKET, SO_REUSEADDR, isShared);
   try {
     bind(other, socketAddress(4, { host: LOOPBACK_V4, port }));
     return true;
@@ -24,13 +35,13 @@ function isFree(port: number): boolean {
 }
 
 /** @returns the port that was bound */
-function keep(ports: ReservedPorts, unix: OwnedFd): number {
-  const tcp = tcpSocket();
+function keep(ports: ReservedPorts, unix: OwnedFd, isShared = 0): number {
+  using tcp = tcpSocket();
+  setsockopt(tcp, SOL_SOCKET, SO_REUSEADDR, isShared);
   bind(tcp, socketAddress(4, { host: LOOPBACK_V4, port: 0 }));
   const bound = localEndpoint(tcp);
-  const sharing = sharingOf(tcp, 4);
-  tcp.close();
-  ports.keep(unix, { domain: 4, bound, sharing });
+  ports.keep(unix, tcp, { domain: 4, bound });
+  expect(getIntOption(tcp, SOL_SOCKET, SO_REUSEADDR)).toBe(isShared);
   return bound.port;
 }
 
@@ -40,15 +51,15 @@ test("ReservedPorts keeps a port until the socket has ended, or is released, or 
   const ports = stack.use(new ReservedPorts(ends, 16));
   const [ended, released, left] = [unixSocket(), stack.use(unixSocket()), stack.use(unixSocket())];
   const numbers = [ended, released, left].map((each) => keep(ports, each));
-  expect(numbers.map(isFree)).toEqual([false, false, false]);
+  expect(numbers.map((port) => isFree(port))).toEqual([false, false, false]);
   ended.close();
   ends.notice();
-  expect(numbers.map(isFree)).toEqual([true, false, false]);
+  expect(numbers.map((port) => isFree(port))).toEqual([true, false, false]);
   ports.release(cookieOf(released));
   ports.release(cookieOf(released));
-  expect(numbers.map(isFree)).toEqual([true, true, false]);
+  expect(numbers.map((port) => isFree(port))).toEqual([true, true, false]);
   ports[Symbol.dispose]();
-  expect(numbers.map(isFree)).toEqual([true, true, true]);
+  expect(numbers.map((port) => isFree(port))).toEqual([true, true, true]);
 });
 
 test("ReservedPorts keeps no more than it may, and later ones when there is room again", () => {
@@ -57,7 +68,15 @@ test("ReservedPorts keeps no more than it may, and later ones when there is room
   const ports = stack.use(new ReservedPorts(ends, 1));
   const sockets = [1, 2, 3].map(() => stack.use(unixSocket()));
   const [first, second, third] = sockets as [OwnedFd, OwnedFd, OwnedFd];
-  expect([keep(ports, first), keep(ports, second)].map(isFree)).toEqual([false, true]);
+  expect([keep(ports, first), keep(ports, second)].map((port) => isFree(port))).toEqual([false, true]);
   ports.release(cookieOf(first));
   expect(isFree(keep(ports, third))).toBe(false);
+});
+
+test("ReservedPorts shares a port as the program's socket did", () => {
+  using stack = new DisposableStack();
+  const ends = stack.use(new EndWatch(stack.use(new Reactor())));
+  const ports = stack.use(new ReservedPorts(ends, 16));
+  const [alone, shared] = [keep(ports, stack.use(unixSocket())), keep(ports, stack.use(unixSocket()), 1)];
+  expect([isFree(alone), isFree(alone, 1), isFree(shared), isFree(shared, 1)]).toEqual([false, false, false, true]);
 });
