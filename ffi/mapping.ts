@@ -23,18 +23,16 @@ const MADV_POPULATE_WRITE = 23; // linux/mman.h, since 5.14
 const MADV_COLLAPSE = 25; // since 6.1; for memfds too, whatever /sys/kernel/mm/transparent_hugepage says
 const HUGE_BYTES = 2 ** 21; // on x86-64, and on arm64 with pages of 4 KiB
 const PAGE_BYTES = 4096;
-const GONE: ArrayBuffer = new ArrayBuffer(0);
 
 export class Mapping implements Disposable {
   readonly length: number;
   #address: number;
-  #buffer: ArrayBuffer;
+  #buffer: ArrayBuffer | undefined;
 
   /** Use mapShared(). */
   constructor(address: number, length: number) {
     this.#address = address;
     this.length = length;
-    this.#buffer = backend.view(address, length);
   }
 
   get closed(): boolean {
@@ -45,6 +43,7 @@ export class Mapping implements Disposable {
    *  @throws Error when the mapping is closed */
   get buffer(): ArrayBuffer {
     if (this.closed) throw new Error("Cannot view a mapping: it is closed");
+    this.#buffer ??= backend.view(this.#address, this.length);
     return this.#buffer;
   }
 
@@ -92,8 +91,8 @@ export class Mapping implements Disposable {
     if (address === 0) return 0;
     const buffer = this.#buffer;
     this.#address = 0;
-    this.#buffer = GONE;
-    if (!isShown && backend.detach(buffer)) return address;
+    this.#buffer = undefined;
+    if (buffer === undefined || (!isShown && backend.detach(buffer))) return address;
     abandon(buffer, address, this.length);
     return 0;
   }

@@ -15,8 +15,12 @@ function definition(signature: Signature): { args: string[]; returns: string } {
   return { args: signature.args.map((kind) => ARGS[kind]), returns: signature.result === "i64" ? "i64_fast" : "i32" };
 }
 
+type Arg = Parameters<NativeFunction>[number];
+
+/** mmap(2) is the one with a large result, and called for every ring: no list of its arguments is made each time. */
 function numeric(fn: NativeFunction, signature: Signature): NativeFunction {
-  return signature.result === "i64" ? (...args) => Number(fn(...args)) : fn;
+  if (signature.result !== "i64") return fn;
+  return (a: Arg, b: Arg, c: Arg, d: Arg, e: Arg, f: Arg) => Number(fn(a, b, c, d, e, f));
 }
 
 export function createBunBackend(ffi: BunFfi): Backend {

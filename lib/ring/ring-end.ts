@@ -15,8 +15,9 @@ export class RingEnd {
   /** Before the memory goes: from now on nothing here touches it without a look at its length. */
   retire(): void {
     this.#open = undefined;
+    if (this.fast === undefined) return; // the words are our own
     this.place = this.place.slice();
-    this.fast?.close();
+    this.fast.close();
     this.fast = undefined;
   }
 
