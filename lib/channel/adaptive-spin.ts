@@ -7,7 +7,7 @@ import { availableParallelism } from "node:os";
 // Asked before anybody pins us to one processor: what counts is whether the other side can run while we look.
 const PROCESSORS: number = availableParallelism();
 const CHECKS_A_ROUND = 64; // between two looks at the clock
-const MIN_SHARE = 1 / 16;
+const MIN_SHARE = 1 / 16; // a budget below that is none: the first look has to do
 const PROBE_EVERY = 8; // waits
 /** What the channels before have learned: the part of its most that a budget had in the end, and how many there were. One
  *  that is opened for a single question has no time to learn anything by itself. */
@@ -37,7 +37,9 @@ export class AdaptiveSpin {
     if (this.#maxUs === 0) return ready();
     for (let check = 0; check < CHECKS_A_ROUND; check++) if (ready()) return true;
     this.#waits = (this.#waits + 1) % PROBE_EVERY;
-    const end = performance.now() + (this.#waits === 0 ? this.#maxUs : this.#budgetUs) / 1000;
+    const budgetUs = this.#waits === 0 ? this.#maxUs : this.#budgetUs;
+    if (budgetUs === 0) return false;
+    const end = performance.now() + budgetUs / 1000;
     do {
       for (let check = 0; check < CHECKS_A_ROUND; check++) if (ready()) return this.#learn(true);
     } while (performance.now() < end);
@@ -45,9 +47,9 @@ export class AdaptiveSpin {
   }
 
   #learn(paid: boolean): boolean {
-    this.#budgetUs = paid
-      ? Math.min(this.#budgetUs * 4, this.#maxUs)
-      : Math.max(this.#budgetUs / 2, this.#maxUs * MIN_SHARE);
+    const least = this.#maxUs * MIN_SHARE;
+    if (paid) this.#budgetUs = Math.min(Math.max(this.#budgetUs, least) * 4, this.#maxUs);
+    else this.#budgetUs = this.#budgetUs > least ? this.#budgetUs / 2 : 0;
     // A shorter most says nothing of how far a longer look pays; what is no number says nothing at all.
     if (this.#maxUs >= DEFAULT_SPIN_US && Number.isFinite(this.#maxUs)) before.share = this.#budgetUs / this.#maxUs;
     return paid;
