@@ -40,9 +40,14 @@ const sync: Section = (bench, report) => {
   });
 };
 
-function dialUs({ link }: Bench, count: number): number {
+/** So long before each dial nothing is left to do of the one before. */
+const REST_MS = 3;
+const SLEEPER = new Int32Array(new SharedArrayBuffer(4));
+
+function dialUs({ link }: Bench, count: number, restMs = 0): number {
   const times: number[] = [];
   for (let index = 0; index < count; index++) {
+    if (restMs > 0) Atomics.wait(SLEEPER, 0, 0, restMs);
     const start = performance.now();
     const channel = link.dial("bench.dial", { capacity: 4096 });
     channel.receive();
@@ -68,6 +73,11 @@ const dial: Section = async (bench, report) => {
       );
       report(result(`broker.dial.us${suffix}`, "us", pair, "C connect and accept"));
       report(result(`broker.dial.c${suffix}`, "us", [pair[0], median(least)], "C, three processes"));
+      const rested = alternate(
+        () => dialUs(bench, 200, REST_MS),
+        () => runBaseline("broker-dial", 400, ...cpus, REST_MS * 1000) / 1000,
+      );
+      report(result(`broker.dial.rested${suffix}`, "us", rested, "C, three processes, rested"));
     });
   } finally {
     await peer.stop();

@@ -1,6 +1,6 @@
 /* What a broker of this design can reach: a dial through a third process, by hand. Rings are made, mapped and sealed ahead and
- * lie at the broker; it checks none, keeps none, and speaks no protocol: broker-dial COUNT CPU_DIALLER CPU_OTHERS; median in ns
- * from the request to the first byte in the ring. */
+ * lie at the broker; it checks none, keeps none, and speaks no protocol: broker-dial COUNT CPU_DIALLER CPU_OTHERS [PAUSE_US];
+ * median in ns from the request to the first byte in the ring, with a pause before each if one is given. */
 #include "common.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -119,10 +119,11 @@ static void serve(int broker) {
   }
 }
 
-static double dial(int broker) {
+static double dial(int broker, useconds_t pause_us) {
   struct end end;
   char *own = provide(broker);
   char bell;
+  if (pause_us > 0) usleep(pause_us);
   double start = now_ns();
   send_fds(broker, NULL, 0);
   if (!open_end(broker, &end)) die("dial");
@@ -142,7 +143,7 @@ static pid_t fork_on(int cpu) {
 
 int main(int argc, char **argv) {
   int near[2], far[2];
-  if (argc != 4) return 2;
+  if (argc != 4 && argc != 5) return 2;
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, near) < 0) die("socketpair");
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, far) < 0) die("socketpair");
   pid_t middle = fork_on(atoi(argv[3]));
@@ -160,7 +161,7 @@ int main(int argc, char **argv) {
   close(near[1]), close(far[0]), close(far[1]);
   pin(atoi(argv[2]));
   struct samples s = samples_for(atol(argv[1]));
-  for (long i = 0; i < atol(argv[1]); i++) s.ns[s.count++] = dial(near[0]);
+  for (long i = 0; i < atol(argv[1]); i++) s.ns[s.count++] = dial(near[0], argc == 5 ? atoi(argv[4]) : 0);
   qsort(s.ns, s.count, sizeof *s.ns, by_value);
   printf("%.3f\n", s.ns[s.count / 2]);
   kill(middle, SIGTERM), kill(service, SIGTERM);
