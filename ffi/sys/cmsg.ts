@@ -32,6 +32,22 @@ function prepare(payloadBytes: number, controlBytes: number): void {
   message.data.setUint32(CONTROL_LENGTH_AT, controlBytes, true);
 }
 
+/** So few bytes, as mostly, are copied one by one: that takes less than asking the runtime to. */
+const FEW_BYTES = 96;
+
+function putPayload(bytes: Uint8Array): void {
+  const { length } = bytes;
+  if (length > FEW_BYTES) payload.bytes.set(bytes);
+  else for (let index = 0; index < length; index++) payload.bytes[index] = bytes[index] as number;
+}
+
+function takePayload(length: number): Uint8Array<ArrayBuffer> {
+  if (length > FEW_BYTES) return payload.bytes.slice(0, length);
+  const bytes = new Uint8Array(length);
+  for (let index = 0; index < length; index++) bytes[index] = payload.bytes[index] as number;
+  return bytes;
+}
+
 function writeControl(fds: readonly BorrowedFd[]): number {
   if (fds.length === 0) return 0;
   const length = CMSG_DATA + fds.length * 4;
@@ -55,7 +71,7 @@ function writeControl(fds: readonly BorrowedFd[]): number {
  */
 export function sendmsg(fd: BorrowedFd, bytes: Uint8Array, fds: readonly BorrowedFd[] = [], flags = 0): number | null {
   const part = bytes.length > PAYLOAD_BYTES ? bytes.subarray(0, PAYLOAD_BYTES) : bytes;
-  payload.bytes.set(part);
+  putPayload(part);
   prepare(part.length, writeControl(fds));
   const { number } = fd;
   let result: number;
@@ -89,7 +105,7 @@ export function recvmsg(fd: BorrowedFd, wait = false, closeFd?: CloseFd): Receiv
   if (result === -EAGAIN || result === -EINTR) return null;
   if (result < 0) throw new SyscallError("recvmsg", -result, `fd ${number}`);
   return {
-    bytes: payload.bytes.slice(0, result),
+    bytes: takePayload(result),
     fds: readControl(message.data.getUint32(CONTROL_LENGTH_AT, true), closeFd),
     truncated: (message.data.getInt32(FLAGS_AT, true) & MSG_CTRUNC) !== 0,
   };

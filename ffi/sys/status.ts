@@ -28,15 +28,20 @@ const EMPTY_PATH = cString("");
 /** What statx(2) says of an open descriptor, without asking a file server for it: one that does not answer, across the
  *  network or in user space, would keep us waiting for as long as whoever sent us the descriptor likes. */
 export function fstat(fd: BorrowedFd): FileStatus {
-  const result = calls.statx(
-    fd.number,
-    EMPTY_PATH,
-    AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
-    STATX_BASIC_STATS,
-    STATUS.bytes,
-  );
-  if (result < 0) throw new SyscallError("statx", -result, `fd ${fd.number}`);
+  askOf(fd);
   return readStatus();
+}
+
+/** Of fstat() only how large it is: every ring is asked for that. */
+export function fileSizes(fd: BorrowedFd): Pick<FileStatus, "sizeBytes" | "storedBytes"> {
+  askOf(fd);
+  return { sizeBytes: long(STATX.offsets.stx_size), storedBytes: long(STATX.offsets.stx_blocks) * BLOCK_BYTES };
+}
+
+function askOf({ number }: BorrowedFd): void {
+  const flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+  const result = calls.statx(number, EMPTY_PATH, flags, STATX_BASIC_STATS, STATUS.bytes);
+  if (result < 0) throw new SyscallError("statx", -result, `fd ${number}`);
 }
 
 /** What is at `path`, which may be a symbolic link; undefined where nothing is. @throws SyscallError EACCES, ENOTDIR … */

@@ -119,9 +119,12 @@ export class ChannelCore implements Disposable {
     const doorbell = new SocketDoorbell(parts.doorbell, () => this.blockSending());
     this.doorbell = doorbell;
     const open = () => RecordPath.open(own.bytes, peer.bytes);
-    const ends = { own, peer, doorbell, openFastPath: options.machineCode === false ? undefined : open };
-    this.producer = new RingProducer({ ...ends, capacity: parts.ownCapacity });
-    this.consumer = new RingConsumer({ ...ends, capacity: parts.peerCapacity, maxMessageBytes: this.maxMessageBytes });
+    const openFastPath = options.machineCode === false ? undefined : open;
+    const { ownCapacity, peerCapacity } = parts;
+    const { maxMessageBytes } = this;
+    // Each written out: copying what they have in common takes longer than making both.
+    this.producer = new RingProducer({ own, peer, doorbell, openFastPath, capacity: ownCapacity });
+    this.consumer = new RingConsumer({ own, peer, doorbell, openFastPath, capacity: peerCapacity, maxMessageBytes });
     this.consumer.watched = this.dropsOld;
   }
 

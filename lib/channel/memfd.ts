@@ -2,7 +2,7 @@
 import {
   addSeals,
   type BorrowedFd,
-  fstat,
+  fileSizes,
   ftruncate,
   type Mapping,
   mapShared,
@@ -118,7 +118,7 @@ export function checkSealedRing(fd: BorrowedFd): number {
 
 /** The same of a file whose seals have been looked at. */
 export function checkRingSize(fd: BorrowedFd): number {
-  const { sizeBytes, storedBytes } = fstat(fd);
+  const { sizeBytes, storedBytes } = fileSizes(fd);
   const capacity = capacityIn(sizeBytes);
   if (storedBytes > mostStored(sizeBytes))
     throw new ProtocolError(`Cannot use the ring: "${storedBytes}" bytes of memory lie in its file of "${sizeBytes}"`);
@@ -143,7 +143,7 @@ export function mapSealedRing(
   above?: Mapping,
 ): { readonly header: RingHeader; readonly mapping: Mapping } {
   checkRingSeals(fd);
-  const { sizeBytes } = fstat(fd);
+  const { sizeBytes } = fileSizes(fd);
   capacityIn(sizeBytes);
   readAt(fd, HEADER, 0);
   const header = decodeHeader(HEADER, sizeBytes);
@@ -160,7 +160,7 @@ function capacityIn(sizeBytes: number): number {
 
 /** The header of a ring. @throws ProtocolError when it does not fit the size */
 export function readRingHeader(fd: BorrowedFd): RingHeader {
-  const { sizeBytes } = fstat(fd);
+  const { sizeBytes } = fileSizes(fd);
   if (sizeBytes < DATA_OFFSET) {
     throw new ProtocolError(
       `Cannot use the ring: its file has "${sizeBytes}" bytes, at least ${DATA_OFFSET} are needed`,

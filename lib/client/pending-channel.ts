@@ -64,7 +64,8 @@ export class PendingChannel {
       throw new FailureError("invalid", `Cannot open the channel to "${this.#name}": spare ring ${serial} is not ours`);
     }
     try {
-      this.#setup = new ChannelSetup({ ...ring, channelId, side: side === 1 ? 1 : 0 }, doorbell);
+      const { mapping, capacity } = ring;
+      this.#setup = new ChannelSetup({ mapping, capacity, channelId, side: side === 1 ? 1 : 0 }, doorbell);
     } catch (error) {
       memfd.close();
       throw error;

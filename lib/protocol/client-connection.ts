@@ -60,19 +60,24 @@ export class ClientConnection implements Disposable {
    * @throws RangeError when it does not fit in a message; ids of objects that it should have created are free again
    */
   request<N extends InterfaceName>(object: ObjectId, interfaceName: N, request: Requests<OwnedFd>[N]): void {
-    const { requests } = INTERFACES[interfaceName];
+    const known = this.#core.objects.get(object);
+    const { requests } = known?.interface === interfaceName ? known.about : INTERFACES[interfaceName];
     const opcode = opcodeOf(requests, request.kind);
     const description = requests[opcode];
     const args = description === undefined ? [] : toArgs<OwnedFd>(description, request);
-    const entry = this.#checkObject(object, interfaceName, args);
+    const entry = this.#checkObject(known, object, interfaceName, args);
     const destructor = description?.destructor === true;
     if (entry.deleted) closeFds({ args });
     else this.#write(object, opcode, args);
     if (destructor) this.#letGo(object, entry);
   }
 
-  #checkObject(object: ObjectId, interfaceName: InterfaceName, args: readonly Arg<OwnedFd>[]): Entry {
-    const entry = this.#core.objects.get(object);
+  #checkObject(
+    entry: Entry | undefined,
+    object: ObjectId,
+    interfaceName: InterfaceName,
+    args: readonly Arg<OwnedFd>[],
+  ): Entry {
     if (entry?.interface === interfaceName) return entry;
     closeFds({ args });
     throw new TypeError(

@@ -10,13 +10,15 @@ import { type Lookup, WireReader } from "../wire/decode.ts";
 import { encode } from "../wire/encode.ts";
 import { DISPLAY_ID, ObjectMap, type ObjectMapOptions } from "../wire/object-map.ts";
 import type { Arg, RawMessage, WireFault } from "../wire/types.ts";
-import type { ArgDescription, MessageDescription } from "./description.ts";
+import type { ArgDescription, InterfaceDescription, MessageDescription } from "./description.ts";
 import { closeFds } from "./messages.ts";
 import { INTERFACES, type InterfaceName, WL_DISPLAY_ERROR } from "./shmlink-v1.gen.ts";
 
 /** What the map holds of an object. */
 export type Entry = {
   readonly interface: InterfaceName;
+  /** Its messages: looked up once, and asked for with each of them. */
+  readonly about: InterfaceDescription;
   version: number;
   /** Whatever the owner of the connection attached. */
   data: unknown;
@@ -44,6 +46,7 @@ export class Core {
   readonly transport: Transport;
   readonly #reader = new WireReader<OwnedFd>();
   readonly #options: CoreOptions;
+  readonly #isServer: boolean;
   #closed = false;
   #failed = false;
   #messagesLeft = 0;
@@ -51,6 +54,7 @@ export class Core {
   constructor(transport: Transport, options: CoreOptions) {
     this.transport = transport;
     this.#options = options;
+    this.#isServer = options.incoming === "requests";
     this.objects = new ObjectMap(options);
     this.objects.addDisplay(newEntry("wl_display", 1));
   }
@@ -178,17 +182,18 @@ export class Core {
 
   /** Puts the objects that a message creates into the map, and checks those it names. */
   #adopt(message: RawMessage<OwnedFd>, parent: Entry, description: MessageDescription): readonly ObjectId[] {
-    let created: readonly ObjectId[] = NOTHING;
+    let created: ObjectId[] | undefined;
     let index = -1;
     for (const arg of message.args) {
       index += 1;
       const spec = description.args[index];
-      if (arg.kind === "object" && this.#options.incoming === "requests") this.#checkObject(arg.value, spec);
+      if (arg.kind === "object" && this.#isServer) this.#checkObject(arg.value, spec);
       if (arg.kind !== "new_id" && arg.kind !== "untyped_new_id") continue;
       this.#insert(arg.value, arg.kind === "new_id" ? childEntry(spec, parent) : boundEntry(arg, message.object));
-      created = [...created, arg.value];
+      if (created === undefined) created = [arg.value];
+      else created.push(arg.value);
     }
-    return created;
+    return created ?? NOTHING;
   }
 
   #insert(id: ObjectId, entry: Entry): void {
@@ -224,7 +229,7 @@ export class Core {
   };
 
   #messages(entry: Entry): readonly MessageDescription[] {
-    return INTERFACES[entry.interface][this.#options.incoming];
+    return this.#isServer ? entry.about.requests : entry.about.events;
   }
 
   #faultError({ reason, object, opcode, detail }: WireFault): ProtocolError {
@@ -240,7 +245,7 @@ export class Core {
 type BoundArg = Extract<Arg<OwnedFd>, { kind: "untyped_new_id" }>;
 
 export function newEntry(interfaceName: InterfaceName, version: number): Entry {
-  return { interface: interfaceName, version, data: undefined, deleted: false };
+  return { interface: interfaceName, about: INTERFACES[interfaceName], version, data: undefined, deleted: false };
 }
 
 /** An error that is about the connection as a whole, which is how libwayland reports what it finds itself. */

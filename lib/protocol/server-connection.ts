@@ -122,11 +122,11 @@ export class ServerConnection implements Disposable {
    * @throws OverflowError when the client does not read
    */
   send<N extends InterfaceName>(object: ObjectId, interfaceName: N, event: Events<OwnedFd>[N]): void {
-    const { events } = INTERFACES[interfaceName];
+    const entry = this.#core.objects.get(object);
+    const { events } = entry?.interface === interfaceName ? entry.about : INTERFACES[interfaceName];
     const opcode = opcodeOf(events, event.kind);
     const description = events[opcode];
     const args = description === undefined ? [] : toArgs<OwnedFd>(description, event);
-    const entry = this.#core.objects.get(object);
     if (entry === undefined || this.#core.closed) return closeFds({ args });
     if (entry.interface !== interfaceName) {
       closeFds({ args });

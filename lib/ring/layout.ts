@@ -116,7 +116,7 @@ const COPY_BYTES = new Uint8Array(COPY.buffer);
 /** Reads a header and believes nothing of it. @param fileBytes  what fstat says of the file
  *  @throws ProtocolError naming the field */
 export function decodeHeader(page: Uint8Array, fileBytes: number): RingHeader {
-  COPY_BYTES.set(page.subarray(0, COPY_BYTES.length));
+  for (let index = 0; index < COPY_BYTES.length; index++) COPY_BYTES[index] = page[index] ?? 0;
   expect("magic", copied(0), RING_MAGIC);
   expect("layout version", copied(1), LAYOUT_VERSION);
   expect("control offset", copied(5), HEADER_BYTES);

@@ -17,8 +17,9 @@ export class OutputQueue {
   /** Stream position of the first byte in the queue. */
   #position = 0;
   #fdCount = 0;
-  /** Attachments that the last next() gave out. */
+  /** Attachments that the last next() gave out, and what is in them. */
   #attached = 0;
+  #given: readonly OwnedFd[] = NONE;
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
@@ -53,9 +54,10 @@ export class OutputQueue {
         end = position;
         break;
       }
-      fds.push(...more);
+      for (const fd of more) fds.push(fd);
       this.#attached += 1;
     }
+    this.#given = fds;
     return { bytes: this.#bytes.peek(end - this.#position), fds };
   }
 
@@ -65,7 +67,10 @@ export class OutputQueue {
     this.#bytes.drop(count);
     this.#position += count;
     if (this.#attached === 0) return NONE;
-    const fds = this.#attachments.splice(0, this.#attached).flatMap((attachment) => attachment.fds);
+    const fds = this.#given;
+    this.#given = NONE;
+    if (this.#attached === this.#attachments.length) this.#attachments = [];
+    else this.#attachments.splice(0, this.#attached);
     this.#attached = 0;
     this.#fdCount -= fds.length;
     return fds;
@@ -75,6 +80,7 @@ export class OutputQueue {
     for (const { fds } of this.#attachments) closeAll(fds);
     this.#attachments = [];
     this.#attached = 0;
+    this.#given = NONE;
     this.#fdCount = 0;
     this.#position += this.length;
     this.#bytes.clear();

@@ -1,4 +1,5 @@
 /** Growable byte FIFO over one buffer. Pure; hands out views that are good until the next push() or drop(). */
+import { copyBytes } from "./copy-bytes.ts";
 
 const FIRST_BYTES = 4096;
 /** An empty queue keeps no more than this, so that one large burst does not stay in memory. */
@@ -16,7 +17,7 @@ export class ByteQueue {
   /** Appends a copy of `bytes`. */
   push(bytes: Uint8Array): void {
     this.#makeRoom(bytes.length);
-    this.#buffer.set(bytes, this.#tail);
+    copyBytes(bytes, this.#buffer, this.#tail);
     this.#tail += bytes.length;
   }
 

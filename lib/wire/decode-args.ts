@@ -71,6 +71,19 @@ export class Cursor {
     this.#at += paddedBytes(length);
     return this.#bytes.subarray(this.#at - paddedBytes(length), this.#at - paddedBytes(length) + length);
   }
+
+  /** The text that comes next, if it is one of those that came last. @param length  with the NUL at its end */
+  knownText(length: number): string | undefined {
+    const end = length - 1;
+    if (end > KNOWN_BYTES || length > this.left || paddedBytes(length) > this.left) return undefined;
+    const bytes = this.#bytes;
+    const at = this.#at;
+    const text = known[placeOf(end === 0 ? 0 : (bytes[at + end - 1] as number), end)];
+    if (text === undefined || text.bytes.length !== end || bytes[at + end] !== 0) return undefined;
+    for (let index = 0; index < end; index++) if (text.bytes[index] !== bytes[at + index]) return undefined;
+    this.#at += paddedBytes(length);
+    return text.value;
+  }
 }
 
 function readArg(cursor: Cursor, spec: ArgSpec): Exclude<Arg<never>, { kind: "fd" }> | Fault {
@@ -118,6 +131,8 @@ function readString(cursor: Cursor, nullable: boolean): Extract<Arg<never>, { ki
   const length = cursor.uint();
   if (length === undefined) return truncated("string");
   if (length === 0) return nullable ? { kind: "string", value: null } : nullNotAllowed("string");
+  const again = cursor.knownText(length);
+  if (again !== undefined) return { kind: "string", value: again };
   const bytes = cursor.bytes(length);
   if (bytes === undefined) return truncated("string");
   const nul = bytes.indexOf(0);
@@ -137,20 +152,16 @@ type Known = { readonly bytes: Uint8Array; readonly value: string };
 const KNOWN_BYTES = 64;
 const known: (Known | undefined)[] = new Array(32).fill(undefined);
 
-/** @throws TypeError for what is not UTF-8 */
-function decodeKnown(bytes: Uint8Array): string {
-  const place = ((bytes[bytes.length - 1] ?? 0) * 7 + bytes.length) & (known.length - 1);
-  const last = known[place];
-  if (last !== undefined && isSame(last.bytes, bytes)) return last.value;
-  const value = decoder.decode(bytes);
-  known[place] = { bytes: bytes.slice(), value };
-  return value;
+/** @param last  of its bytes */
+function placeOf(last: number, length: number): number {
+  return (last * 7 + length) & (known.length - 1);
 }
 
-function isSame(one: Uint8Array, other: Uint8Array): boolean {
-  if (one.length !== other.length) return false;
-  for (let index = 0; index < one.length; index++) if (one[index] !== other[index]) return false;
-  return true;
+/** @throws TypeError for what is not UTF-8 */
+function decodeKnown(bytes: Uint8Array): string {
+  const value = decoder.decode(bytes);
+  known[placeOf(bytes[bytes.length - 1] ?? 0, bytes.length)] = { bytes: bytes.slice(), value };
+  return value;
 }
 
 function readUntypedNewId(cursor: Cursor): Extract<Arg<never>, { kind: "untyped_new_id" }> | Fault {

@@ -5,6 +5,7 @@
  * Descriptors wait in the order of their arrival and belong to the reader until a message takes them or drainFds() does.
  */
 import type { ObjectId } from "../util/brand.ts";
+import { copyBytes } from "../util/copy-bytes.ts";
 import { Cursor, decodeArgs } from "./decode-args.ts";
 import {
   type FaultReason,
@@ -42,7 +43,7 @@ export class WireReader<Fd> {
   /** Adds what was received. The bytes are copied, the descriptors become the reader's. */
   push(bytes: Uint8Array, fds: readonly Fd[]): void {
     this.#makeRoom(bytes.length);
-    this.#buffer.set(bytes, this.#end);
+    copyBytes(bytes, this.#buffer, this.#end);
     this.#end += bytes.length;
     for (const fd of fds) this.#fds.push(fd);
   }

@@ -21,12 +21,14 @@ const encoder = new TextEncoder();
  *   does not fit its argument: a fraction or too large a number, a NUL in a string
  */
 export function encode<Fd>(message: RawMessage<Fd>): Encoded<Fd> {
-  let fds: Fd[] | readonly never[] = NO_FDS;
+  let some: Fd[] | undefined;
   let at = HEADER_BYTES;
   for (const arg of message.args) {
-    if (arg.kind === "fd") fds = [...fds, arg.value];
-    else at = writeArg(at, arg);
+    if (arg.kind !== "fd") at = writeArg(at, arg);
+    else if (some === undefined) some = [arg.value];
+    else some.push(arg.value);
   }
+  const fds = some ?? NO_FDS;
   if (fds.length > MAX_MESSAGE_FDS) {
     throw new RangeError(`Cannot encode ${fds.length} descriptors in one message: ${MAX_MESSAGE_FDS} is the most`);
   }

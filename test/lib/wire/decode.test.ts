@@ -150,3 +150,23 @@ test("WireReader survives any bytes: it says something, uses no more than came, 
   const signatures = fc.array(fc.constantFrom(...kinds), { maxLength: 4 });
   fc.assert(fc.property(fc.array(chunk, { maxLength: 12 }), signatures, fc.nat(8), run), { numRuns: 500 });
 });
+
+test("a text that came before is known again, and what only looks like it is not", () => {
+  const lookup = lookupOf("string");
+  const read = (text: string, length = text.length): unknown => {
+    const reader = new WireReader<never>();
+    const padded = text.padEnd((text.length + 3) & ~3, "\0");
+    reader.push(words(2, size(12 + padded.length), length, padded), []);
+    const message = reader.next(lookup);
+    return message?.kind === "message" ? message.args[0]?.value : message?.reason;
+  };
+  for (const text of ["", "a", "known", "k".repeat(64), "k".repeat(65)]) {
+    expect(read(`${text}\0`)).toBe(text);
+    expect(read(`${text}\0`)).toBe(text);
+  }
+  expect(read("knawn\0")).toBe("knawn");
+  expect(read("known\0")).toBe("known");
+  expect(read("k\0own\0")).toBe("nul-in-string");
+  expect(read("known!")).toBe("unterminated-string");
+  expect(read("known\0", 16)).toBe("truncated-argument");
+});
