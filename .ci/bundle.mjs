@@ -5,7 +5,7 @@
  * The runtime takes 2 to 4 ms to load node:fs, a tenth of a start, whether or not anything is called there. So modules of
  * Node are loaded by the first call of one of their functions: the sources say `import`, and mean it on every other runtime.
  */
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -16,6 +16,7 @@ const ENTRIES = ["shmlink.ts", "single/inspect.ts", "single/ls.ts", "single/wrap
 /** Only functions are taken from them, besides node:fs's constants. */
 const DEFERRED = ["child_process", "crypto", "fs", "module", "net", "os", "path", "tty", "url"];
 
+const NAMESPACE = /export \* as (\w+) from "([^"]+)";/g;
 const IMPORT = new RegExp(`from "node:(${DEFERRED.join("|")})"`, "g");
 
 /** @type {import("bun").BunPlugin} */
@@ -24,7 +25,8 @@ const deferred = {
   setup(build) {
     // The bundler knows modules of the runtime before it asks anybody, so they need another name.
     build.onLoad({ filter: /\/(bin|ffi|lib)\/.*\.ts$/ }, async ({ path }) => {
-      return { loader: "ts", contents: (await Bun.file(path).text()).replace(IMPORT, 'from "deferred:node:$1"') };
+      const text = (await Bun.file(path).text()).replace(IMPORT, 'from "deferred:node:$1"');
+      return { loader: "ts", contents: text.replace(NAMESPACE, (_, name, from) => flatten(name, join(path, "..", from))) };
     });
     build.onResolve({ filter: /^deferred:/ }, ({ path }) => ({ path, namespace: "deferred" }));
     build.onLoad({ filter: /.*/, namespace: "deferred" }, async ({ path }) => {
@@ -33,6 +35,13 @@ const deferred = {
     });
   },
 };
+
+/** A namespace as an object of what is in it, all of which is constant: the bundler would make a function for each. */
+function flatten(name, path) {
+  const names = new Bun.Transpiler({ loader: "ts" }).scan(readFileSync(path, "utf8")).exports;
+  return `import { ${names.map((each) => `${each} as ${name}_${each}`)} } from "${path}";
+export const ${name} = { ${names.map((each) => `${each}: ${name}_${each}`)} };`;
+}
 
 /** A module with the functions of another, which it loads when one of them is called. */
 function defer(name, module) {
