@@ -8,40 +8,39 @@ import { backend } from "./load.ts";
 const ARENA_BYTES = 1 << 16;
 const ALIGN_BYTES = 16;
 
-/** Memory that is taken, and viewed, when it is first asked for: most modules are loaded and not called. */
-export class NativeMemory {
-  readonly #length: number;
-  #address = 0;
-  #bytes: Uint8Array<ArrayBuffer> | undefined;
-  #data: DataView<ArrayBuffer> | undefined;
+export type NativeMemory = {
+  readonly address: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly data: DataView<ArrayBuffer>;
+};
 
-  /** Use allocateForever(). */
-  constructor(length: number) {
-    this.#length = length;
-  }
+type Untaken = NativeMemory & { readonly lengthBytes: number };
 
-  get address(): number {
-    if (this.#address === 0) this.#take();
-    return this.#address;
-  }
+/**
+ * Memory is taken, and viewed, when it is first asked for: most modules are loaded and not called. From then on it has what
+ * is asked for as properties of its own. What every start calls dozens of times is compiled by the runtime, in threads that
+ * it starts for that: so there is no function for each piece, nor for each access.
+ */
+const untaken: Untaken = {
+  lengthBytes: 0,
+  get address() {
+    return take(this).address;
+  },
+  get bytes() {
+    return take(this).bytes;
+  },
+  get data() {
+    return take(this).data;
+  },
+};
 
-  get bytes(): Uint8Array<ArrayBuffer> {
-    return this.#bytes ?? this.#take();
-  }
-
-  get data(): DataView<ArrayBuffer> {
-    if (this.#data !== undefined) return this.#data;
-    const { buffer, byteOffset, length } = this.bytes;
-    this.#data = new DataView(buffer, byteOffset, length);
-    return this.#data;
-  }
-
-  #take(): Uint8Array<ArrayBuffer> {
-    const { from, offset } = takeRoom(this.#length);
-    this.#address = from.address + offset;
-    this.#bytes = new Uint8Array(from.buffer, offset, this.#length);
-    return this.#bytes;
-  }
+function take(memory: Untaken): NativeMemory {
+  const { lengthBytes } = memory;
+  const { from, offset } = takeRoom(lengthBytes);
+  Object.defineProperty(memory, "address", { value: from.address + offset });
+  Object.defineProperty(memory, "bytes", { value: new Uint8Array(from.buffer, offset, lengthBytes) });
+  Object.defineProperty(memory, "data", { value: new DataView(from.buffer, offset, lengthBytes) });
+  return memory;
 }
 
 type Arena = { readonly address: number; readonly buffer: ArrayBuffer; used: number };
@@ -50,7 +49,14 @@ let arena: Arena | undefined;
 
 /** Zeroed memory for the life of the process. Larger pieces get a mapping of their own. */
 export function allocateForever(lengthBytes: number): NativeMemory {
-  return new NativeMemory(lengthBytes);
+  return { lengthBytes, __proto__: untaken } as unknown as NativeMemory;
+}
+
+/** The same for several pieces. */
+export function allocateEach<const L extends readonly number[]>(...lengths: L): { [I in keyof L]: NativeMemory } {
+  const pieces: NativeMemory[] = [];
+  for (const lengthBytes of lengths) pieces.push({ lengthBytes, __proto__: untaken } as unknown as NativeMemory);
+  return pieces as unknown as { [I in keyof L]: NativeMemory };
 }
 
 function takeRoom(lengthBytes: number): { readonly from: Arena; readonly offset: number } {

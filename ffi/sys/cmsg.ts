@@ -3,7 +3,7 @@ import { calls } from "../calls.ts";
 import { MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_NOSIGNAL, SCM_RIGHTS, SOL_SOCKET } from "../constants.ts";
 import { EAGAIN, EINTR, SyscallError } from "../errno.ts";
 import { type BorrowedFd, type CloseFd, OwnedFd } from "../fd.ts";
-import { allocateForever, type NativeMemory } from "../memory.ts";
+import { allocateEach } from "../memory.ts";
 import { CMSGHDR, IOVEC, MSGHDR } from "../structs/socket.ts";
 
 /** The kernel's own limit on descriptors in one message. */
@@ -13,10 +13,8 @@ const CMSG_DATA = 16; // CMSG_LEN(0) on 64-bit
 const CONTROL_BYTES = CMSG_DATA + SCM_MAX_FD * 4 + 4;
 const PAYLOAD_BYTES = 1 << 16;
 
-const message: NativeMemory = allocateForever(MSGHDR.size);
-const vector: NativeMemory = allocateForever(IOVEC.size);
-const control: NativeMemory = allocateForever(CONTROL_BYTES);
-const payload: NativeMemory = allocateForever(PAYLOAD_BYTES);
+const [message, vector] = allocateEach(MSGHDR.size, IOVEC.size);
+const [control, payload] = allocateEach(CONTROL_BYTES, PAYLOAD_BYTES);
 
 // What is the same in every call is written once; the rest word by word, since this is the way of every message.
 IOVEC.write(vector.data, { iov_base: payload.address });

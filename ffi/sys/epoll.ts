@@ -1,15 +1,14 @@
 /** epoll(7) and poll(2). */
 import { calls } from "../calls.ts";
 import { EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, O_CLOEXEC } from "../constants.ts";
-import { check, EINTR, retry } from "../errno.ts";
+import { check, EINTR, retry, SyscallError } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
-import { allocateForever } from "../memory.ts";
+import { allocateEach } from "../memory.ts";
 import { EPOLL_EVENT, POLLFD, TIMESPEC } from "../structs/event.ts";
 import { setTimespec } from "./timespec.ts";
 
 const MAX_EVENTS = 64;
-const EVENTS = allocateForever(EPOLL_EVENT.size * MAX_EVENTS);
-const EVENT = allocateForever(EPOLL_EVENT.size);
+const [EVENTS, EVENT] = allocateEach(EPOLL_EVENT.size * MAX_EVENTS, EPOLL_EVENT.size);
 const DATA_OFFSET = EPOLL_EVENT.offsets.data;
 
 export function epollCreate(): OwnedFd {
@@ -19,7 +18,8 @@ export function epollCreate(): OwnedFd {
 function control(epoll: BorrowedFd, operation: number, fd: BorrowedFd, events: number, token: number): void {
   EVENT.data.setUint32(0, events, true);
   EVENT.data.setUint32(DATA_OFFSET, token, true); // the other half stays zero
-  check(calls.epollCtl(epoll.number, operation, fd.number, EVENT.address), "epoll_ctl", `fd ${fd.number}`);
+  const result = calls.epollCtl(epoll.number, operation, fd.number, EVENT.address);
+  if (result < 0) throw new SyscallError("epoll_ctl", -result, `fd ${fd.number}`);
 }
 
 /** Registers `fd`; `token`, a number below 2^32, comes back with its events. @throws SyscallError EPERM for a regular file */
@@ -61,9 +61,8 @@ export function epollWait(
   return count;
 }
 
-const POLL = allocateForever(POLLFD.size * 8);
-const TIMEOUT = allocateForever(TIMESPEC.size);
-const AT_ONCE = allocateForever(TIMESPEC.size); // stays zero
+/** AT_ONCE stays zero. */
+const [POLL, TIMEOUT, AT_ONCE] = allocateEach(POLLFD.size * 8, TIMESPEC.size, TIMESPEC.size);
 
 function setPollFd(index: number, fd: number, events: number): void {
   const at = index * POLLFD.size;

@@ -1,7 +1,7 @@
 /** Files by path, as far as every start looks at some: the runtime's node:fs takes longer to load than all of it. */
 import { calls } from "../calls.ts";
 import { AT_FDCWD, O_DIRECTORY, O_RDONLY, X_OK } from "../constants.ts";
-import { check, retry } from "../errno.ts";
+import { check, retry, SyscallError } from "../errno.ts";
 import { allocateForever, cString } from "../memory.ts";
 import { open, read } from "./io.ts";
 
@@ -36,11 +36,8 @@ export function listFolder(path: string): string[] {
   const { bytes, data } = BUFFER;
   const names: string[] = [];
   for (;;) {
-    const count = check(
-      retry(() => calls.getdents64(folder.number, bytes, bytes.length)),
-      "getdents64",
-      path,
-    );
+    const count = retry(() => calls.getdents64(folder.number, bytes, bytes.length));
+    if (count < 0) throw new SyscallError("getdents64", -count, path);
     if (count === 0) return names;
     for (let at = 0; at < count; at += data.getUint16(at + LENGTH_AT, true)) {
       const name = decoder.decode(bytes.subarray(at + NAME_AT, bytes.indexOf(0, at + NAME_AT)));

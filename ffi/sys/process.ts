@@ -3,11 +3,10 @@ import { calls } from "../calls.ts";
 import { CLD_EXITED, P_ALL, P_PID, RLIMIT_NOFILE, WEXITED, WNOHANG, WSTOPPED } from "../constants.ts";
 import { check, ECHILD, ESRCH, retry } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
-import { allocateForever } from "../memory.ts";
+import { allocateEach } from "../memory.ts";
 import { RLIMIT, SIGINFO_CHLD } from "../structs/process.ts";
 
-const INFO = allocateForever(128);
-const LIMIT = allocateForever(RLIMIT.size);
+const [INFO, LIMIT] = allocateEach(128, RLIMIT.size);
 
 /** pidfd_open(2): readable when the process ends. @param flags  PIDFD_THREAD (Linux 6.9) for a thread that leads no group
  *  @throws SyscallError ESRCH */

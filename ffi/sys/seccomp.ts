@@ -17,18 +17,14 @@ import {
 } from "../constants.ts";
 import { check, EINPROGRESS, EINTR, ENOENT, retry } from "../errno.ts";
 import type { BorrowedFd } from "../fd.ts";
-import { allocateForever } from "../memory.ts";
+import { allocateEach } from "../memory.ts";
 import { NOTIF, type Notification, readNotification } from "../notification.ts";
 import { SECCOMP_NOTIF_ADDFD, SECCOMP_NOTIF_RESP } from "../structs/seccomp.ts";
 
-const RESPONSE = allocateForever(SECCOMP_NOTIF_RESP.size);
-const ADDFD = allocateForever(SECCOMP_NOTIF_ADDFD.size);
-const ID = allocateForever(8);
-const ACTION = allocateForever(4);
 const MASK_BYTES = 8;
-const ALL_SIGNALS = allocateForever(MASK_BYTES);
+const [RESPONSE, ADDFD, ID, ACTION] = allocateEach(SECCOMP_NOTIF_RESP.size, SECCOMP_NOTIF_ADDFD.size, 8, 4);
+const [ALL_SIGNALS, SAVED_MASK] = allocateEach(MASK_BYTES, MASK_BYTES);
 ALL_SIGNALS.bytes.fill(0xff);
-const SAVED_MASK = allocateForever(MASK_BYTES);
 
 /** ENOENT: a signal has cancelled the call, or its thread is gone. EINPROGRESS: it has an answer. */
 const isGone = (result: number): boolean => result === -ENOENT || result === -EINPROGRESS;

@@ -6,18 +6,18 @@
 import { calls } from "../calls.ts";
 import { installCode, MACHINE, machineCode } from "../code-page.ts";
 import { O_NONBLOCK, SA_RESTART, SA_RESTORER, SA_SIGINFO } from "../constants.ts";
-import { check } from "../errno.ts";
+import { check, SyscallError } from "../errno.ts";
 import type { OwnedFd } from "../fd.ts";
-import { allocateForever } from "../memory.ts";
+import { allocateEach } from "../memory.ts";
 import { KERNEL_SIGACTION } from "../structs/process.ts";
 import { pipe, read } from "./io.ts";
 
-const NEW = allocateForever(KERNEL_SIGACTION.size);
-const OLD = allocateForever(KERNEL_SIGACTION.size);
+const [NEW, OLD] = allocateEach(KERNEL_SIGACTION.size, KERNEL_SIGACTION.size);
 
 function exchange(signal: number, action: Uint8Array): Uint8Array {
   NEW.bytes.set(action);
-  check(calls.rtSigaction(signal, NEW.address, OLD.address, 8), "rt_sigaction", String(signal));
+  const result = calls.rtSigaction(signal, NEW.address, OLD.address, 8);
+  if (result < 0) throw new SyscallError("rt_sigaction", -result, String(signal));
   return OLD.bytes.slice();
 }
 

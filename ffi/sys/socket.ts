@@ -17,15 +17,12 @@ import {
 } from "../constants.ts";
 import { check, EAGAIN, EINPROGRESS, EINTR, ENOPROTOOPT, retry, SyscallError } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
-import { allocateForever } from "../memory.ts";
+import { allocateEach, allocateForever } from "../memory.ts";
 import { UCRED } from "../structs/socket.ts";
 
 const ADDRESS_BYTES = 128; // struct sockaddr_storage
 const OPTION_BYTES = 512;
-const ADDRESS = allocateForever(ADDRESS_BYTES);
-const LENGTH = allocateForever(4);
-const PAIR = allocateForever(8);
-const OPTION = allocateForever(OPTION_BYTES);
+const [ADDRESS, LENGTH, PAIR, OPTION] = allocateEach(ADDRESS_BYTES, 4, 8, OPTION_BYTES);
 const INT_BYTES = new Uint8Array(4);
 const INT = new DataView(INT_BYTES.buffer);
 

@@ -28,7 +28,7 @@ import {
 import { check, SyscallError } from "../errno.ts";
 import { OwnedFd } from "../fd.ts";
 import { backend } from "../load.ts";
-import { allocateForever, type NativeMemory } from "../memory.ts";
+import { allocateEach, allocateForever, type NativeMemory } from "../memory.ts";
 import { KERNEL_SIGACTION, RLIMIT } from "../structs/process.ts";
 import { SOCK_FPROG } from "../structs/seccomp.ts";
 import { SYMBOLS, type SymbolName } from "../symbols.ts";
@@ -40,12 +40,9 @@ const MAX_RECORDS = 192;
 const SIG_IGN = 1; // asm-generic/signal-defs.h
 
 const table: NativeMemory = allocateForever(RECORD_BYTES * MAX_RECORDS);
-const ignore: NativeMemory = allocateForever(KERNEL_SIGACTION.size);
-const restoreDefault: NativeMemory = allocateForever(KERNEL_SIGACTION.size); // stays zero
-const limitMemory: NativeMemory = allocateForever(RLIMIT.size);
-const emptyMask: NativeMemory = allocateForever(8); // stays zero
-const fullMask: NativeMemory = allocateForever(8);
-const savedMask: NativeMemory = allocateForever(8);
+/** restoreDefault and emptyMask stay zero. */
+const [ignore, restoreDefault] = allocateEach(KERNEL_SIGACTION.size, KERNEL_SIGACTION.size);
+const [limitMemory, emptyMask, fullMask, savedMask] = allocateEach(RLIMIT.size, 8, 8, 8);
 
 /** One record of the table. */
 export type Step = { readonly call: SymbolName; readonly args: readonly number[] };
@@ -104,13 +101,14 @@ function writeSignalSteps(ignored: readonly number[]): number {
   KERNEL_SIGACTION.write(ignore.data, { handler: SIG_IGN });
   const [toIgnore, toDefault] = [BigInt(ignore.address), BigInt(restoreDefault.address)];
   writeTable([{ call: "rtSigaction", args: [1, restoreDefault.address, 0, 8] }], 0);
+  const { bytes, data } = table;
   let count = 0;
   for (let signal = 1; signal <= NSIG; signal++) {
     if (signal === SIGKILL || signal === SIGSTOP) continue;
     const at = count * RECORD_BYTES;
-    if (count > 0) table.bytes.copyWithin(at, at - RECORD_BYTES, at);
-    table.data.setUint32(at + 8, signal, true);
-    table.data.setBigUint64(at + 16, ignored.includes(signal) ? toIgnore : toDefault, true);
+    if (count > 0) bytes.copyWithin(at, at - RECORD_BYTES, at);
+    data.setUint32(at + 8, signal, true);
+    data.setBigUint64(at + 16, ignored.includes(signal) ? toIgnore : toDefault, true);
     count += 1;
   }
   return count;
@@ -133,18 +131,22 @@ function filterSteps(filter: NonNullable<SpawnOptions["filter"]>, program: Nativ
   return filter.noNewPrivs ? [{ call: "prctl", args: [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0] }, install] : [install];
 }
 
-/** The strings one after another behind their pointers, as execve(2) wants them. */
+/** The strings one after another behind their pointers, as execve(2) wants them. A NUL within one would end it there:
+ *  what follows is left out. */
 function stringVector(strings: readonly string[]): number {
-  const encoded = strings.map((text) => new TextEncoder().encode(`${text}\0`));
   const head = (strings.length + 1) * 8;
-  const memory = allocateForever(head + encoded.reduce((sum, bytes) => sum + bytes.length, 0));
+  let all = "";
+  for (const text of strings) all += text.includes("\0") ? `${text.slice(0, text.indexOf("\0"))}\0` : `${text}\0`;
+  const encoded = new TextEncoder().encode(all);
+  const memory = allocateForever(head + encoded.length);
+  const { address, bytes, data } = memory;
+  bytes.set(encoded, head);
   let at = head;
-  for (const [index, bytes] of encoded.entries()) {
-    memory.data.setBigUint64(index * 8, BigInt(memory.address + at), true);
-    memory.bytes.set(bytes, at);
-    at += bytes.length;
+  for (let index = 0; index < strings.length; index++) {
+    data.setBigUint64(index * 8, BigInt(address + at), true);
+    at = bytes.indexOf(0, at) + 1;
   }
-  return memory.address;
+  return address;
 }
 
 /** @param first  the record of the first step */

@@ -1,13 +1,12 @@
 /** Memory of another process by process_vm_readv(2); needs ptrace rights over it (same uid and dumpable, or CAP_SYS_PTRACE). */
 import { calls } from "../calls.ts";
 import { check, EFAULT, SyscallError } from "../errno.ts";
-import { allocateForever } from "../memory.ts";
+import { allocateEach, allocateForever } from "../memory.ts";
 import { IOVEC } from "../structs/socket.ts";
 
 const ROOM_BYTES = 4096;
 const MAX_PARTS = 2;
-const LOCAL = allocateForever(IOVEC.size * MAX_PARTS);
-const REMOTE = allocateForever(IOVEC.size * MAX_PARTS);
+const [LOCAL, REMOTE] = allocateEach(IOVEC.size * MAX_PARTS, IOVEC.size * MAX_PARTS);
 const ROOM = allocateForever(ROOM_BYTES);
 
 const { iov_base: BASE, iov_len: LENGTH } = IOVEC.offsets;

@@ -36,26 +36,20 @@ export function assemble(program: readonly Instruction[]): Uint8Array<ArrayBuffe
     else code.push(instruction);
   }
   const data = new DataView(new ArrayBuffer(code.length * INSTRUCTION_BYTES));
-  for (const [index, instruction] of code.entries()) write(data, index, instruction, labels);
+  // In one piece: a function for each instruction is called so often that the runtime compiles it, at every start.
+  for (let index = 0; index < code.length; index++) {
+    const instruction = code[index];
+    if (instruction === undefined) continue;
+    const at = index * INSTRUCTION_BYTES;
+    data.setUint16(at, CODES[instruction.op], true);
+    if ("yes" in instruction) data.setUint8(at + 2, distance(index, instruction.yes, labels));
+    if ("no" in instruction) data.setUint8(at + 3, distance(index, instruction.no, labels));
+    data.setUint32(at + 4, instruction.op === "load" ? instruction.offset : instruction.value, true);
+  }
   return new Uint8Array(data.buffer);
 }
 
-function write(
-  data: DataView,
-  index: number,
-  instruction: Exclude<Instruction, { op: "label" }>,
-  labels: ReadonlyMap<string, number>,
-): void {
-  const at = index * INSTRUCTION_BYTES;
-  const isJump = "yes" in instruction || "no" in instruction;
-  data.setUint16(at, CODES[instruction.op], true);
-  data.setUint8(at + 2, isJump ? distance(index, instruction.yes, labels) : 0);
-  data.setUint8(at + 3, isJump ? distance(index, instruction.no, labels) : 0);
-  data.setUint32(at + 4, instruction.op === "load" ? instruction.offset : instruction.value, true);
-}
-
-function distance(from: number, label: string | undefined, labels: ReadonlyMap<string, number>): number {
-  if (label === undefined) return 0;
+function distance(from: number, label: string, labels: ReadonlyMap<string, number>): number {
   const target = labels.get(label);
   const steps = (target ?? -1) - from - 1;
   if (target === undefined || steps < 0 || steps > MAX_JUMP) {

@@ -140,8 +140,11 @@ function openTrace(path: string): Trace {
   }
 }
 
-function definedVariables(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined));
+/** "NAME=value" strings. */
+function definedVariables(env: Readonly<Record<string, string | undefined>>): string[] {
+  const strings: string[] = [];
+  for (const name in env) if (env[name] !== undefined) strings.push(`${name}=${env[name]}`);
+  return strings;
 }
 
 /** @throws UsageError */
