@@ -41,19 +41,21 @@ export function assemble(program: readonly Instruction[]): Uint8Array<ArrayBuffe
     const instruction = code[index];
     if (instruction === undefined) continue;
     const at = index * INSTRUCTION_BYTES;
+    const yes = "yes" in instruction ? instruction.yes : undefined;
+    const no = "no" in instruction ? instruction.no : undefined;
+    const toYes = yes === undefined ? 0 : (labels.get(yes) ?? -1) - index - 1;
+    const toNo = no === undefined ? 0 : (labels.get(no) ?? -1) - index - 1;
+    if (toYes < 0 || toYes > MAX_JUMP) throw wrongJump(yes, toYes, labels);
+    if (toNo < 0 || toNo > MAX_JUMP) throw wrongJump(no, toNo, labels);
     data.setUint16(at, CODES[instruction.op], true);
-    if ("yes" in instruction) data.setUint8(at + 2, distance(index, instruction.yes, labels));
-    if ("no" in instruction) data.setUint8(at + 3, distance(index, instruction.no, labels));
+    data.setUint8(at + 2, toYes);
+    data.setUint8(at + 3, toNo);
     data.setUint32(at + 4, instruction.op === "load" ? instruction.offset : instruction.value, true);
   }
   return new Uint8Array(data.buffer);
 }
 
-function distance(from: number, label: string, labels: ReadonlyMap<string, number>): number {
-  const target = labels.get(label);
-  const steps = (target ?? -1) - from - 1;
-  if (target === undefined || steps < 0 || steps > MAX_JUMP) {
-    throw new Error(`Cannot jump to "${label}": ${target === undefined ? "no such label" : `${steps} steps away`}`);
-  }
-  return steps;
+function wrongJump(label: string | undefined, steps: number, labels: ReadonlyMap<string, number>): Error {
+  const isKnown = label !== undefined && labels.has(label);
+  return new Error(`Cannot jump to "${label}": ${isKnown ? `${steps} steps away` : "no such label"}`);
 }
