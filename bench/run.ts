@@ -116,7 +116,7 @@ const profile = wantsProfile
 const results = wantsQuestions
   ? await SUITES[suite](questions, (result) => {
       if (!json) console.log(resultRow(result));
-      else process.stderr.write(`${result.id}\n`);
+      else process.stderr.write(`${resultRow(result)}\n`); // what is measured is there, whatever comes after
     })
   : [];
 if (plot !== undefined) writeFileSync(plot, plotProfile(profile));
