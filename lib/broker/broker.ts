@@ -15,7 +15,6 @@ import { Contexts } from "./contexts.ts";
 import type { BrokerCore } from "./core.ts";
 import { Deadlines } from "./deadlines.ts";
 import { FloodTurns } from "./flood-turns.ts";
-import { Notices } from "./notices.ts";
 import { OwnSockets } from "./own-sockets.ts";
 import { Quota } from "./quota.ts";
 import { RateLimiter } from "./rate.ts";
@@ -74,7 +73,6 @@ export class Broker implements Disposable {
       ownSockets: new OwnSockets(),
       survival: this.#makeSurvival(setTimer),
       youngRings: new YoungRings(setTimer),
-      notices: new Notices(setTimer),
       floodTurns: new FloodTurns({
         setTimer: (delayMs, callback) => this.#floodTimer.set(delayMs, callback),
         before: () => this.#settle(),

@@ -10,7 +10,6 @@ import type { Closer } from "./closer.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { FloodTurns } from "./flood-turns.ts";
 import type { Right } from "./grants.ts";
-import type { Notices } from "./notices.ts";
 import type { OwnSockets } from "./own-sockets.ts";
 import type { Quota } from "./quota.ts";
 import type { RateLimiter } from "./rate.ts";
@@ -32,7 +31,6 @@ export type BrokerCore = {
   readonly survival: Survival;
   readonly youngRings: YoungRings;
   readonly floodTurns: FloodTurns;
-  readonly notices: Notices;
   readonly logger: Logger;
   readonly version: string;
   /** The user the broker runs as. */

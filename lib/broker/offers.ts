@@ -61,7 +61,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     to: taker.pid,
     uid: taker.uid,
   });
-  offer.session?.notify(offer.object, "shmlink_offer_v1", { kind: "taken", bundle: bundle.number, ...taker });
+  offer.session?.send(offer.object, "shmlink_offer_v1", { kind: "taken", bundle: bundle.number, ...taker });
 }
 
 export function failTake({ session, object }: TakeRecord, { code, message }: FailureError): void {

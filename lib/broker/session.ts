@@ -98,22 +98,6 @@ export class Session {
   send<N extends InterfaceName>(object: ObjectId, name: N, event: Events<OwnedFd>[N]): void {
     if (this.#ended) return dropEvent(event);
     this.output.touch();
-    this.#queue(object, name, event);
-  }
-
-  /** The same of what the peer does not wait for: it goes with what comes next, or a moment later. */
-  notify<N extends InterfaceName>(object: ObjectId, name: N, event: Events<OwnedFd>[N]): void {
-    if (this.#ended) return dropEvent(event);
-    this.#queue(object, name, event);
-    if (!this.output.isDirty) this.core.notices.watch(this);
-  }
-
-  /** If nothing has been sent since then. */
-  sendQueued(): void {
-    if (!this.#ended && this.#connection.queuedBytes > 0) this.output.touch();
-  }
-
-  #queue<N extends InterfaceName>(object: ObjectId, name: N, event: Events<OwnedFd>[N]): void {
     try {
       this.#connection.send(object, name, event);
     } catch (error) {
