@@ -9,22 +9,21 @@ const PROCESSORS: number = availableParallelism();
 const CHECKS_A_ROUND = 64; // between two looks at the clock
 const MIN_SHARE = 1 / 16; // a budget below that is none: the first look has to do
 const PROBE_EVERY = 8; // waits
-/** What the channels before have learned: the part of its most that a budget had in the end, and how many there were. One
+/** What the channels before have learned: the part of its most that a budget had in the end, and how many of them have waited. One
  *  that is opened for a single question has no time to learn anything by itself. */
-const before = { share: 1, count: 0 };
+const before = { share: 1, waited: 0 };
 export const DEFAULT_SPIN_US = 80; // about what falling asleep and being woken by another processor cost
 
 export class AdaptiveSpin {
   readonly #maxUs: number;
   #budgetUs: number;
-  #waits: number;
+  /** Below 0 before the first. */
+  #waits: number = -1;
 
   /** @param maxUs  0 never spins. With one processor the other side cannot run while we look, so neither then. */
   constructor(maxUs: number = DEFAULT_SPIN_US) {
     this.#maxUs = PROCESSORS > 1 ? maxUs : 0;
     this.#budgetUs = this.#maxUs * before.share;
-    this.#waits = before.count % PROBE_EVERY;
-    before.count += 1;
   }
 
   /** How often to look before the first call of run(). */
@@ -36,7 +35,9 @@ export class AdaptiveSpin {
   run(ready: () => boolean): boolean {
     if (this.#maxUs === 0) return ready();
     for (let check = 0; check < CHECKS_A_ROUND; check++) if (ready()) return true;
-    this.#waits = (this.#waits + 1) % PROBE_EVERY;
+    if (this.#waits < 0)
+      this.#waits = before.waited++ % PROBE_EVERY; // one that never waits takes no other's try
+    else this.#waits = (this.#waits + 1) % PROBE_EVERY;
     const budgetUs = this.#waits === 0 ? this.#maxUs : this.#budgetUs;
     if (budgetUs === 0) return false;
     const end = performance.now() + budgetUs / 1000;

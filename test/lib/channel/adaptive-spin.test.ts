@@ -30,6 +30,17 @@ requires.test(
   },
 );
 
+requires.test([TWO_PROCESSORS], "channels that never wait do not take from others the wait that looks for long", () => {
+  const teacher = new AdaptiveSpin(MAX_US);
+  for (let wait = 0; wait < 16; wait++) teacher.run(() => false);
+  const times = Array.from({ length: 8 }, () => {
+    const time = lookingMs();
+    new AdaptiveSpin(MAX_US);
+    return time;
+  });
+  expect(Math.max(...times)).toBeGreaterThan(MAX_US / 2000);
+});
+
 test("what is ready at once costs one look", () => {
   let count = 0;
   expect(new AdaptiveSpin(MAX_US).run(() => ++count > 0)).toBe(true);
