@@ -58,8 +58,8 @@ test("an interruption takes everything away too, and is told by the exit code", 
 
 test("an end of a comparison that there is not is refused, and so is one without a place", async () => {
   await using cli = new Cli(BUN);
-  const unknown = await cli.run(["demo", "--relay=other", "--at=/x"]);
-  expect([unknown.code, unknown.stderr]).toEqual([2, expect.stringContaining('Cannot use --relay "other"')]);
+  const unknown = await cli.run(["demo", "--relay=toString", "--at=/x"]);
+  expect([unknown.code, unknown.stderr]).toEqual([2, expect.stringContaining('Cannot use --relay "toString"')]);
   const placeless = await cli.run(["demo", "--relay=ask"]);
   expect([placeless.code, placeless.stderr]).toEqual([2, expect.stringContaining("Missing value: --relay needs --at")]);
 });

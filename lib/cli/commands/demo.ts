@@ -6,7 +6,12 @@ import { OK, SIGNAL_BASE } from "../exit-codes.ts";
 import { printError } from "../output.ts";
 import { UsageError } from "../usage-error.ts";
 
-const ROLES: Readonly<Record<string, (where: string) => void>> = { receive, send: transmit, answer, ask };
+const ROLES: ReadonlyMap<string, (where: string) => void> = new Map([
+  ["receive", receive],
+  ["send", transmit],
+  ["answer", answer],
+  ["ask", ask],
+]);
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
 export const command: Command = makeCommand({
@@ -27,9 +32,9 @@ everything away again. Needs tar, and python3 and curl or node.`,
   run: async ({ relay: role, at }) => {
     if (role === undefined) return await demonstrate();
     if (at === undefined) throw new UsageError("Missing value: --relay needs --at, a socket path or a TCP port");
-    const end = ROLES[role];
+    const end = ROLES.get(role);
     if (end === undefined)
-      throw new UsageError(`Cannot use --relay "${role}": ${Object.keys(ROLES).join(", ")} are wanted`);
+      throw new UsageError(`Cannot use --relay "${role}": ${[...ROLES.keys()].join(", ")} are wanted`);
     end(at);
     return OK;
   },

@@ -10,6 +10,7 @@ import { launcherPath } from "../package-root.ts";
 import { CommandFailure } from "../report-error.ts";
 
 const MAX_DIRECTORY_CHARACTERS = 50; // a socket's path has 107 bytes at most, and ours need some 50 below this
+const MOST_CHARACTERS = 200; // of a command line or of what it says, in a message
 const POLL_MS = 20;
 const KILL_AFTER_MS = 3000;
 
@@ -102,7 +103,7 @@ export class Running {
 
   constructor(child: ChildProcess, title: string) {
     this.#child = child;
-    this.#title = title;
+    this.#title = shorten(title);
     this.pid = child.pid;
     child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       this.#stdout += text;
@@ -137,11 +138,11 @@ export class Running {
     return { exitCode, stdout: this.#stdout, stderr: this.#stderr };
   }
 
-  /** wait(), and anything but 0 is an error. @throws CommandFailure with what it said last */
+  /** wait(), and anything but 0 is an error. @throws CommandFailure with what it said */
   async succeed(): Promise<string> {
     const { exitCode, stdout, stderr } = await this.wait();
     if (exitCode === 0) return stdout;
-    const said = stderr.trim().split("\n").at(-1) ?? "";
+    const said = shorten(stderr.trim().replaceAll("\n", "; "));
     throw new CommandFailure(`Cannot go on: "${this.#title}" ended with ${exitCode}${said === "" ? "" : `: ${said}`}`);
   }
 
@@ -157,6 +158,11 @@ export class Running {
     await this.#exited;
     clearTimeout(timer);
   }
+}
+
+/** What is first tells most: which program it is, and what it could not do. */
+function shorten(text: string): string {
+  return text.length <= MOST_CHARACTERS ? text : `${text.slice(0, MOST_CHARACTERS)} …`;
 }
 
 /** Repeats `ask` until it has an answer. @throws CommandFailure when it takes longer than `limitMs` */
