@@ -120,8 +120,13 @@ describe("bin/shmlink", () => {
       const { env } = report(`bash -c '${state} exec ${shell} "$0" run' "$1/bin/shmlink"`);
       expect([shell, env["SHMLINK_NOFILE"], env["SHMLINK_CLOSED"]]).toEqual([shell, "321", ""]);
       expect((env["SHMLINK_FDS"] ?? "").split(" ")).toContain("12");
-      expect(Number(env["SHMLINK_SIGIGN"]) & 0x1001001).toBe(0x1000001);
+      expect(Number(env["SHMLINK_SIGIGN"]) & 0x1001005).toBe(0x1000001); // not QUIT, which bash ignores itself
+      const closed = `exec 2>&-; export REPORT_TO=1; exec ${shell} "$0" run`;
+      expect(report(`bash -c '${closed}' "$1/bin/shmlink"`).env["SHMLINK_CLOSED"]).toBe(" 2");
     }
+    expect(
+      Number(report(`bash -c 'trap "" QUIT; exec bash "$0" run' "$1/bin/shmlink"`).env["SHMLINK_SIGIGN"]) & 4,
+    ).toBe(4);
     const { env } = report(`bash -c '${state} exec "./a) 1 2 (b"'`);
     expect(Number(env["SHMLINK_SIGIGN"]) & 0x1001001).toBe(0x1000001);
   });
