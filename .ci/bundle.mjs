@@ -26,7 +26,10 @@ const deferred = {
     // The bundler knows modules of the runtime before it asks anybody, so they need another name.
     build.onLoad({ filter: /\/(bin|ffi|lib)\/.*\.ts$/ }, async ({ path }) => {
       const text = (await Bun.file(path).text()).replace(IMPORT, 'from "deferred:node:$1"');
-      return { loader: "ts", contents: text.replace(NAMESPACE, (_, name, from) => flatten(name, join(path, "..", from))) };
+      return {
+        loader: "ts",
+        contents: text.replace(NAMESPACE, (_, name, from) => flatten(name, join(path, "..", from))),
+      };
     });
     build.onResolve({ filter: /^deferred:/ }, ({ path }) => ({ path, namespace: "deferred" }));
     build.onLoad({ filter: /.*/, namespace: "deferred" }, async ({ path }) => {
