@@ -8,6 +8,7 @@ import {
   bind,
   constants,
   getIntOption,
+  listen,
   type OwnedFd,
   SyscallError,
   setsockopt,
@@ -44,7 +45,8 @@ export class ReservedPorts implements Disposable {
   }
 
   /** From here on the port is taken, also while `tcp` is closed. Where it cannot be kept (descriptors are short) it is free then.
-   *  @param unix  whose connection it is; lent @param tcp  that was bound to it, and is open still; lent */
+   *  @param unix  whose connection it is; lent
+   *  @param tcp  that was bound to it, and is open still, in nobody's use: it may listen from then on; lent */
   keep(unix: BorrowedFd, tcp: BorrowedFd, port: Port): void {
     if (this.#reserved.size >= this.#most) return;
     using stack = new DisposableStack();
@@ -84,7 +86,18 @@ function bindBeside(fd: BorrowedFd, tcp: BorrowedFd, { domain, bound }: Port): v
   try {
     for (const each of [fd, tcp]) setsockopt(each, SOL_SOCKET, SO_REUSEADDR, 1);
     bind(fd, socketAddress(domain, bound));
+    listenIfPossible(tcp);
   } finally {
     for (const each of [fd, tcp]) setsockopt(each, SOL_SOCKET, SO_REUSEADDR, isShared);
+  }
+}
+
+/** Nobody gets in beside a listener. It is to be one for a moment in any case, for whatWasChosen(), and beside another
+ *  socket cannot become one later. */
+function listenIfPossible(tcp: BorrowedFd): void {
+  try {
+    listen(tcp, 1);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error; // somebody else listens
   }
 }

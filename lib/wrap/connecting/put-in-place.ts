@@ -42,8 +42,9 @@ function exchange(connecting: Connecting): boolean {
   const { context, call, plan, tcp, unix } = connecting;
   if (plan.socket.bound.port === 0) return swapAndClose(context, call, tcp, unix);
   return swapAndClose(context, call, tcp, unix, () => {
-    context.table.setBound(cookieOf(unix), whatWasChosen(tcp, plan.socket.domain));
+    // First, since to find out what was chosen gives up a port that the kernel chose: anybody could be given it.
     keepPort(connecting);
+    context.table.setBound(cookieOf(unix), whatWasChosen(tcp, plan.socket.domain));
   });
 }
 

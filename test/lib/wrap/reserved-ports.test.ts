@@ -11,6 +11,7 @@ import {
 } from "../../../ffi/mod.ts";
 import { Reactor } from "../../../lib/transport/reactor.ts";
 import { EndWatch } from "../../../lib/wrap/end-watch.ts";
+import { whatWasChosen } from "../../../lib/wrap/handlers/disconnect.ts";
 import { LOOPBACK_V4 } from "../../../lib/wrap/host.ts";
 import { ReservedPorts } from "../../../lib/wrap/reserved-ports.ts";
 import { cookieOf, localEndpoint, socketAddress } from "../../../lib/wrap/socket.ts";
@@ -79,4 +80,32 @@ test("ReservedPorts shares a port as the program's socket did", () => {
   const ports = stack.use(new ReservedPorts(ends, 16));
   const [alone, shared] = [keep(ports, stack.use(unixSocket())), keep(ports, stack.use(unixSocket()), 1)];
   expect([isFree(alone), isFree(alone, 1), isFree(shared), isFree(shared, 1)]).toEqual([false, false, false, true]);
+});
+
+test("ReservedPorts has a port before the program's socket gives it up, and shares it no more than that did", () => {
+  using stack = new DisposableStack();
+  const ends = stack.use(new EndWatch(stack.use(new Reactor())));
+  const ports = stack.use(new ReservedPorts(ends, 16));
+  using tcp = tcpSocket();
+  bind(tcp, socketAddress(4, { host: LOOPBACK_V4, port: 0 }));
+  const bound = localEndpoint(tcp);
+  ports.keep(stack.use(unixSocket()), tcp, { domain: 4, bound });
+  const isFreeNow = () => [isFree(bound.port), isFree(bound.port, 1)];
+  expect(isFreeNow()).toEqual([false, false]);
+  expect(whatWasChosen(tcp, 4)).toEqual({ host: LOOPBACK_V4, port: 0 });
+  expect(isFreeNow()).toEqual([false, false]);
+});
+
+test("ReservedPorts leaves a port that the program chose to its socket as well", () => {
+  using stack = new DisposableStack();
+  const ends = stack.use(new EndWatch(stack.use(new Reactor())));
+  const ports = stack.use(new ReservedPorts(ends, 16));
+  const port = keep(ports, stack.use(unixSocket()));
+  ports[Symbol.dispose]();
+  using tcp = tcpSocket();
+  const bound = { host: LOOPBACK_V4, port };
+  bind(tcp, socketAddress(4, bound));
+  ports.keep(stack.use(unixSocket()), tcp, { domain: 4, bound });
+  expect(whatWasChosen(tcp, 4)).toEqual(bound);
+  expect([isFree(port), isFree(port, 1)]).toEqual([false, false]);
 });
