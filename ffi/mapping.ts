@@ -18,7 +18,6 @@ import {
 import { SyscallError } from "./errno.ts";
 import type { BorrowedFd } from "./fd.ts";
 import { backend } from "./load.ts";
-import { placeForFirst } from "./pair-places.ts";
 
 const MADV_POPULATE_WRITE = 23; // linux/mman.h, since 5.14
 const MADV_COLLAPSE = 25; // since 6.1; for memfds too, whatever /sys/kernel/mm/transparent_hugepage says
@@ -55,6 +54,11 @@ export class Mapping implements Disposable {
     if (result < 0) throw new SyscallError("madvise", -result, `${this.length} bytes`);
   }
 
+  /** The same for its first `bytes`, as far as the kernel can and has memory: what is missing faults when it is touched. */
+  touch(bytes: number): void {
+    calls.madvise(this.#address, Math.min(bytes, this.length), MADV_POPULATE_WRITE);
+  }
+
   /** Gives a writable mapping its memory now, in huge pages as far as it is long enough.
    *  @returns how many bytes are in huge pages; 0 where the kernel cannot, or finds no memory in one piece */
   collapse(): number {
@@ -69,17 +73,16 @@ export class Mapping implements Disposable {
     if (address !== 0) calls.munmap(address, this.length);
   }
 
-  /** Gives the memory up, of which there must be no view yet: the caller unmaps it. @returns where it begins */
-  take(): number {
-    const address = this.#address;
-    this.#address = 0;
-    return address;
-  }
-
-  /** Whether it lies right below `other`, and nobody has looked at either. */
-  joins(other: Mapping): boolean {
-    const isFresh = this.#buffer === undefined && other.#buffer === undefined;
-    return isFresh && this.#address !== 0 && this.#address === other.placeBelow(this.length);
+  /** close() of two. It is one call where `other` lies right below, as mapShared() puts it if it can. */
+  closeWith(other: Mapping, isShown = false): void {
+    const above = this.#leave(isShown);
+    const below = other.#leave(isShown);
+    if (below !== 0 && above - below === wholePages(other.length)) {
+      calls.munmap(below, above - below + this.length);
+      return;
+    }
+    if (above !== 0) calls.munmap(above, this.length);
+    if (below !== 0) calls.munmap(below, other.length);
   }
 
   /** @returns the address of what is to be unmapped now, 0 for nothing */
@@ -107,25 +110,16 @@ export class Mapping implements Disposable {
 /**
  * Maps `length` bytes of `fd` from its start, shared with all who map the same file (mmap(2)).
  * @param access  "read-write" asks for a writable mapping: EPERM once F_SEAL_FUTURE_WRITE is set
- * @param place  "first" leaves room for another one right below; the other one then names it, and goes there if it can.
- *   As a MappedPair they are one piece
+ * @param above  right below which it goes if there is room, so that both can be closed together
  * @throws SyscallError EACCES, EPERM, ENOMEM
  */
-export function mapShared(
-  fd: BorrowedFd,
-  length: number,
-  access: "read" | "read-write",
-  place?: "first" | Mapping,
-): Mapping {
+export function mapShared(fd: BorrowedFd, length: number, access: "read" | "read-write", above?: Mapping): Mapping {
   const prot = access === "read" ? PROT_READ : PROT_READ | PROT_WRITE;
-  const address = length < HUGE_BYTES ? mapAt(place, fd, length, prot) : mapAligned(fd, length, prot);
+  const place = above === undefined ? 0 : above.placeBelow(length);
+  const address =
+    length < HUGE_BYTES ? calls.mmap(place, length, prot, MAP_SHARED, fd.number, 0) : mapAligned(fd, length, prot);
   if (address < 0) throw new SyscallError("mmap", -address, `fd ${fd.number}`);
   return new Mapping(address, length);
-}
-
-function mapAt(place: "first" | Mapping | undefined, fd: BorrowedFd, length: number, prot: number): number {
-  if (place !== "first") return calls.mmap(place?.placeBelow(length) ?? 0, length, prot, MAP_SHARED, fd.number, 0);
-  return calls.mmap(placeForFirst(wholePages(length)), length, prot, MAP_SHARED, fd.number, 0);
 }
 
 /** Maps where a huge page can begin: in both of two processes, or only the one that is aligned profits.

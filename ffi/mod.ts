@@ -6,7 +6,6 @@ export * as errno from "./errno.ts";
 export { errnoName, SyscallError } from "./errno.ts";
 export { type BorrowedFd, borrowFd, type CloseFd, closeNow, duplicateFd, OwnedFd, replaceFd } from "./fd.ts";
 export { loaded } from "./load.ts";
-export { type MappedBytes, MappedPair } from "./mapped-pair.ts";
 export { Mapping, mapShared } from "./mapping.ts";
 export { PageTable } from "./page-table.ts";
 export { RecordPath } from "./record-path.ts";

@@ -148,7 +148,7 @@ function checkPeerCapacity(capacity: number, most: number = DEFAULT_MAX_PEER_CAP
 }
 
 function mapOwn(ring: OwnedFd, capacity: number): Mapping {
-  const mapping = mapShared(ring, ringFileBytes(capacity), "read-write", "first");
+  const mapping = mapShared(ring, ringFileBytes(capacity), "read-write");
   try {
     addSeals(ring, RING_SEALS);
   } catch (error) {

@@ -5,7 +5,7 @@
  * Invariant: after close() or after the peer broke the rules no ring memory is touched any more, and every method
  * throws the reason.
  */
-import { type BorrowedFd, MappedPair, type Mapping, type OwnedFd, RecordPath } from "../../ffi/mod.ts";
+import { type BorrowedFd, type Mapping, type OwnedFd, RecordPath } from "../../ffi/mod.ts";
 import { ClosedError, FailureError, ProtocolError } from "../errors.ts";
 import { RingConsumer } from "../ring/consumer.ts";
 import { MAX_MESSAGE_BYTES, NO_CAPACITY, type RingMemory, type RingSide, ringMemory } from "../ring/layout.ts";
@@ -89,7 +89,8 @@ export class ChannelCore implements Disposable {
   protected readonly dropsOld: boolean;
   /** The reason why nothing works any more. */
   protected refusal: Error | undefined;
-  readonly #memory: MappedPair;
+  readonly #own: Mapping;
+  readonly #peer: Mapping;
   readonly #peerBytes: Uint8Array;
   readonly #onClose: (() => void) | undefined;
   readonly #wakes: WakeLimit = new WakeLimit();
@@ -110,10 +111,10 @@ export class ChannelCore implements Disposable {
     this.dropsNew = options.whenFull === "drop-new";
     this.dropsOld = options.whenBehind === "drop-old";
     this.#onClose = options.onClose;
-    this.#memory = new MappedPair(parts.own, parts.peer);
-    const { above, below } = this.#memory;
-    const own: RingMemory = ringMemory(above.buffer, above.offset, above.length);
-    const peer: RingMemory = ringMemory(below.buffer, below.offset, below.length);
+    this.#own = parts.own;
+    this.#peer = parts.peer;
+    const own: RingMemory = ringMemory(parts.own.buffer);
+    const peer: RingMemory = ringMemory(parts.peer.buffer);
     this.ownBytes = own.bytes;
     this.#peerBytes = peer.bytes;
     const doorbell = new SocketDoorbell(parts.doorbell, () => this.blockSending());
@@ -200,7 +201,7 @@ export class ChannelCore implements Disposable {
     this.consumer.watched = true;
     this.producer.retire();
     this.consumer.retire();
-    this.#memory.close(this.#isShown);
+    this.#own.closeWith(this.#peer, this.#isShown);
     this.doorbell.close();
     this.#onClose?.();
   }

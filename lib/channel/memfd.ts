@@ -79,7 +79,7 @@ export function makeMappedRing(capacity: number, name: string): { readonly memfd
   try {
     const written = write(memfd, beginningOf(capacity, size)) ?? 0; // fewer where memory ran out: what is missing comes by faults, or they fail
     if (size > written) ftruncate(memfd, size);
-    const mapping = mapShared(memfd, size, "read-write", "first");
+    const mapping = mapShared(memfd, size, "read-write");
     addSeals(memfd, RING_SEALS); // of a file that we have just made: nothing is in its way
     return { memfd, mapping };
   } catch (error) {

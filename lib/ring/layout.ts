@@ -54,9 +54,9 @@ export const PAD = 4; // no message: fills the rest of the ring up to its end
 
 export type RingMemory = { readonly words: Int32Array; readonly bytes: Uint8Array };
 
-/** Views over the whole file. @param offset  where it begins in `buffer`  @param length  of the file */
-export function ringMemory(buffer: ArrayBuffer, offset = 0, length: number = buffer.byteLength - offset): RingMemory {
-  return { words: new Int32Array(buffer, offset, length >> 2), bytes: new Uint8Array(buffer, offset, length) };
+/** Views over the whole file. */
+export function ringMemory(buffer: ArrayBuffer): RingMemory {
+  return { words: new Int32Array(buffer), bytes: new Uint8Array(buffer) };
 }
 
 export function isCapacity(capacity: number): boolean {

@@ -107,8 +107,7 @@ function replay(options: SideOptions, history: readonly number[]): { operation: 
 }
 
 function scene({ side, capacity, machine }: SideOptions, shared: SharedWords): Scene {
-  const length = ringFileBytes(4096);
-  const mapping = { buffer: new ArrayBuffer(length), length, joins: () => false, close: () => undefined };
+  const mapping = { buffer: new ArrayBuffer(ringFileBytes(4096)), close: () => undefined };
   const parts = { channelId: 1, side, ownCapacity: 4096, peerCapacity: 4096, doorbell: {} as OwnedFd };
   const channel = new BlockingChannel({ ...parts, own: mapping as never, peer: mapping as never }, { spinUs: 0 });
   const doorbell = {
