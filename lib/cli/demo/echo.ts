@@ -8,6 +8,7 @@ import type { Channel } from "../../channel/channel.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
 import { printText } from "../output.ts";
 import { CommandFailure } from "../report-error.ts";
+import { median } from "./median.ts";
 import { acceptOne, connectWaiting, writeAll } from "./plain-socket.ts";
 
 /** Before a service's name, where others have a path or a port. */
@@ -45,8 +46,7 @@ export function ask(where: string): void {
     for (const question of asked) exchange(wire, question, into);
     if (round >= WARM_UP_ROUNDS) times.push(performance.now() - start);
   }
-  const [median = 0] = times.sort((a, b) => a - b).slice(ROUNDS >> 1);
-  printText(`${Math.round((median * 1e6) / asked.length)}\n`);
+  printText(`${Math.round((median(times) * 1e6) / asked.length)}\n`);
 }
 
 function exchange(wire: Wire, question: Uint8Array, into: Uint8Array): number {

@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { packageRoot } from "../package-root.ts";
 import { CommandFailure } from "../report-error.ts";
+import { median } from "./median.ts";
 import type { Running, Workspace } from "./workspace.ts";
 
 /** Enough to measure, little enough for a minute on a slow machine and a small /tmp. */
@@ -159,8 +160,4 @@ export function freePort(): Promise<number> {
       server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0));
     });
   });
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 }
