@@ -30,7 +30,6 @@ async function showBroker(workspace: Workspace): Promise<void> {
   command("shmlink ls");
   const text = await workspace.shmlink(["ls"]).succeed();
   printText(indent(text));
-  workspace.brokerPid = (await listing(workspace)).broker?.owner.pid;
 }
 
 /** @returns the tree that was sent */

@@ -3,7 +3,7 @@
  * its files. Nothing of the user's is touched: the broker's socket is in here.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { launcherPath } from "../package-root.ts";
@@ -77,18 +77,19 @@ export class Workspace {
     rmSync(this.path, { recursive: true, force: true });
   }
 
-  /** The broker is nobody's child; it is found by the socket that it was given. */
+  /** Nobody's children: the broker, which may still be starting, and who holds descriptors for it. They are found by the
+   *  socket that they were given. */
   async #endBroker(): Promise<void> {
-    const pid = this.brokerPid;
-    if (pid === undefined || !isBrokerOf(pid, this.#env["SHMLINK_SOCKET"])) return;
-    process.kill(pid, "SIGTERM");
-    for (const start = performance.now(); existsSync(`/proc/${pid}`) && performance.now() - start < KILL_AFTER_MS; ) {
-      await sleep(POLL_MS);
+    const asked = new Set<number>();
+    for (const start = performance.now(); ; await sleep(POLL_MS)) {
+      const left = processesWith(`SHMLINK_SOCKET=${this.#env["SHMLINK_SOCKET"]}`);
+      if (left.length === 0) return;
+      const isLate = performance.now() - start > KILL_AFTER_MS;
+      for (const pid of left) if (isLate || !asked.has(pid)) endProcess(pid, isLate ? "SIGKILL" : "SIGTERM");
+      if (isLate) return;
+      for (const pid of left) asked.add(pid);
     }
   }
-
-  /** As `ls --json` told. */
-  brokerPid: number | undefined;
 }
 
 /** A process that the demonstration started. */
@@ -190,10 +191,22 @@ function sameRuntime(): Record<string, string> {
   return { SHMLINK_RUNTIME: bun !== undefined ? "bun" : deno !== undefined ? "deno" : "node" };
 }
 
-function isBrokerOf(pid: number, socket: string | undefined): boolean {
+/** Those that we may see and that were given this variable. */
+function processesWith(variable: string): number[] {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+  return pids.map(Number).filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(variable);
+    } catch {
+      return false; // it has ended, or is another user's
+    }
+  });
+}
+
+function endProcess(pid: number, signal: NodeJS.Signals): void {
   try {
-    return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(`SHMLINK_SOCKET=${socket}`);
-  } catch {
-    return false; // it has ended already
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
   }
 }
