@@ -4,10 +4,15 @@
  * forgotten, so a server that comes is seen at once, and one that went is asked about again. While the registry is silent
  * what it said last counts.
  */
+import { formatHost } from "./host.ts";
+import { parseListenerPath } from "./names.ts";
 import type { Registry, Resolution } from "./registry.ts";
 
-/** A client may be sent for so long to a listener that nobody serves any more. */
+/** For so long a wildcard's listener is taken for that of an address, which another one may listen on by then. */
 const TRUST_MS = 50;
+/** No other can be registered for the very address that one listens on, and when that one ends its path refuses
+ *  connections. Left to be noticed are a policy that has changed, and a supervisor that died before its program. */
+const TRUST_EXACT_MS = 500;
 const MAX_ADDRESSES = 256;
 
 type Known = { readonly resolution: Resolution; readonly untilMs: number };
@@ -34,7 +39,7 @@ export class Resolver {
     const resolution = answer === "silent" ? known?.resolution : answer;
     if (resolution === undefined) return undefined;
     if (this.#known.size >= MAX_ADDRESSES) this.#known.clear();
-    this.#known.set(key, { resolution, untilMs: nowMs + TRUST_MS });
+    this.#known.set(key, { resolution, untilMs: nowMs + trustMs(address, port, resolution) });
     return resolution;
   }
 
@@ -48,4 +53,10 @@ export class Resolver {
   forget(address: string, port: number): boolean {
     return this.#known.delete(`${address} ${port}`);
   }
+}
+
+/** A path that a rule has chosen does not say where its listener listens. */
+function trustMs(address: string, port: number, { path }: Resolution): number {
+  const local = parseListenerPath(path)?.local;
+  return local?.port === port && formatHost(local.host) === address ? TRUST_EXACT_MS : TRUST_MS;
 }

@@ -35,6 +35,28 @@ test("resolve() asks once for what was found, and each time for what was not", (
   expect(registry.asked).toBe(4);
 });
 
+test("untilMs() is ten times as far for the listener of the very address as for a wildcard's and for one whose path does not say", () => {
+  const registry = new Fake();
+  const resolver = new Resolver(registry);
+  const trusted = (path: string): readonly [least: number, most: number] => {
+    const startMs = performance.now();
+    resolver.forget("127.0.0.1", 80);
+    registry.answer = { path, id: 1 };
+    resolver.resolve("127.0.0.1", 80);
+    const untilMs = resolver.untilMs("127.0.0.1", 80, path) ?? Number.NaN;
+    return [untilMs - performance.now(), untilMs - startMs];
+  };
+  expect(trusted("/a/4-127.0.0.1-80-7-1.tcp")[1]).toBeGreaterThanOrEqual(500);
+  for (const path of [
+    "/a/4-0.0.0.0-80-7-1.tcp",
+    "/a/6-::-80-7-1.tcp",
+    "/a/4-127.0.0.1-81-7-1.tcp",
+    "/run/web.sock",
+    "@web",
+  ])
+    expect(trusted(path)[0]).toBeLessThanOrEqual(50);
+});
+
 test("forget() says whether something was remembered, and lets it be asked for again", () => {
   const registry = new Fake();
   const resolver = new Resolver(registry);
