@@ -1,6 +1,6 @@
 /* A connect() that ends as the one before it. */
 #pragma once
-#include "trap-look.h"
+#include "trap-survey.h"
 
 /* Binds it to the name of a 4-tuple that nobody has. */
 static long bind_name(struct trap_path *s, struct target *to, int fd) {
@@ -92,7 +92,9 @@ static int32_t exchange(struct trap_path *s, const struct notif *n, struct targe
 static int32_t hand_off(struct trap_path *s, const struct notif *n, struct thread *t, struct target *to, int tcp) {
   uint32_t number = n->args[0];
   int is_read = 1;
-  if (is_touched(s, tcp) || is_watched(s, t, tcp, number)) return LEFT_TO_YOU;
+  if (is_touched(s, tcp)) return LEFT_TO_YOU;
+  renew_epolls(s, t, tcp);
+  if (is_watched(s, t, tcp, number)) return LEFT_TO_YOU;
   long file = hold_info(t, number); /* first: who has no descriptor left for it has not connected in vain */
   if (file < 0) return LEFT_TO_YOU;
   int32_t result = exchange(s, n, to, tcp, file, &is_read);

@@ -1,5 +1,5 @@
 /* The common case of a trapped call in machine code: a connect() that ends as the one before it did, at a listener that
- * TypeScript has found and for a thread that it has looked at; an accept() that finds such a connection; the names of
+ * TypeScript has found and for a thread that it has looked at, and that is looked at again here; an accept() that finds such a connection; the names of
  * both ends; and a setsockopt() that only has to be remembered. The same steps in the same order as lib/wrap/handlers/ and lib/wrap/swap.ts. Whatever is unusual (an option that was set, a socket that is bound, an epoll
  * set that holds it, a refusal) is left before anything of the program has changed, and TypeScript does it from the
  * beginning. One call from TypeScript answers one or many; for x86-64 alone.
@@ -8,8 +8,6 @@
  * Nothing here confirms by itself that a call still waits: each answer is given under its id, ids are never used twice,
  * and the kernel refuses one (ENOENT) whose thread went on. What that id waited for is therefore what was looked at. */
 #include "trap-option.h"
-
-static uint64_t ticks(void) { return __builtin_ia32_rdtsc(); }
 
 /* @returns KINDS for a call that is none of ours */
 static int kind_of(const struct notif *n) {

@@ -21,10 +21,10 @@ enum { KINDS = 6 };
 /* Of a listener's counters (lib/wrap/counters.ts). */
 enum { UNIX = 0, TRAPS = 2, TRAP_NS = 3 };
 
-enum { ENOENT = 2, EINTR = 4, EADDRINUSE = 98 };
+enum { ENOENT = 2, EINTR = 4, EBADF = 9, EINVAL = 22, EADDRINUSE = 98 };
 enum { AF_UNIX = 1, AF_INET = 2, SOCK_STREAM = 1, SOCK_NONBLOCK = 04000, SOCK_CLOEXEC = 02000000, SOL_SOCKET = 1, SO_PROTOCOL = 38, SO_COOKIE = 57, IPPROTO_TCP = 6 };
 enum { F_GETFL = 3, F_SETFL = 4, F_GETSIG = 11, F_GETOWN_EX = 16, O_NONBLOCK = 04000, O_ASYNC = 020000 };
-enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, LET_THROUGH = 1, AT_FDCWD = -100 };
+enum { O_DIRECTORY = 0200000, O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_EPOLL_TFD = 7, SETFD = 1, ADDFD_SEND = 2, LET_THROUGH = 1, AT_FDCWD = -100 };
 #define RECV 0xc0502100u
 #define SEND 0xc0182101u
 #define ADDFD 0x40182103u
@@ -33,7 +33,7 @@ enum { O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_EPOLL_TF
 
 /* System calls of x86-64. */
 enum { CLOSE = 3, FSTAT = 5, RT_SIGPROCMASK = 14, IOCTL = 16, PREAD = 17, SOCKET = 41, CONNECT = 42, BIND = 49, GETSOCKNAME = 51, SETSOCKOPT = 54, ACCEPT = 43 };
-enum { GETPEERNAME = 52, PPOLL = 271, ACCEPT4 = 288, PROCESS_VM_WRITEV = 311 };
+enum { GETPEERNAME = 52, GETDENTS64 = 217, PPOLL = 271, ACCEPT4 = 288, PROCESS_VM_WRITEV = 311 };
 enum { GETSOCKOPT = 55, FCNTL = 72, EPOLL_WAIT = 232, EPOLL_CTL = 233, OPENAT = 257, PROCESS_VM_READV = 310, KCMP = 312, PIDFD_GETFD = 438 };
 
 struct notif { uint64_t id; uint32_t pid, flags; int32_t nr; uint32_t arch; uint64_t ip; uint64_t args[6]; };
@@ -101,6 +101,8 @@ struct trap_path {
   uint64_t reached[MAX_TARGETS];                /* ours too: connections to each target */
   uint64_t ns_each_tick;                        /* times 2^32; 0: not known yet */
   uint64_t *counters[MAX_LISTENERS];            /* 22416: what others may look at while nobody of us does; 0 for none */
+  uint64_t until[MAX_THREADS];                  /* 22480: when the epoll sets of each are to be looked at again; 0: at once */
+  uint64_t trust_ticks;                         /* 22608: for so long, at least, that is trusted; 0: not known yet */
 };
 _Static_assert(sizeof(struct check) == 32 && sizeof(struct target) == 264 && sizeof(struct thread) == 1056, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, checks) == 80, "ffi/trap");
@@ -108,7 +110,7 @@ _Static_assert(offsetof(struct trap_path, touched) == 19472 && offsetof(struct t
 _Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, ends) == 22104 && offsetof(struct trap_path, others) == 22168, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, kinds) == 22200 && sizeof(struct count) == 24, "ffi/trap");
-_Static_assert(offsetof(struct trap_path, counters) == 22416 && sizeof(struct trap_path) == 22480, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, counters) == 22416 && offsetof(struct trap_path, trust_ticks) == 22608 && sizeof(struct trap_path) == 22616, "ffi/trap");
 
 #define CALL3(n, a, b, c) call(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define CALL5(n, a, b, c, d, e) call(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)

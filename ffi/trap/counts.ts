@@ -6,7 +6,10 @@ import type { NativeMemory } from "../memory.ts";
 import { TrapTargets } from "./targets.ts";
 
 // struct trap_path
-const [MOST_TICKS, PASSED, SINCE, KINDS, REACHED, NS_EACH_TICK] = [22_176, 22_184, 22_192, 22_200, 22_344, 22_408];
+const [MOST_TICKS, PASSED, SINCE, KINDS, REACHED] = [22_176, 22_184, 22_192, 22_200, 22_344];
+const [NS_EACH_TICK, TRUST_TICKS] = [22_408, 22_608];
+/** For so long, at least, it trusts what it has seen of a thread's descriptors. */
+const TRUST_MS = 20;
 const [TICKS, LONGEST, COUNT_BYTES] = [8, 16, 24];
 const NAMES = ["connect", "accept4", "accept", "getsockname", "getpeername", "setsockopt"] as const;
 
@@ -44,6 +47,7 @@ export class TrapCounts {
     this.#ms += ms;
     const ticksEachMs = this.#ticks / this.#ms;
     this.#data.setBigUint64(NS_EACH_TICK, BigInt(Math.round((1e6 / ticksEachMs) * 2 ** 32)), true);
+    this.#data.setBigUint64(TRUST_TICKS, BigInt(Math.round(ticksEachMs * TRUST_MS)), true);
     this.#takeKinds(1000 / ticksEachMs, visitor);
     this.#takeReached(visitor);
     return Math.min(this.#number(SINCE) / ticksEachMs, ms);

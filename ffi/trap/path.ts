@@ -20,7 +20,7 @@ import { TrapThreads } from "./threads.ts";
 import { TrapTouched } from "./touched.ts";
 
 // struct trap_path
-const SIZE_BYTES = 22_480;
+const SIZE_BYTES = 22_616;
 const [NOTIFY, EPOLL, SELF, CHECK_COUNT, BUFFER_NAME, FIRST_PORT, NEXT_PORT] = [8, 12, 16, 20, 24, 32, 40];
 const [MOST_KEPT, TARGET, FD, FROM, CHECKS, MAX_CHECKS] = [48, 52, 56, 60, 80, 12];
 const [NAME, NAME_LENGTH, ENDS_LENGTH, ENDS, END_BYTES] = [21_968, 22_096, 22_100, 22_104, 32];

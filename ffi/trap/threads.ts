@@ -3,7 +3,7 @@ import { calls } from "../calls.ts";
 import type { BorrowedFd } from "../fd.ts";
 import type { NativeMemory } from "../memory.ts";
 
-const KEPT = 44;
+const [KEPT, UNTIL] = [44, 22_480];
 const [THREADS, THREAD_BYTES, MAX_THREADS] = [2576, 1056, 16];
 const [PIDFD, EPOLL_COUNT, EPOLLS, MAX_EPOLLS, USED, FDINFO, MAX_NUMBERS] = [4, 8, 12, 4, 28, 32, 256];
 
@@ -26,12 +26,14 @@ export class TrapThreads {
     data.setInt32(at, tid, true);
   }
 
-  /** The epoll sets of a thread: its connect() is left until they are known. @returns whether that fits */
+  /** The epoll sets of a thread: its connect() is left until they are known. Later ones are found by machine code, which
+   *  looks for them again from time to time. @returns whether that fits */
   setEpolls(index: number, epolls: readonly number[] | undefined): boolean {
     const at = THREADS + index * THREAD_BYTES;
     const { data } = this.#memory;
     const fits = epolls !== undefined && epolls.length <= MAX_EPOLLS;
     data.setInt32(at + EPOLL_COUNT, fits ? epolls.length : -1, true);
+    data.setBigUint64(UNTIL + index * 8, 0n, true);
     if (fits) for (const [place, number] of epolls.entries()) data.setInt32(at + EPOLLS + place * 4, number, true);
     return fits;
   }

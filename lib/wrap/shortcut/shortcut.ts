@@ -70,7 +70,7 @@ export class Shortcut implements Disposable {
   readonly #counting: TrapCountVisitor;
   /** When the last call came. */
   #startMs = 0;
-  /** Of targets and epoll sets. */
+  /** Of targets: epoll sets are looked at again by machine code. */
   #untilMs = Number.POSITIVE_INFINITY;
 
   constructor(options: ShortcutOptions) {
@@ -147,7 +147,7 @@ export class Shortcut implements Disposable {
     this.meet(thread);
     if (!opened.threads.setEpolls(thread, survey.epolls)) return;
     opened.targets.learn({ target, where }, decision);
-    this.#untilMs = Math.min(this.#untilMs, survey.untilMs, resolvedUntilMs);
+    this.#untilMs = Math.min(this.#untilMs, resolvedUntilMs);
   }
 
   /** A connection to that listener, which has that Unix socket, has been accepted. */
@@ -187,8 +187,7 @@ export class Shortcut implements Disposable {
   #renewThread(threads: KnownThreads, thread: number): void {
     const { holdings, template } = this.#options;
     const survey = holdings.renew(thread, template().fd);
-    if (survey === undefined || !threads.setEpolls(thread, survey.epolls)) return;
-    this.#untilMs = Math.min(this.#untilMs, survey.untilMs);
+    if (survey !== undefined) threads.setEpolls(thread, survey.epolls);
   }
 
   /** Another one may be there by now, or nobody. */
