@@ -1,5 +1,5 @@
 /**
- * Development script: compiles `trap-path.c` and `call-thread.c` with gcc into a `.gen.ts` each, for x86-64. `--check` only
+ * Development script: compiles `trap-path.c`, `call-thread.c` and `trap-waker.c` with gcc into a `.gen.ts` each, for x86-64. `--check` only
  * compares, as in compile.ts. Needs Debian 12's gcc.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -13,6 +13,7 @@ const HERE = import.meta.dirname;
 const SOURCES = [
   { name: "trap-path", entry: "trap_serve", constant: "SERVE_OFFSET" },
   { name: "call-thread", entry: "call_thread_start", constant: "START_OFFSET" },
+  { name: "trap-waker", entry: "trap_waker_start", constant: "START_OFFSET" },
 ] as const;
 
 function generate({ name, entry, constant }: (typeof SOURCES)[number], version: string): string {

@@ -22,13 +22,18 @@ static int kind_of(const struct notif *n) {
   }
 }
 
-/* Takes the next call, which has to be there, and answers it. */
-static int32_t serve_next(struct trap_path *s) {
-  struct notif *n = s->notif;
-  for (uint32_t at = 0; at < sizeof *n; at++) ((char *)n)[at] = 0; /* anything else is EINVAL */
-  long result = CALL3(IOCTL, s->notify, RECV, n);
+/* Takes the next call into `notif`: sleeps until there is one.
+ * @returns SERVED, GONE where there is none, or an error below 0 */
+static int32_t receive(struct trap_path *s) {
+  for (uint32_t at = 0; at < sizeof *s->notif; at++) ((char *)s->notif)[at] = 0; /* anything else is EINVAL */
+  long result = CALL3(IOCTL, s->notify, RECV, s->notif);
   if (result == -ENOENT || result == -EINTR) return GONE;
-  if (result < 0) return result;
+  return result < 0 ? result : SERVED;
+}
+
+/* Answers the call in `notif`. */
+static int32_t serve_received(struct trap_path *s) {
+  struct notif *n = s->notif;
   if (n->arch != AUDIT_ARCH_X86_64) return LEFT_TO_YOU;
   int kind = kind_of(n);
   if (kind == 0) return serve_connect(s, n);
@@ -56,26 +61,70 @@ static void note(struct trap_path *s, uint64_t took) {
   counters[TRAP_NS] += took * s->ns_each_tick >> 32;
 }
 
-/* Sleeps. Without a time limit: a timer that is set for each call costs as much as ten other calls do.
+/* Sleeps in poll(2). Without a time limit: a timer that is set for each call costs as much as ten other calls do.
  * @returns whether another call is there, and nothing else is to be done */
 static int is_called(struct trap_path *s) {
   struct { int32_t fd; int16_t events, revents; } both[2] = {{s->notify, 1, 0}, {s->others, 1, 0}};
   return CALL5(PPOLL, both, 2, 0, 0, 8) > 0 && both[0].revents == 1 && both[1].revents == 0;
 }
 
-/* Takes the next call, which has to be there, and answers it; then those that come while nothing else is to be done.
- * @returns LEFT_TO_YOU and so on: of the last one, which is in `notif` and not counted; SERVED: all; an error below 0 */
+/* After a sleep in the listener: the waker's signals are behind us when this is over. @returns whether it sent one */
+static int was_woken(struct waker *w, uint32_t sent) {
+  while (!moves(w, ASLEEP, WATCHING)) CALL3(SCHED_YIELD, 0, 0, 0); /* it sends one now */
+  if (__atomic_load_n(&w->sent, __ATOMIC_SEQ_CST) == sent) return 0;
+  CALL3(GETPID, 0, 0, 0); /* a signal that is pending is delivered at the end of this, at the latest */
+  moves(w, WATCHING, RESTING);
+  w->calm = 0;
+  return 1;
+}
+
+/* Sleeps until another call is there, in the listener itself if the waker watches: that is one system call less, and the cheaper
+ * sleep. It is told to when there was nothing else to do for a while.
+ * @returns SERVED: it is in `notif`; GONE: something else is to be done, or may be; or an error below 0 */
+static int32_t sleep_for_next(struct trap_path *s, int *is_last) {
+  struct waker *w = s->waker;
+  uint32_t sent = w == NULL ? 0 : w->sent; /* it sends nothing before we are ASLEEP */
+  if (w != NULL && moves(w, WATCHING, ASLEEP)) {
+    int32_t result = receive(s);
+    *is_last = was_woken(w, sent);
+    return result;
+  }
+  if (!is_called(s)) {
+    if (w != NULL) w->calm = 0;
+    return GONE;
+  }
+  if (w != NULL && ++w->calm >= CALM) {
+    w->calm = 0;
+    if (moves(w, RESTING, WATCHING)) CALL3(FUTEX, &w->state, FUTEX_WAKE_PRIVATE, 1);
+  }
+  return receive(s);
+}
+
+/* Takes the next call, which has to be there unless `is_received`, and answers it; then those that come while nothing else
+ * is to be done.
+ * @returns LEFT_TO_YOU and so on: of the last one, which is in `notif` and not counted; SERVED: all; LATE: all but one, which
+ * came too late, and is_received; an error below 0 */
 int32_t trap_serve(struct trap_path *s) {
   uint64_t first = ticks(), start = first;
-  int32_t result;
-  for (int times = 1;; times++) {
-    result = serve_next(s);
+  int is_last = 0;
+  int32_t result = s->is_received ? SERVED : receive(s);
+  s->is_received = 0;
+  for (int times = 1; result == SERVED; times++) {
+    result = serve_received(s);
     s->since = ticks() - start;
     if (result != SERVED) break;
     note(s, s->since);
-    if (times == MOST_AT_ONCE || s->most_ticks == 0 || !is_called(s)) break;
+    if (is_last || times == MOST_AT_ONCE || s->most_ticks == 0) break;
+    result = sleep_for_next(s, &is_last);
+    if (result != SERVED) {
+      if (result == GONE) result = SERVED;
+      break;
+    }
     start = ticks();
-    if (start - first >= s->most_ticks) break;
+    if (start - first >= s->most_ticks) {
+      s->is_received = 1;
+      result = LATE;
+    }
   }
   s->passed = ticks() - first;
   return result;

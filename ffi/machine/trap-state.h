@@ -4,9 +4,10 @@
 #include <stdint.h>
 
 #include "system-call.h"
+#include "trap-waker.h"
 
 /* What trap_serve() returns; ffi/trap/path.ts repeats it. */
-enum { SERVED = 0, GONE = 1, LEFT_TO_YOU = 2, STILL_HELD = 3, UNANSWERED = 4, TAKEN = 5 };
+enum { SERVED = 0, GONE = 1, LEFT_TO_YOU = 2, STILL_HELD = 3, UNANSWERED = 4, TAKEN = 5, LATE = 6 };
 
 enum { MAX_CHECKS = 12, MAX_TARGETS = 8, MAX_THREADS = 16, MAX_EPOLLS = 4, MAX_NUMBERS = 256, MAX_LISTENERS = 8, MAX_OPTIONS = 4 };
 enum { TRIES = 64 };
@@ -16,6 +17,8 @@ enum { SIG_BLOCK = 0, SIG_SETMASK = 2 };
 
 /* So many calls are answered one after the other without a return to TypeScript. */
 enum { MOST_AT_ONCE = 256 };
+/* So many calls in a row, between which nothing else was to be done, let the waker watch: it costs as much as one of them. */
+enum { CALM = 16 };
 /* What is counted apart: connect, accept4, accept, getsockname, getpeername, setsockopt. */
 enum { KINDS = 6 };
 /* Of a listener's counters (lib/wrap/counters.ts). */
@@ -32,8 +35,8 @@ enum { O_DIRECTORY = 0200000, O_CLOEXEC = 02000000, EPOLL_CTL_ADD = 1, EPOLL_CTL
 #define AUDIT_ARCH_X86_64 0xc000003eu
 
 /* System calls of x86-64. */
-enum { CLOSE = 3, FSTAT = 5, RT_SIGPROCMASK = 14, IOCTL = 16, PREAD = 17, SOCKET = 41, CONNECT = 42, BIND = 49, GETSOCKNAME = 51, SETSOCKOPT = 54, ACCEPT = 43 };
-enum { GETPEERNAME = 52, GETDENTS64 = 217, PPOLL = 271, ACCEPT4 = 288, PROCESS_VM_WRITEV = 311 };
+enum { CLOSE = 3, FSTAT = 5, RT_SIGPROCMASK = 14, IOCTL = 16, PREAD = 17, SCHED_YIELD = 24, GETPID = 39, SOCKET = 41, CONNECT = 42, BIND = 49, GETSOCKNAME = 51, SETSOCKOPT = 54, ACCEPT = 43 };
+enum { GETPEERNAME = 52, FUTEX = 202, GETDENTS64 = 217, PPOLL = 271, ACCEPT4 = 288, PROCESS_VM_WRITEV = 311 };
 enum { GETSOCKOPT = 55, FCNTL = 72, EPOLL_WAIT = 232, EPOLL_CTL = 233, OPENAT = 257, PROCESS_VM_READV = 310, KCMP = 312, PIDFD_GETFD = 438 };
 
 struct notif { uint64_t id; uint32_t pid, flags; int32_t nr; uint32_t arch; uint64_t ip; uint64_t args[6]; };
@@ -81,7 +84,9 @@ struct trap_path {
   int32_t target;                               /* 52: ours: which one was reached */
   int32_t fd, from;                             /* 56: ours: of STILL_HELD and UNANSWERED: the socket that is in place, to be
                                                    closed, and the number that the old one had */
-  int32_t touched_count, unused[3];             /* 64: places that are taken in `touched`; ours too */
+  int32_t touched_count;                        /* 64: places that are taken in `touched`; ours too */
+  int32_t is_received;                          /* 68: ours: whether the next call is in `notif` already */
+  struct waker *waker;                          /* 72: NULL: nobody could wake us in the listener */
   struct check checks[MAX_CHECKS];              /* 80 */
   struct target targets[MAX_TARGETS];
   struct thread threads[MAX_THREADS];
@@ -105,7 +110,7 @@ struct trap_path {
   uint64_t trust_ticks;                         /* 22608: for so long, at least, that is trusted; 0: not known yet */
 };
 _Static_assert(sizeof(struct check) == 32 && sizeof(struct target) == 264 && sizeof(struct thread) == 1056, "ffi/trap");
-_Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, checks) == 80, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, waker) == 72 && offsetof(struct trap_path, checks) == 80, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, touched) == 19472 && offsetof(struct trap_path, noted) == 19496 && sizeof(struct listener) == 296, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, ends) == 22104 && offsetof(struct trap_path, others) == 22168, "ffi/trap");

@@ -18,13 +18,16 @@ import { type OptionCheck, writeChecks } from "./options.ts";
 import { TrapTargets } from "./targets.ts";
 import { TrapThreads } from "./threads.ts";
 import { TrapTouched } from "./touched.ts";
+import { TrapWaker } from "./waker.ts";
 
 // struct trap_path
 const SIZE_BYTES = 22_616;
 const [NOTIFY, EPOLL, SELF, CHECK_COUNT, BUFFER_NAME, FIRST_PORT, NEXT_PORT] = [8, 12, 16, 20, 24, 32, 40];
-const [MOST_KEPT, TARGET, FD, FROM, CHECKS, MAX_CHECKS] = [48, 52, 56, 60, 80, 12];
+const [MOST_KEPT, TARGET, FD, FROM, WAKER, CHECKS, MAX_CHECKS] = [48, 52, 56, 60, 72, 80, 12];
 const [NAME, NAME_LENGTH, ENDS_LENGTH, ENDS, END_BYTES] = [21_968, 22_096, 22_100, 22_104, 32];
 const OTHERS = 22_168;
+/** So many times we are called before there is a waker: most programs connect a few times and pay nothing for it. */
+const SEVERAL = 16;
 
 export type TrapPathOptions = {
   /** The seccomp listener. */
@@ -39,7 +42,7 @@ export type TrapPathOptions = {
   readonly ports: { readonly first: number; readonly count: number };
   /** What stands in a client's abstract name, "@" first, before its port and between that and the server's. */
   readonly ends: readonly [string, string];
-  /** Can be read when somebody else has work for this thread. */
+  /** An epoll set that can be read when somebody else has work for this thread. Open for as long as we are there. */
   readonly others: BorrowedFd;
   /** How many files of /proc may stay open: each would have to be opened for each connection else. */
   readonly mostFiles: number;
@@ -49,6 +52,8 @@ export type Served =
   /** All that came has been answered, and counted. */
   | { readonly kind: "served" }
   | { readonly kind: "gone" }
+  /** All have been answered but one, which came when the time was over: serve() again, at once, does that. */
+  | { readonly kind: "late"; readonly call: Notification }
   | { readonly kind: "left"; readonly call: Notification }
   /** The socket is in place, and not answered yet: others hold the old one, which had that number here. */
   | {
@@ -87,6 +92,9 @@ export class TrapPath implements Disposable {
   readonly threads: TrapThreads = new TrapThreads(this.#memory);
   readonly listeners: TrapListeners = new TrapListeners(this.#memory);
   readonly touched: TrapTouched;
+  readonly #others: BorrowedFd;
+  #times = 0;
+  #waker: TrapWaker | undefined;
 
   /** Whether there is one for this processor. */
   static get isAvailable(): boolean {
@@ -97,6 +105,7 @@ export class TrapPath implements Disposable {
     const { data, bytes } = this.#memory;
     if (checks.length > MAX_CHECKS)
       throw new RangeError(`Cannot check ${checks.length} options: ${MAX_CHECKS} is the most`);
+    this.#others = others;
     this.touched = new TrapTouched(this.#memory, noted);
     data.setBigUint64(0, BigInt(NOTIF.address), true);
     data.setInt32(NOTIFY, notify.number, true);
@@ -130,7 +139,13 @@ export class TrapPath implements Disposable {
   serve(lettingGo: BorrowedFd, mostMs: number): Served {
     this.#memory.data.setInt32(EPOLL, lettingGo.number, true);
     this.#counts.limit(mostMs);
+    if (++this.#times === SEVERAL) this.#startWaker();
     return this.#read(check(this.#serve(this.#memory.address), "ioctl SECCOMP_IOCTL_NOTIF_RECV"));
+  }
+
+  #startWaker(): void {
+    this.#waker = TrapWaker.start(this.#others);
+    if (this.#waker !== undefined) this.#memory.data.setBigUint64(WAKER, BigInt(this.#waker.address), true);
   }
 
   /** Takes what serve() has counted: to be called each time. @param ms  and @returns  as of TrapCounts */
@@ -143,6 +158,7 @@ export class TrapPath implements Disposable {
     if (result === 0) return SERVED;
     if (result === 1) return GONE;
     if (result === 2) return { kind: "left", call: readNotification() };
+    if (result === 6) return { kind: "late", call: readNotification() };
     const fd = new OwnedFd(data.getInt32(FD, true));
     const target = data.getInt32(TARGET, true);
     if (result === 4) return { kind: "unanswered", target, fd };
@@ -154,6 +170,8 @@ export class TrapPath implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#memory.data.setBigUint64(WAKER, 0n, true);
+    this.#waker?.[Symbol.dispose]();
     for (let index = 0; index < TrapThreads.MAX; index++) this.threads.release(index);
     for (let index = 0; index < TrapListeners.MAX; index++) this.listeners.set(index, undefined);
   }

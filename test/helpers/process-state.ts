@@ -47,6 +47,7 @@ type Sleep = readonly [name: string, timeoutArgument: number | undefined, none: 
 const SLEEPS: Record<string, Readonly<Record<number, Sleep>>> = {
   x64: {
     7: ["poll", 2, INFINITE],
+    16: ["ioctl", undefined, NONE],
     42: ["connect", undefined, NONE],
     45: ["recvfrom", undefined, NONE],
     232: ["epoll_wait", 3, INFINITE],

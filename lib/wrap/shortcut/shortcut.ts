@@ -56,6 +56,9 @@ export type ShortcutResult =
   | { readonly kind: "still held"; readonly call: Notification; readonly fd: OwnedFd; readonly from: number }
   | { readonly kind: "unanswered"; readonly fd: OwnedFd };
 
+/** A call that came when what is taken for granted had to be looked at again. */
+type LateResult = { readonly kind: "late"; readonly call: Notification };
+
 /** What machine code knows. */
 type Opened = {
   readonly path: TrapPath;
@@ -91,12 +94,17 @@ export class Shortcut implements Disposable {
   serve(nowMs: number): ShortcutResult | undefined {
     const opened = this.#opened;
     if (opened === undefined) return undefined;
-    if (nowMs > this.#untilMs) this.#renew(opened);
-    const { epoll } = this.#options.lettingGo;
-    return epoll === undefined ? undefined : this.#serve(opened, epoll, nowMs);
+    let result: ShortcutResult | LateResult | undefined;
+    for (let startMs = nowMs; result === undefined || result.kind === "late"; startMs = performance.now()) {
+      if (startMs > this.#untilMs) this.#renew(opened);
+      const { epoll } = this.#options.lettingGo;
+      if (epoll === undefined) return result && { kind: "left", call: result.call };
+      result = this.#serve(opened, epoll, startMs);
+    }
+    return result;
   }
 
-  #serve(opened: Opened, epoll: BorrowedFd, startMs: number): ShortcutResult {
+  #serve(opened: Opened, epoll: BorrowedFd, startMs: number): ShortcutResult | LateResult {
     // Where something is due, nobody may sleep for longer than that.
     const isFree = this.#options.reactor.dueMs === Number.POSITIVE_INFINITY;
     const served = opened.path.serve(epoll, isFree ? this.#untilMs - startMs : 0);
@@ -111,7 +119,7 @@ export class Shortcut implements Disposable {
     return this.#startMs;
   }
 
-  #note({ targets, listeners }: Opened, served: Served): ShortcutResult {
+  #note({ targets, listeners }: Opened, served: Served): ShortcutResult | LateResult {
     switch (served.kind) {
       case "taken": {
         const { call, fd, address } = served;
