@@ -45,8 +45,8 @@ export abstract class BrokerSocket implements Disposable {
   #generation = 0;
   /** Whether the socket was handed down, and somebody else may have it as well. */
   protected isShared = true;
-  /** SO_RCVTIMEO of the socket, once it is blocking. */
-  #receiveTimeoutMs: number | undefined;
+  /** Whether it has been made so, with ANSWER_MS as SO_RCVTIMEO. */
+  #isBlocking = false;
 
   /** Use connect(). Takes `fd`. */
   protected constructor(fd: OwnedFd) {
@@ -78,7 +78,7 @@ export abstract class BrokerSocket implements Disposable {
     this.sinks.clear();
     this.#fd = fd;
     this.connection = this.#connectionOver(fd);
-    this.#receiveTimeoutMs = undefined;
+    this.#isBlocking = false;
     this.#ended = false;
     this.#generation += 1;
   }
@@ -128,38 +128,57 @@ export abstract class BrokerSocket implements Disposable {
 
   readonly #route = (message: AnyEvent<OwnedFd>): void => this.sinks.get(message.object)?.(message);
 
-  /** Blocks until `until` is true, the broker ends, or the time is over. @param timeoutMs  -1 for no limit */
+  /**
+   * Blocks until `until` is true, the broker ends, or the time is over. It sleeps in poll(2), not in recvmsg(2): who sleeps
+   * there is also woken, for nothing, when the broker has read what we sent, and on one processor that is two changes of
+   * process for each request.
+   * @param timeoutMs  -1 for no limit
+   */
   wait(until: () => boolean, timeoutMs: number): WaitOutcome {
-    const start = Date.now();
-    const deadline = start + timeoutMs;
-    // Most answers come at once: until then what sleeps is recvmsg(2) itself, which is woken faster than poll(2). Each may
-    // sleep for the whole time, so not for long: what is over is over a hundredth later at most.
-    const isEarly = (): boolean => timeoutMs < 0 || Date.now() - start < timeoutMs / 100;
+    const deadlineMs = deadlineOf(timeoutMs);
+    return this.#outcome(until, this.#step(0)) ?? this.#poll(until, timeoutMs, deadlineMs);
+  }
+
+  /** wait() for what the broker answers at once and alone. Between two processors being woken early is what counts: ours is
+   *  awake when the answer comes. So what sleeps is recvmsg(2). */
+  #waitBriefly(until: () => boolean): WaitOutcome {
+    const deadlineMs = deadlineOf(ANSWER_MS);
+    // Each may sleep for the whole time, so not for long: what is over is over a hundredth later at most.
+    const isEarly = (): boolean => leftUntil(deadlineMs) > ANSWER_MS * 0.99;
     let state = this.#step(0);
-    while (!until() && state === "open" && isEarly() && this.#sleepInReceive(timeoutMs)) state = this.#step(1, true);
-    for (; ; state = this.#step(1)) {
-      if (until()) return "done";
-      if (state === "ended") return "ended";
-      const left = timeoutMs < 0 ? -1 : Math.max(deadline - Date.now(), 0);
+    while (!until() && state === "open" && isEarly() && this.#sleepInReceive()) state = this.#step(1, true);
+    return this.#outcome(until, state) ?? this.#poll(until, leftUntil(deadlineMs), deadlineMs);
+  }
+
+  #outcome(until: () => boolean, state: "open" | "ended"): WaitOutcome | undefined {
+    if (until()) return "done";
+    return state === "ended" ? "ended" : undefined;
+  }
+
+  /** @param firstMs  what is left: the clock is asked only when what came first was not it */
+  #poll(until: () => boolean, firstMs: number, deadlineMs: number): WaitOutcome {
+    for (let leftMs = firstMs; ; leftMs = leftUntil(deadlineMs)) {
       const events = this.connection.queuedBytes > 0 ? constants.EPOLLIN | constants.EPOLLOUT : constants.EPOLLIN;
-      const happened = pollOne(this.#fd, events, left);
-      if (happened === 0 && left === 0) return "timeout";
+      if (pollOne(this.#fd, events, leftMs) === 0 && leftMs === 0) return "timeout";
+      const outcome = this.#outcome(until, this.#step(1));
+      if (outcome !== undefined) return outcome;
     }
   }
 
   /** Prepares for a receive that waits. Everything else is called with MSG_DONTWAIT, so it makes no difference to them.
    *  @returns false where poll(2) has to do: there is output to be sent, or the socket may not be ours alone */
-  #sleepInReceive(timeoutMs: number): boolean {
-    if (this.isShared || timeoutMs === 0 || this.connection.queuedBytes > 0) return false;
-    if (this.#receiveTimeoutMs === timeoutMs) return true;
-    if (this.#receiveTimeoutMs === undefined) setNonBlocking(this.#fd, false);
-    setReceiveTimeout(this.#fd, Math.max(timeoutMs, 0));
-    this.#receiveTimeoutMs = timeoutMs;
+  #sleepInReceive(): boolean {
+    if (this.isShared || this.connection.queuedBytes > 0) return false;
+    if (this.#isBlocking) return true;
+    setNonBlocking(this.#fd, false);
+    setReceiveTimeout(this.#fd, ANSWER_MS);
+    this.#isBlocking = true;
     return true;
   }
 
-  protected answer(until: () => boolean, what: string): void {
-    const outcome = this.wait(until, ANSWER_MS);
+  /** @param isBrief  whether nothing but the answer is waited for, see #waitBriefly() */
+  protected answer(until: () => boolean, what: string, isBrief = false): void {
+    const outcome = isBrief ? this.#waitBriefly(until) : this.wait(until, ANSWER_MS);
     if (outcome === "ended") throw brokerGone(`wait for ${what}`);
     if (outcome === "timeout")
       throw new FailureError("timeout", `Cannot wait for ${what} any longer: the broker is silent`);
@@ -175,4 +194,13 @@ export abstract class BrokerSocket implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function deadlineOf(timeoutMs: number): number {
+  return timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+}
+
+/** @returns milliseconds, -1 for no limit */
+function leftUntil(deadlineMs: number): number {
+  return deadlineMs === Number.POSITIVE_INFINITY ? -1 : Math.max(deadlineMs - performance.now(), 0);
 }

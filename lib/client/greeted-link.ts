@@ -127,7 +127,7 @@ export abstract class GreetedLink extends BrokerSocket {
 
   /** Waits until the broker has handled everything that was sent so far. */
   sync(): void {
-    this.answer(this.requestSync(), "the broker to catch up");
+    this.answer(this.requestSync(), "the broker to catch up", true);
   }
 
   /** sync() without waiting. @returns whether the broker has caught up by now */
