@@ -9,7 +9,8 @@ import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
 const MAX_UNREAD_FDS = 256;
 
 export function typesOf(about: readonly Classified[]): string[] {
-  return about.map(({ type }) => type);
+  const [only] = about;
+  return about.length === 1 && only !== undefined ? [only.type] : about.map(({ type }) => type); // mostly it is one
 }
 
 /** Hands out what there is to who waits for it, as long as there are both. */
@@ -21,16 +22,26 @@ export function matchUp(core: BrokerCore, name: string): void {
     const bundle = offer.bundles[0];
     if (bundle === undefined) break;
     core.registry.removeTaker(take);
+    take.session.handles.delete(take.object);
     deliver(core, offer, bundle, take);
   }
-  // Of one that an earlier broker left nothing is left, and its owner has not come back.
+  removeLeftOver(core, offer);
+}
+
+/** Hands out what came first to who need not wait for it: where something is left, nobody waits. */
+export function handOut(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: TakeRecord): void {
+  deliver(core, offer, bundle, take);
+  removeLeftOver(core, offer);
+}
+
+/** Of one that an earlier broker left nothing is left, and its owner has not come back. */
+function removeLeftOver(core: BrokerCore, offer: OfferRecord): void {
   if (offer.session === undefined && offer.bundles.length === 0) removeOffer(core, offer);
 }
 
 /** One bundle to one taker; a taker that may not have it is told so, and the bundle stays. */
 function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: TakeRecord): void {
   const { session, object } = take;
-  session.handles.delete(object);
   let fds: OwnedFd[];
   try {
     const subject = { fds: typesOf(bundle.about), target: offer.owner };
@@ -46,8 +57,16 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     return failTake(take, error);
   }
   const { pid, uid } = offer.owner;
-  for (const [index, fd] of fds.entries())
+  const taker = session.owner;
+  // Told first: who offers must not do so again because we ended in between. And who takes is woken last, so that he finds
+  // the processor free where there is one.
+  const taken = { kind: "taken", bundle: bundle.number, pid: taker.pid, uid: taker.uid } as const;
+  offer.session?.send(offer.object, "shmlink_offer_v1", taken);
+  let index = 0;
+  for (const fd of fds) {
     session.send(object, "shmlink_delivery_v1", { kind: "fd", fd, type: bundle.about[index]?.type ?? "other" });
+    index += 1;
+  }
   session.send(object, "shmlink_delivery_v1", { kind: "done", count: fds.length, pid, uid });
   offer.taken += 1;
   if (!bundle.keep) {
@@ -55,13 +74,13 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     core.survival.forgetBundle(offer, bundle);
     core.quota.release(offer.owner, { fds: fds.length });
   }
-  const taker = { pid: session.owner.pid, uid: session.owner.uid };
-  core.logger.debug(`Passed ${fds.length} descriptor(s) of "${offer.name}"`, {
+  core.logger.debug("Passed descriptors on", {
+    name: offer.name,
+    count: fds.length,
     from: pid,
     to: taker.pid,
     uid: taker.uid,
   });
-  offer.session?.send(offer.object, "shmlink_offer_v1", { kind: "taken", bundle: bundle.number, ...taker });
 }
 
 export function failTake({ session, object }: TakeRecord, { code, message }: FailureError): void {

@@ -11,7 +11,7 @@ import type { ObjectId } from "../../util/brand.ts";
 import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
 import { type Classified, classifyFd } from "../classify.ts";
 import { authorize, type BrokerCore, chargeQuota, failureNumber } from "../core.ts";
-import { dropBundles, dropFds, matchUp, typesOf } from "../offers.ts";
+import { dropBundles, dropFds, handOut, matchUp, typesOf } from "../offers.ts";
 import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
 import type { Session } from "../session.ts";
@@ -159,16 +159,16 @@ export function take(session: Session, request: Extract<Manager, { kind: "take" 
   const { id: object, name } = request;
   checkName(name);
   checkBits("flags", request.flags, SHMLINK_MANAGER_V1_TAKE_FLAGS);
+  const record: TakeRecord = { kind: "take", name, session, object };
   const offer = core.registry.offers.get(name);
-  const isEmpty = offer === undefined || offer.bundles.length === 0;
+  const bundle = offer?.bundles[0];
   // Where there is something, the rules are asked with its types when it is handed over, and that is enough.
-  if (isEmpty) authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.owner });
-  if (isEmpty && (request.flags & SHMLINK_MANAGER_V1_TAKE_FLAGS.wait) === 0) {
+  if (offer !== undefined && bundle !== undefined) return handOut(core, offer, bundle, record);
+  authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.owner });
+  if ((request.flags & SHMLINK_MANAGER_V1_TAKE_FLAGS.wait) === 0) {
     const what = offer === undefined ? "nobody offers this name" : "there is nothing to take at the moment";
     throw new FailureError("unknown-name", `Cannot take "${name}": ${what}`);
   }
-  const record: TakeRecord = { kind: "take", name, session, object };
   session.handles.set(object, record);
   core.registry.addTaker(record);
-  matchUp(core, name);
 }
