@@ -37,11 +37,24 @@ export type Explanation = { readonly rule: Rule; readonly mismatch: CriterionNam
 function firstMismatch(rule: Rule, peer: Peer, request: Request): CriterionName | "context" | undefined {
   // Who is in a context is let in by rules that name contexts, and by no other.
   if (rule.effect === "allow" && peer.context !== undefined && !namesContext(rule)) return "context";
-  for (const [name, matches] of CRITERIA) {
+  for (const [name, matches] of criteriaOf(rule)) {
     const verdict: Verdict = matches(rule, peer, request);
     if (verdict === "no" || (verdict === "unknown" && rule.effect === "allow")) return name;
   }
   return undefined;
+}
+
+/** Of the rules that were asked: most name a few criteria, and each request asks each rule. */
+const NAMED: WeakMap<Rule, typeof CRITERIA> = new WeakMap();
+
+/** Those that it names; the others always fit. */
+function criteriaOf(rule: Rule): typeof CRITERIA {
+  let named = NAMED.get(rule);
+  if (named === undefined) {
+    named = CRITERIA.filter(([name]) => rule.criteria[name] !== undefined);
+    NAMED.set(rule, named);
+  }
+  return named;
 }
 
 function namesContext({ criteria: { engine, app, instance } }: Rule): boolean {
