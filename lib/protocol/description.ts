@@ -16,7 +16,14 @@ export type MessageDescription = {
   /** First version of the interface that has it. */
   readonly since: number;
   readonly args: readonly ArgDescription[];
+  /** Arguments in the order of the wire, to the typed message. */
+  readonly toTyped: (args: readonly RawArg[]) => { readonly kind: string };
+  /** The typed message, whose fields are those of its type, to arguments in the order of the wire. */
+  readonly toArgs: (message: Readonly<Record<string, unknown>>) => readonly unknown[];
 };
+
+/** What the tables see of an argument. */
+type RawArg = { readonly value: unknown; readonly interface?: string; readonly version?: number };
 
 export type InterfaceDescription = {
   readonly name: string;

@@ -2,7 +2,7 @@
 import type { OwnedFd } from "../../ffi/mod.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { Arg, RawMessage } from "../wire/types.ts";
-import type { ArgDescription, MessageDescription } from "./description.ts";
+import type { MessageDescription } from "./description.ts";
 import type { Events, InterfaceName, Requests } from "./shmlink-v1.gen.ts";
 
 /** A request with the object it was sent to, over all interfaces: switch on `interface`, then on `request.kind`. */
@@ -20,31 +20,13 @@ export type TypedMessage = { readonly kind: string };
 
 /** The fields of a message by their names in the XML, and its kind. */
 export function toTyped<Fd>(description: MessageDescription, args: readonly Arg<Fd>[]): TypedMessage {
-  const fields: Record<string, unknown> = {};
-  fields["kind"] = description.name;
-  let index = 0;
-  for (const { name } of description.args) {
-    const arg = args[index];
-    index += 1;
-    if (arg === undefined) continue;
-    if (arg.kind === "untyped_new_id") Object.assign(fields, { interface: arg.interface, version: arg.version });
-    fields[name] = arg.value;
-  }
-  return fields as TypedMessage; // its kind was put in first
+  return description.toTyped(args);
 }
 
 /** A message's arguments in the order of the wire. */
-export function toArgs<Fd>(description: MessageDescription, message: TypedMessage): Arg<Fd>[] {
-  const fields = message as unknown as Readonly<Record<string, unknown>>; // its own type is made from the same XML
-  const args: Arg<Fd>[] = [];
-  for (const arg of description.args) args.push(toArg<Fd>(arg, fields));
-  return args;
-}
-
-function toArg<Fd>({ kind, name }: ArgDescription, fields: Readonly<Record<string, unknown>>): Arg<Fd> {
-  const value = fields[name];
-  if (kind !== "untyped_new_id") return { kind, value } as Arg<Fd>; // the compiler checked the fields where they were written
-  return { kind, value, interface: fields["interface"], version: fields["version"] } as Arg<Fd>; // likewise
+export function toArgs<Fd>(description: MessageDescription, message: TypedMessage): readonly Arg<Fd>[] {
+  // Its own type is made from the same XML, and the compiler checked the fields where they were written.
+  return description.toArgs(message as unknown as Readonly<Record<string, unknown>>) as readonly Arg<Fd>[];
 }
 
 /** Of each table: asked for with every message. */

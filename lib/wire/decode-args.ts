@@ -21,18 +21,19 @@ export function decodeArgs<Fd>(
   fds: readonly Fd[],
   fdStart: number,
 ): DecodedArgs<Fd> {
-  const args: Arg<Fd>[] = [];
+  const args: Arg<Fd>[] = new Array(signature.length); // as long as it will be: each is put in, or it is a fault
+  let at = 0;
   let fdIndex = fdStart;
   for (const spec of signature) {
     if (spec.kind === "fd") {
       if (fdIndex >= fds.length) return fault("missing-fd", "it came without the descriptor it should carry");
-      args.push({ kind: "fd", value: fds[fdIndex] as Fd }); // in bounds, and Fd may itself include undefined
+      args[at++] = { kind: "fd", value: fds[fdIndex] as Fd }; // in bounds, and Fd may itself include undefined
       fdIndex += 1;
       continue;
     }
     const arg = readArg(cursor, spec);
     if (arg.kind === "fault") return arg;
-    args.push(arg);
+    args[at++] = arg;
   }
   const left = cursor.left;
   if (left > 0) return fault("trailing-bytes", `${left} bytes follow its last argument`);

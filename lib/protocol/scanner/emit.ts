@@ -110,7 +110,11 @@ function emitTable(key: string, messages: readonly MessageModel[]): string[] {
   if (messages.length === 0) return [`    ${key}: [],`];
   const rows = messages.map(({ name, destructor, since, args }) => {
     const list = args.map((arg) => emitArgRow(arg)).join(", ");
-    return `      { name: "${name}", destructor: ${destructor}, since: ${since}, args: [${list}] },`;
+    return [
+      `      { name: "${name}", destructor: ${destructor}, since: ${since}, args: [${list}],`,
+      `        toTyped: ${emitToTyped(name, args)},`,
+      `        toArgs: ${emitToArgs(args)} },`,
+    ].join("\n");
   });
   return [`    ${key}: [`, ...rows, "    ],"];
 }
@@ -118,6 +122,23 @@ function emitTable(key: string, messages: readonly MessageModel[]): string[] {
 function emitArgRow({ name, kind, nullable, interface: interfaceName }: ArgModel): string {
   const extra = `${nullable ? ", nullable: true" : ""}${interfaceName === undefined ? "" : `, interface: "${interfaceName}"`}`;
   return `{ name: "${camelCase(name)}", kind: "${kind}"${extra} }`;
+}
+
+/** Each message is read and written by an expression of its own: objects of one shape, made at once. */
+function emitToTyped(name: string, args: readonly ArgModel[]): string {
+  const fields = args.flatMap(({ name: field, kind }, index) => [
+    ...(kind === "untyped_new_id" ? [`interface: a[${index}]?.interface`, `version: a[${index}]?.version`] : []),
+    `${camelCase(field)}: a[${index}]?.value`,
+  ]);
+  return `(${args.length === 0 ? "" : "a"}) => ({ ${[`kind: "${name}"`, ...fields].join(", ")} })`;
+}
+
+function emitToArgs(args: readonly ArgModel[]): string {
+  const list = args.map(({ name, kind }) => {
+    const more = kind === "untyped_new_id" ? `, interface: m["interface"], version: m["version"]` : "";
+    return `{ kind: "${kind}", value: m["${camelCase(name)}"]${more} }`;
+  });
+  return `(${args.length === 0 ? "" : "m"}) => [${list.join(", ")}]`;
 }
 
 function emitDoc({ summary, body }: Prose, indent: string): string[] {
