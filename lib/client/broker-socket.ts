@@ -17,6 +17,7 @@ import type { AnyEvent } from "../protocol/messages.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { brokerGone } from "./failure.ts";
+import { SleepChoice } from "./sleep-choice.ts";
 
 /** Longest wait for an answer of the broker to a request that it answers at once. */
 export const ANSWER_MS = 10_000;
@@ -47,6 +48,7 @@ export abstract class BrokerSocket implements Disposable {
   protected isShared = true;
   /** Whether it has been made so, with ANSWER_MS as SO_RCVTIMEO. */
   #isBlocking = false;
+  readonly #sleeping: SleepChoice = new SleepChoice();
 
   /** Use connect(). Takes `fd`. */
   protected constructor(fd: OwnedFd) {
@@ -128,26 +130,26 @@ export abstract class BrokerSocket implements Disposable {
 
   readonly #route = (message: AnyEvent<OwnedFd>): void => this.sinks.get(message.object)?.(message);
 
-  /**
-   * Blocks until `until` is true, the broker ends, or the time is over. It sleeps in poll(2), not in recvmsg(2): who sleeps
-   * there is also woken, for nothing, when the broker has read what we sent, and on one processor that is two changes of
-   * process for each request.
-   * @param timeoutMs  -1 for no limit
-   */
+  /** Blocks until `until` is true, the broker ends, or the time is over. It sleeps in poll(2), see SleepChoice: until somebody
+   *  else has done something, being woken early is of no use. @param timeoutMs  -1 for no limit */
   wait(until: () => boolean, timeoutMs: number): WaitOutcome {
     const deadlineMs = deadlineOf(timeoutMs);
     return this.#outcome(until, this.#step(0)) ?? this.#poll(until, timeoutMs, deadlineMs);
   }
 
-  /** wait() for what the broker answers at once and alone. Between two processors being woken early is what counts: ours is
-   *  awake when the answer comes. So what sleeps is recvmsg(2). */
-  #waitBriefly(until: () => boolean): WaitOutcome {
-    const deadlineMs = deadlineOf(ANSWER_MS);
+  /** wait() for what the broker answers at once and alone. */
+  protected waitBriefly(until: () => boolean): WaitOutcome {
+    const startMs = performance.now();
+    const deadlineMs = startMs + ANSWER_MS;
     // Each may sleep for the whole time, so not for long: what is over is over a hundredth later at most.
     const isEarly = (): boolean => leftUntil(deadlineMs) > ANSWER_MS * 0.99;
+    const inReceive = this.#sleeping.isInReceive && this.#canSleepInReceive();
     let state = this.#step(0);
-    while (!until() && state === "open" && isEarly() && this.#sleepInReceive()) state = this.#step(1, true);
-    return this.#outcome(until, state) ?? this.#poll(until, leftUntil(deadlineMs), deadlineMs);
+    while (inReceive && !until() && state === "open" && this.connection.queuedBytes === 0 && isEarly())
+      state = this.#step(1, true);
+    const outcome = this.#outcome(until, state) ?? this.#poll(until, leftUntil(deadlineMs), deadlineMs);
+    this.#sleeping.took(performance.now() - startMs);
+    return outcome;
   }
 
   #outcome(until: () => boolean, state: "open" | "ended"): WaitOutcome | undefined {
@@ -166,9 +168,9 @@ export abstract class BrokerSocket implements Disposable {
   }
 
   /** Prepares for a receive that waits. Everything else is called with MSG_DONTWAIT, so it makes no difference to them.
-   *  @returns false where poll(2) has to do: there is output to be sent, or the socket may not be ours alone */
-  #sleepInReceive(): boolean {
-    if (this.isShared || this.connection.queuedBytes > 0) return false;
+   *  @returns false where poll(2) has to do, since the socket may not be ours alone */
+  #canSleepInReceive(): boolean {
+    if (this.isShared) return false;
     if (this.#isBlocking) return true;
     setNonBlocking(this.#fd, false);
     setReceiveTimeout(this.#fd, ANSWER_MS);
@@ -176,9 +178,9 @@ export abstract class BrokerSocket implements Disposable {
     return true;
   }
 
-  /** @param isBrief  whether nothing but the answer is waited for, see #waitBriefly() */
+  /** @param isBrief  whether the broker gives it at once and alone */
   protected answer(until: () => boolean, what: string, isBrief = false): void {
-    const outcome = isBrief ? this.#waitBriefly(until) : this.wait(until, ANSWER_MS);
+    const outcome = isBrief ? this.waitBriefly(until) : this.wait(until, ANSWER_MS);
     if (outcome === "ended") throw brokerGone(`wait for ${what}`);
     if (outcome === "timeout")
       throw new FailureError("timeout", `Cannot wait for ${what} any longer: the broker is silent`);

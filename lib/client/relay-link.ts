@@ -43,7 +43,7 @@ export abstract class RelayLink extends RightsLink {
         if (generation !== this.generation) throw brokerGone("offer descriptors any longer");
         this.#publish(object, fds, options);
       },
-      answer: (until, what) => this.answer(until, what),
+      answer: (until, what) => this.answer(until, what, true),
       forget: (object, name) => this.forget(object, name, generation),
     };
   }
@@ -79,11 +79,9 @@ export abstract class RelayLink extends RightsLink {
     const waitMs = answerMs(options.waitMs, "waitMs");
     return this.ask(() => {
       const delivery = this.requestDelivery(name, options.waitMs !== undefined);
-      return finishTake(
-        name,
-        delivery,
-        this.wait(() => delivery.settled, waitMs),
-      );
+      const isSettled = (): boolean => delivery.settled;
+      const outcome = options.waitMs === undefined ? this.waitBriefly(isSettled) : this.wait(isSettled, waitMs);
+      return finishTake(name, delivery, outcome);
     });
   }
 
