@@ -63,14 +63,14 @@ export class FloodTurns {
     this.#crowds.nextTurn();
   }
 
-  /** Those for whose sake `who` has to wait for a turn, though he does not flood himself. */
-  crowdOf(who: Share): Crowd | undefined {
-    return this.#crowds.crowdOf(who.crowds, this.#now());
+  /** Those for whose sake `who` has to wait for a turn, though he does not flood himself.
+   *  @param nowMs  of the clock that was given, as below: who has looked already need not again */
+  crowdOf(who: Share, nowMs: number = this.#now()): Crowd | undefined {
+    return this.#crowds.crowdOf(who.crowds, nowMs);
   }
 
   /** Somebody has something to say out of turn. @returns when, for answered() */
-  heard(who: Share): number {
-    const nowMs = this.#now();
+  heard(who: Share, nowMs: number = this.#now()): number {
     this.#policy.heard(who, nowMs);
     this.#crowds.heard(who.crowds, nowMs);
     return nowMs;

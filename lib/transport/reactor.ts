@@ -161,15 +161,23 @@ export class Reactor implements Disposable {
    *  A signal may end it early. */
   runOnce(timeoutMs: number): void {
     if (this.#direct !== undefined) this.#waitForBoth(this.#direct, timeoutMs);
-    else epollWait(this.#epoll, this.#sleepFinely(timeoutMs) ? 0 : this.#timeoutMs(timeoutMs), this.#visit);
+    else this.#wait(timeoutMs);
     if (this.#files.size > 0) this.#files.run();
     if (this.#timers.size > 0) this.#runTimers();
   }
 
+  /** Less than a millisecond is slept in ppoll(2), which counts nanoseconds. */
+  #wait(timeoutMs: number): void {
+    const untilDueMs = this.#untilDueMs;
+    const isSoon = this.#isSoon(untilDueMs, timeoutMs);
+    if (isSoon) pollOne(this.#epoll, constants.EPOLLIN, untilDueMs);
+    epollWait(this.#epoll, isSoon ? 0 : this.#timeoutMs(timeoutMs, untilDueMs), this.#visit);
+  }
+
   #waitForBoth({ fd, callback }: Entry, timeoutMs: number): void {
-    const untilDueMs = (this.#timers.nextDueMs ?? Number.POSITIVE_INFINITY) - performance.now();
-    const isSoon = untilDueMs > 0 && untilDueMs < 1 && this.#files.size === 0 && timeoutMs !== 0;
-    const ready = pollPair(fd, this.#epoll, isSoon ? untilDueMs : this.#timeoutMs(timeoutMs));
+    const untilDueMs = this.#untilDueMs;
+    const isSoon = this.#isSoon(untilDueMs, timeoutMs);
+    const ready = pollPair(fd, this.#epoll, isSoon ? untilDueMs : this.#timeoutMs(timeoutMs, untilDueMs));
     if ((ready & SECOND_IS_READY) !== 0) epollWait(this.#epoll, 0, this.#visit);
     const events = ready & ~SECOND_IS_READY;
     if (events !== 0 && this.#direct?.fd === fd) callback(events);
@@ -177,23 +185,21 @@ export class Reactor implements Disposable {
 
   readonly #visit = (token: number, events: number): void => this.#entries.get(token)?.callback(events);
 
-  #timeoutMs(wantedMs: number): number {
-    if (this.#files.size > 0 && this.#files.isReady) return 0;
-    const dueMs = this.#timers.nextDueMs;
-    if (dueMs === undefined) return wantedMs < 0 ? -1 : Math.min(Math.ceil(wantedMs), MAX_TIMEOUT_MS);
-    // Rounded up: epoll counts whole milliseconds, and a wake-up before the time would be one too many.
-    const untilDueMs = Math.min(Math.max(Math.ceil(dueMs - performance.now()), 0), MAX_TIMEOUT_MS);
-    return wantedMs < 0 ? untilDueMs : Math.min(untilDueMs, Math.ceil(wantedMs));
+  get #untilDueMs(): number {
+    const { nextDueMs } = this.#timers;
+    return nextDueMs === undefined ? Number.POSITIVE_INFINITY : nextDueMs - performance.now();
   }
 
-  /** Less than a millisecond is slept in ppoll(2), which counts nanoseconds. @returns whether it has slept */
-  #sleepFinely(wantedMs: number): boolean {
-    const dueMs = this.#timers.nextDueMs;
-    if (dueMs === undefined || wantedMs === 0) return false;
-    const untilDueMs = dueMs - performance.now();
-    if (untilDueMs <= 0 || untilDueMs >= 1 || this.#files.size > 0) return false;
-    pollOne(this.#epoll, constants.EPOLLIN, untilDueMs);
-    return true;
+  #isSoon(untilDueMs: number, wantedMs: number): boolean {
+    return untilDueMs > 0 && untilDueMs < 1 && this.#files.size === 0 && wantedMs !== 0;
+  }
+
+  #timeoutMs(wantedMs: number, untilDueMs: number): number {
+    if (this.#files.size > 0 && this.#files.isReady) return 0;
+    if (untilDueMs === Number.POSITIVE_INFINITY && wantedMs < 0) return -1;
+    // Rounded up: epoll counts whole milliseconds, and a wake-up before the time would be one too many.
+    const mostMs = Math.min(Math.max(Math.ceil(untilDueMs), 0), MAX_TIMEOUT_MS);
+    return wantedMs < 0 ? mostMs : Math.min(mostMs, Math.ceil(wantedMs));
   }
 
   #runTimers(): void {

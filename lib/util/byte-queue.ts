@@ -4,11 +4,15 @@ import { copyBytes } from "./copy-bytes.ts";
 const FIRST_BYTES = 4096;
 /** An empty queue keeps no more than this, so that one large burst does not stay in memory. */
 const KEPT_BYTES = 1 << 16;
+/** Views that are kept: of what is at the front, up to so many bytes. */
+const SHORT_BYTES = 256;
 
 export class ByteQueue {
   #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(0);
   #head = 0;
   #tail = 0;
+  /** Of the buffer, from its beginning, by their lengths: most of what is sent is short, and comes alone. */
+  #fronts: (Uint8Array<ArrayBuffer> | undefined)[] = [];
 
   get length(): number {
     return this.#tail - this.#head;
@@ -23,7 +27,21 @@ export class ByteQueue {
 
   /** A view of the oldest `maxBytes` bytes, fewer when there are not as many. */
   peek(maxBytes: number = this.length): Uint8Array<ArrayBuffer> {
-    return this.#buffer.subarray(this.#head, Math.min(this.#tail, this.#head + maxBytes));
+    const end = Math.min(this.#tail, this.#head + maxBytes);
+    return this.#head === 0 && end <= SHORT_BYTES ? this.#front(end) : this.#buffer.subarray(this.#head, end);
+  }
+
+  #front(length: number): Uint8Array<ArrayBuffer> {
+    const known = this.#fronts[length];
+    if (known !== undefined) return known;
+    const made = this.#buffer.subarray(0, length);
+    this.#fronts[length] = made;
+    return made;
+  }
+
+  #replace(buffer: Uint8Array<ArrayBuffer>): void {
+    this.#buffer = buffer;
+    this.#fronts = [];
   }
 
   /** Forgets the oldest `count` bytes. @throws RangeError when there are not as many */
@@ -40,7 +58,7 @@ export class ByteQueue {
   #rewind(): void {
     this.#head = 0;
     this.#tail = 0;
-    if (this.#buffer.length > KEPT_BYTES) this.#buffer = new Uint8Array(0);
+    if (this.#buffer.length > KEPT_BYTES) this.#replace(new Uint8Array(0));
   }
 
   #makeRoom(count: number): void {
@@ -51,7 +69,7 @@ export class ByteQueue {
     else {
       const larger = new Uint8Array(roomFor(length + count, this.#buffer.length));
       larger.set(this.peek());
-      this.#buffer = larger;
+      this.#replace(larger);
     }
     this.#head = 0;
     this.#tail = length;

@@ -63,11 +63,11 @@ export class Input {
     const { core, owner, watch, connection, ended, failed } = this.#options;
     if (this.#isClosed || watch.isInputLater) return;
     const { rate, floodTurns } = core;
-    if (!this.#floods && !watch.isHungUp && this.#isCrowded()) return this.#readInTurn();
     const nowMs = performance.now();
+    if (!this.#floods && !watch.isHungUp && this.#isCrowded(nowMs)) return this.#readInTurn();
     const allowed = rate.available(owner, nowMs);
     const isOutOfTurn = !this.#floods;
-    const heardMs = isOutOfTurn ? floodTurns.heard(this.#share) : 0;
+    const heardMs = isOutOfTurn ? floodTurns.heard(this.#share, nowMs) : 0;
     // Who floods waits until it is worth while, so that the same user's other sessions find something before.
     if (allowed === 0) return this.#readLater(rate.waitMs(owner, this.#floods ? SLICE : 1, nowMs));
     const limit = Math.min(allowed, this.#floods ? FLOOD_SLICE : SLICE);
@@ -87,8 +87,8 @@ export class Input {
   }
 
   /** Whether those of whom this one is have asked for so much together that they wait for turns. */
-  #isCrowded(): boolean {
-    this.#crowd = this.#options.core.floodTurns.crowdOf(this.#share);
+  #isCrowded(nowMs: number): boolean {
+    this.#crowd = this.#options.core.floodTurns.crowdOf(this.#share, nowMs);
     this.#floods = this.#crowd !== undefined;
     return this.#floods;
   }

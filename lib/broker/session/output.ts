@@ -60,7 +60,7 @@ export class Output {
   }
 
   touch(): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || this.#isDirty) return;
     this.#isDirty = true;
     this.#options.touched();
   }
