@@ -97,8 +97,8 @@ export type OfferRecord = {
   /** Without a session: forgets the process that it lives with. */
   unwatch?: (() => void) | undefined;
   /** Added, not published yet, and what they are. */
-  readonly staged: OwnedFd[];
-  readonly stagedAbout: Classified[];
+  staged: OwnedFd[];
+  stagedAbout: Classified[];
   /** When the first of them was added, by performance.now(). */
   stagedSinceMs: number;
   /** Why the bundle that is being put together cannot be published. */

@@ -96,8 +96,9 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
 function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   const { session, object, name, owner } = offer;
   if (session === undefined) throw new TypeError("An offer without a session cannot be published to");
-  const fds = offer.staged.splice(0);
-  const about = offer.stagedAbout.splice(0);
+  const { staged: fds, stagedAbout: about } = offer;
+  offer.staged = [];
+  offer.stagedAbout = [];
   const spoilt = offer.refusal;
   offer.refusal = undefined;
   try {
