@@ -3,11 +3,12 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
 import { type FailureCode, FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { BUILT_IN, decide } from "../policy/decide.ts";
-import type { Peer, Request } from "../policy/types.ts";
+import { BUILT_IN } from "../policy/decide.ts";
+import type { Request } from "../policy/types.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
 import type { Closer } from "./closer.ts";
 import type { Deadlines } from "./deadlines.ts";
+import { decideFor, type Subject } from "./decisions.ts";
 import type { FloodTurns } from "./flood-turns.ts";
 import type { Right } from "./grants.ts";
 import type { OwnSockets } from "./own-sockets.ts";
@@ -79,20 +80,6 @@ function checkGrants(core: BrokerCore, { grants, uid, pid }: Owner, what: Reques
   if (right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, from);
 }
 
-/** Of those who have asked before: with every request it would be made again. */
-const PEERS: WeakMap<Owner, Peer> = new WeakMap();
-
-function peerOf({ uid }: BrokerCore, who: Owner): Peer {
-  const known = PEERS.get(who);
-  if (known?.brokerUid === uid) return known;
-  const peer: Peer = { ...who, brokerUid: uid };
-  PEERS.set(who, peer);
-  return peer;
-}
-
-/** What a request names besides its operation. */
-export type Subject = Omit<Request, "what" | "service">;
-
 /** Asks the policy. @returns the rule that allows it, for listings @throws FailureError "denied", naming the rule and its place */
 export function authorize(
   core: BrokerCore,
@@ -102,7 +89,7 @@ export function authorize(
   subject: Subject = {},
 ): string {
   checkGrants(core, who, what, service);
-  const decision = decide(core.config.rules, peerOf(core, who), { what, service, ...subject });
+  const decision = decideFor({ rules: core.config.rules, brokerUid: core.uid, who, what, service, subject });
   const rule = decision.where === BUILT_IN ? decision.rule : `${decision.rule} (${decision.where})`;
   if (decision.kind === "allow") return rule;
   const wish = service === "" ? what : `${what} "${service}"`;
