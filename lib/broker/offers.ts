@@ -58,8 +58,14 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
   }
   const { pid, uid } = offer.owner;
   const taker = session.owner;
-  // Told first: who offers must not do so again because we ended in between. And who takes is woken last, so that he finds
-  // the processor free where there is one.
+  // It is the taker's before anybody is told: who does not read what he is told may end with that, and all that he offers.
+  offer.taken += 1;
+  if (!bundle.keep) {
+    offer.bundles.shift();
+    core.survival.forgetBundle(offer, bundle);
+    core.quota.release(offer.owner, { fds: fds.length });
+  }
+  // Who takes is mostly told last: on one processor that wakes him, and he is in nobody's way then.
   const taken = { kind: "taken", bundle: bundle.number, pid: taker.pid, uid: taker.uid } as const;
   offer.session?.send(offer.object, "shmlink_offer_v1", taken);
   let index = 0;
@@ -68,12 +74,6 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     index += 1;
   }
   session.send(object, "shmlink_delivery_v1", { kind: "done", count: fds.length, pid, uid });
-  offer.taken += 1;
-  if (!bundle.keep) {
-    offer.bundles.shift();
-    core.survival.forgetBundle(offer, bundle);
-    core.quota.release(offer.owner, { fds: fds.length });
-  }
   core.logger.debug("Passed descriptors on", {
     name: offer.name,
     count: fds.length,

@@ -1,5 +1,6 @@
 /** Descriptors passed from one process to another: order, copies, waiting, what is refused, and what is left over. */
 import { expect, test } from "bun:test";
+import { join } from "node:path";
 import {
   type BorrowedFd,
   borrowFd,
@@ -11,14 +12,21 @@ import {
   type OwnedFd,
   open,
   pipe,
+  poll,
   read,
+  sendmsg,
   socketpair,
   write,
 } from "../../ffi/mod.ts";
+import { Broker } from "../../lib/broker/broker.ts";
+import { builtInConfig } from "../../lib/config/schema.ts";
 import { FailureError } from "../../lib/errors.ts";
+import { SILENT } from "../../lib/log.ts";
+import { listenOn } from "../../lib/transport/listen.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 
 expectNoFdLeaks();
 
@@ -279,4 +287,48 @@ test("descriptors count: above the limit a bundle is refused, and room comes bac
   expect(failure(() => offer.publish([fd]))).toStartWith("quota: ");
   link.take("counted")[Symbol.dispose]();
   offer.publish([fd, fd]);
+});
+
+// What is told to who offers may end him, in the middle of handing out what he offered.
+test("who offers and does not read ends by himself: neither the broker nor who takes from him", () => {
+  using directory = makeRuntimeDir();
+  const path = join(directory.path, "b");
+  const limits = { ...builtInConfig.limits, maxQueuedBytes: 1 << 16, maxMessagesPerSecond: 1 << 24 };
+  const broker = new Broker({
+    listeners: [listenOn(path)],
+    config: { ...builtInConfig, limits },
+    env: {},
+    logger: SILENT,
+  });
+  using deaf = new RawPeer(path);
+  using taker = new RawPeer(path);
+  for (const peer of [deaf, taker]) peer.greet();
+  deaf.send(message(3, 7, 4, ...text("flood")));
+  for (let turn = 0; turn < 20; turn++) broker.turn(5);
+  expect(broker.sessionCount).toBe(2);
+  using fd = memfdWith("x");
+  const bundle = new Uint8Array([...message(4, 1), ...message(4, 2, 0)]);
+  const EACH = 50;
+  for (let round = 0, id = 4; broker.sessionCount === 2; round++) {
+    expect(round).toBeLessThan(1000);
+    for (let count = 0; count < EACH && broker.sessionCount === 2; count++) {
+      sendmsg(deaf.fd, bundle, [fd]);
+      broker.turn(5);
+    }
+    for (let count = 0; count < EACH && broker.sessionCount === 2; count++, id++) {
+      taker.send(message(3, 8, id, ...text("flood"), 0));
+      broker.turn(5);
+      while ((poll([{ fd: taker.fd, events: constants.EPOLLIN }], 0)[0] ?? 0) !== 0) taker.next(10);
+      for (const received of taker.received.splice(0)) received.close();
+    }
+  }
+  taker.send(message(3, 8, 100_000, ...text("nobody"), 0));
+  for (let turn = 0; turn < 20; turn++) broker.turn(1);
+  expect(broker.sessionCount).toBe(1); // he is there, and is answered
+  while ((poll([{ fd: taker.fd, events: constants.EPOLLIN }], 0)[0] ?? 0) !== 0) taker.next(10);
+  for (const received of taker.received.splice(0)) received.close();
+  taker[Symbol.dispose]();
+  for (let turn = 0; turn < 20; turn++) broker.turn(1);
+  expect(broker.isEmpty).toBe(true);
+  broker[Symbol.dispose]();
 });
