@@ -63,14 +63,19 @@ export class FloodTurns {
     this.#crowds.nextTurn();
   }
 
+  /** By its own clock. */
+  get nowMs(): number {
+    return this.#now();
+  }
+
   /** Those for whose sake `who` has to wait for a turn, though he does not flood himself.
-   *  @param nowMs  of the clock that was given, as below: who has looked already need not again */
-  crowdOf(who: Share, nowMs: number = this.#now()): Crowd | undefined {
+   *  @param nowMs  of this clock, as below: who has looked already need not again */
+  crowdOf(who: Share, nowMs: number): Crowd | undefined {
     return this.#crowds.crowdOf(who.crowds, nowMs);
   }
 
   /** Somebody has something to say out of turn. @returns when, for answered() */
-  heard(who: Share, nowMs: number = this.#now()): number {
+  heard(who: Share, nowMs: number): number {
     this.#policy.heard(who, nowMs);
     this.#crowds.heard(who.crowds, nowMs);
     return nowMs;

@@ -63,11 +63,12 @@ export class Input {
     const { core, owner, watch, connection, ended, failed } = this.#options;
     if (this.#isClosed || watch.isInputLater) return;
     const { rate, floodTurns } = core;
+    const turnMs = floodTurns.nowMs;
+    if (!this.#floods && !watch.isHungUp && this.#isCrowded(turnMs)) return this.#readInTurn();
     const nowMs = performance.now();
-    if (!this.#floods && !watch.isHungUp && this.#isCrowded(nowMs)) return this.#readInTurn();
     const allowed = rate.available(owner, nowMs);
     const isOutOfTurn = !this.#floods;
-    const heardMs = isOutOfTurn ? floodTurns.heard(this.#share, nowMs) : 0;
+    const heardMs = isOutOfTurn ? floodTurns.heard(this.#share, turnMs) : 0;
     // Who floods waits until it is worth while, so that the same user's other sessions find something before.
     if (allowed === 0) return this.#readLater(rate.waitMs(owner, this.#floods ? SLICE : 1, nowMs));
     const limit = Math.min(allowed, this.#floods ? FLOOD_SLICE : SLICE);

@@ -54,7 +54,7 @@ test("FloodTurns prefers who has used the least, and lets him not wait as long",
   const greedy = newShare();
   const again = (): void => {
     work();
-    turns.heard(newShare()); // somebody else is there
+    turns.heard(newShare(), turns.nowMs); // somebody else is there
     taken.push("greedy");
     if (taken.length < 20) turns.await(greedy, again);
   };
