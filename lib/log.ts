@@ -8,6 +8,14 @@ export type Logger = {
   debug(message: string, fields?: Fields): void;
 };
 
+/** The most important first. */
+const LEVELS: readonly (keyof Logger)[] = ["error", "warn", "info", "debug"];
+
+/** @param lowest  of those that are written */
+export function isWritten(level: keyof Logger, lowest: keyof Logger): boolean {
+  return LEVELS.indexOf(level) <= LEVELS.indexOf(lowest);
+}
+
 const nothing = (): void => undefined;
 
 /** Says nothing; for tests and libraries. */

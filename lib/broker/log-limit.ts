@@ -3,7 +3,7 @@
  * together. What is left out is counted and said with the next line that is not. For files; the journal has limits of its
  * own, and at a terminal somebody watches.
  */
-import type { Fields, Logger } from "../log.ts";
+import { type Fields, isWritten, type Logger } from "../log.ts";
 
 /** Lines: a user's, and everybody's. A few megabytes a day from one who tries, some tens from all. */
 const USER: Rate = { burst: 500, perSecond: 1 };
@@ -42,13 +42,16 @@ class Measure {
 export class LimitedLog implements Logger {
   readonly #logger: Logger;
   readonly #now: () => number;
+  readonly #lowest: Level;
   readonly #total: Measure;
   readonly #users: Map<unknown, Measure> = new Map();
   #leftOut = 0;
 
-  /** @param now  milliseconds that never go back */
-  constructor(logger: Logger, now: () => number = () => performance.now()) {
+  /** @param lowest  of the levels that `logger` writes: what it would drop does not count
+   *  @param now  milliseconds that never go back */
+  constructor(logger: Logger, lowest: Level, now: () => number = () => performance.now()) {
     this.#logger = logger;
+    this.#lowest = lowest;
     this.#now = now;
     this.#total = new Measure(TOTAL, now());
   }
@@ -70,6 +73,7 @@ export class LimitedLog implements Logger {
   }
 
   #write(level: Level, message: string, fields: Fields | undefined): void {
+    if (!isWritten(level, this.#lowest)) return;
     const nowMs = this.#now();
     const user = this.#measureOf(fields?.["uid"], nowMs);
     if (!this.#total.has(nowMs) || !user.has(nowMs)) {

@@ -66,7 +66,7 @@ SIGHUP reads the configuration again; nobody is disconnected, and a broken file 
     const unlimited = createLogger({ level, env, isTerminal, ...beforeLine });
     // Whoever asks for all of it, looks at it, or has the journal, which keeps to limits itself, gets all of it.
     const isBounded = verbose || isTerminal || env["JOURNAL_STREAM"] !== undefined;
-    const limited = isBounded ? undefined : new LimitedLog(unlimited);
+    const limited = isBounded ? undefined : new LimitedLog(unlimited, level);
     const logger = limited ?? unlimited;
     const notified = env["NOTIFY_SOCKET"] !== undefined;
     raiseFileLimit();

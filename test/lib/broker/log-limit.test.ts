@@ -14,14 +14,14 @@ class Lines implements Logger {
 function flooded(times: number, uid: number): { log: LimitedLog; lines: string[]; wait: (ms: number) => void } {
   const kept = new Lines();
   let nowMs = 0;
-  const log = new LimitedLog(kept, () => nowMs);
+  const log = new LimitedLog(kept, "info", () => nowMs);
   for (let count = 0; count < times; count++) log.warn("flood", { uid });
   return { log, lines: kept.lines, wait: (ms) => (nowMs += ms) };
 }
 
 test("LimitedLog passes on what comes in moderation, at its level and with its fields", () => {
   const seen: unknown[] = [];
-  const log = new LimitedLog({ ...new Lines(), info: (message, fields) => seen.push([message, fields]) });
+  const log = new LimitedLog({ ...new Lines(), info: (message, fields) => seen.push([message, fields]) }, "info");
   log.info("one", { uid: 5 });
   expect(seen).toEqual([["one", { uid: 5 }]]);
 });
@@ -42,6 +42,13 @@ test("LimitedLog leaves out a user's flood, counts it, and has room for others a
   log.tellLeftOut();
   log.tellLeftOut();
   expect(lines.slice(506)).toEqual(["warn Left out 7 lines: there were too many at once"]);
+});
+
+test("what is not written at this level uses up nobody's lines", () => {
+  const { log, lines } = flooded(0, 7);
+  for (let count = 0; count < 10_000; count++) log.debug("passed on", { uid: 7 });
+  for (let count = 0; count < 500; count++) log.warn("refused", { uid: 7 });
+  expect(lines).toEqual(Array(500).fill("warn refused"));
 });
 
 test("LimitedLog bounds what many users write together, and a line", () => {
