@@ -4,15 +4,13 @@ import { copyBytes } from "./copy-bytes.ts";
 const FIRST_BYTES = 4096;
 /** An empty queue keeps no more than this, so that one large burst does not stay in memory. */
 const KEPT_BYTES = 1 << 16;
-/** Views that are kept: of what is at the front, up to so many bytes. */
-const SHORT_BYTES = 256;
 
 export class ByteQueue {
   #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(0);
   #head = 0;
   #tail = 0;
-  /** Of the buffer, from its beginning, by their lengths: most of what is sent is short, and comes alone. */
-  #fronts: (Uint8Array<ArrayBuffer> | undefined)[] = [];
+  /** The last view of the buffer from its beginning: mostly what is sent comes alone, and is as long as what came before. */
+  #front: Uint8Array<ArrayBuffer> = this.#buffer;
 
   get length(): number {
     return this.#tail - this.#head;
@@ -28,20 +26,14 @@ export class ByteQueue {
   /** A view of the oldest `maxBytes` bytes, fewer when there are not as many. */
   peek(maxBytes: number = this.length): Uint8Array<ArrayBuffer> {
     const end = Math.min(this.#tail, this.#head + maxBytes);
-    return this.#head === 0 && end <= SHORT_BYTES ? this.#front(end) : this.#buffer.subarray(this.#head, end);
-  }
-
-  #front(length: number): Uint8Array<ArrayBuffer> {
-    const known = this.#fronts[length];
-    if (known !== undefined) return known;
-    const made = this.#buffer.subarray(0, length);
-    this.#fronts[length] = made;
-    return made;
+    if (this.#head !== 0) return this.#buffer.subarray(this.#head, end);
+    if (this.#front.length !== end) this.#front = this.#buffer.subarray(0, end);
+    return this.#front;
   }
 
   #replace(buffer: Uint8Array<ArrayBuffer>): void {
     this.#buffer = buffer;
-    this.#fronts = [];
+    this.#front = buffer;
   }
 
   /** Forgets the oldest `count` bytes. @throws RangeError when there are not as many */

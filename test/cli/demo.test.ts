@@ -46,7 +46,7 @@ requires.test(
   120_000,
 );
 
-// The broker is nobody's child: at 0.1 to 0.4 s it is being started.
+// The broker is nobody's child, and soon after the beginning it is being started: what is tried here are moments, not waits.
 test.each([0, 150, 250, 350, 1000])(
   "an interruption after %i ms takes everything away too, and is told by the exit code",
   async (ms) => {

@@ -33,3 +33,20 @@ test("peek() returns at most what was asked for, and drop() of more than there i
   queue.clear();
   expect(queue.length).toBe(0);
 });
+
+test("a view of what is at the front is of the buffer that there is now", () => {
+  const queue = new ByteQueue();
+  for (const [value, length] of [
+    [1, 24],
+    [2, 5000],
+    [3, 24],
+    [4, 24],
+    [5, 100_000],
+    [6, 24],
+  ] as const) {
+    const bytes = new Uint8Array(length).fill(value);
+    queue.push(bytes);
+    expect(Buffer.compare(queue.peek(), bytes)).toBe(0);
+    queue.drop(length);
+  }
+});
