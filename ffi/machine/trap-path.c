@@ -68,10 +68,15 @@ static int is_called(struct trap_path *s) {
   return CALL5(PPOLL, both, 2, 0, 0, 8) > 0 && both[0].revents == 1 && both[1].revents == 0;
 }
 
+static uint32_t sent_by(struct waker *w) { return __atomic_load_n(&w->sent, __ATOMIC_SEQ_CST); }
+
 /* After a sleep in the listener: the waker's signals are behind us when this is over. @returns whether it sent one */
 static int was_woken(struct waker *w, uint32_t sent) {
-  while (!moves(w, ASLEEP, WATCHING)) CALL3(SCHED_YIELD, 0, 0, 0); /* it sends one now */
-  if (__atomic_load_n(&w->sent, __ATOMIC_SEQ_CST) == sent) return 0;
+  for (int times = 0; !moves(w, ASLEEP, WATCHING); times++) { /* it sends one now */
+    if (times < MOST_YIELDS) CALL3(SCHED_YIELD, 0, 0, 0);
+    else CALL3(FUTEX, &w->state, FUTEX_WAIT_PRIVATE, WAKING); /* it may have to wait for us: we have another priority */
+  }
+  if (sent_by(w) == sent) return 0;
   CALL3(GETPID, 0, 0, 0); /* a signal that is pending is delivered at the end of this, at the latest */
   moves(w, WATCHING, RESTING);
   w->calm = 0;
@@ -83,7 +88,7 @@ static int was_woken(struct waker *w, uint32_t sent) {
  * @returns SERVED: it is in `notif`; GONE: something else is to be done, or may be; or an error below 0 */
 static int32_t sleep_for_next(struct trap_path *s, int *is_last) {
   struct waker *w = s->waker;
-  uint32_t sent = w == NULL ? 0 : w->sent; /* it sends nothing before we are ASLEEP */
+  uint32_t sent = w == NULL ? 0 : sent_by(w); /* it sends nothing before we are ASLEEP */
   if (w != NULL && moves(w, WATCHING, ASLEEP)) {
     int32_t result = receive(s);
     *is_last = was_woken(w, sent);

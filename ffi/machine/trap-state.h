@@ -19,6 +19,8 @@ enum { SIG_BLOCK = 0, SIG_SETMASK = 2 };
 enum { MOST_AT_ONCE = 256 };
 /* So many calls in a row, between which nothing else was to be done, let the waker watch: it costs as much as one of them. */
 enum { CALM = 16 };
+/* So often who was asleep leaves the processor to the waker, which has a signal to send, before it sleeps until that is done. */
+enum { MOST_YIELDS = 8 };
 /* What is counted apart: connect, accept4, accept, getsockname, getpeername, setsockopt. */
 enum { KINDS = 6 };
 /* Of a listener's counters (lib/wrap/counters.ts). */

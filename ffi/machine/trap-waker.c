@@ -1,7 +1,8 @@
 /* A thread that interrupts another one, which sleeps in the seccomp listener, when something else has to be done: `others`
- * can be read. While nobody sleeps there it costs nothing, and while `others` is quiet nothing either.
+ * can be read. While `others` is quiet it costs nothing; where nobody sleeps there it is woken once, and rests then.
  * The signal is SIGURG, which does nothing where nobody handles it, as here; it is handled because only then it interrupts
- * a call. It reaches the other thread in that call alone: trap-path.c waits for what was sent before it goes on.
+ * a call. Ours reaches the other thread in that call, or in its wait for what was sent, which trap-path.c makes before it goes
+ * on. One that somebody else sends may interrupt any call, as every signal that is handled.
  * compile-entries.ts makes machine code of this file, which is committed: no compiler is there at run time. */
 #include "trap-waker.h"
 
@@ -27,6 +28,7 @@ static void interrupt(struct waker *w) {
   __atomic_add_fetch(&w->sent, 1, __ATOMIC_SEQ_CST);
   call(TGKILL, w->process, w->thread, SIGURG, 0, 0, 0);
   __atomic_store_n(&w->state, ASLEEP, __ATOMIC_SEQ_CST);
+  call(FUTEX, (long)&w->state, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0); /* it may be awake, and wait for this */
   call(FUTEX, (long)&w->state, FUTEX_WAIT_PRIVATE, ASLEEP, (long)&again, 0, 0);
 }
 

@@ -4,7 +4,8 @@
 #include <stdint.h>
 
 /* WATCHING and ASLEEP: the waker sleeps until `others` can be read. It goes from WATCHING to RESTING when that was so, and
- * from ASLEEP to WAKING and back while it sends its signal; all else is done by the other thread. ffi/trap/waker.ts repeats it. */
+ * from ASLEEP to WAKING and back while it sends its signal, which the other thread may wait for; all else is done by that
+ * thread. ffi/trap/waker.ts repeats it. */
 enum { RESTING = 0, WATCHING = 1, ASLEEP = 2, WAKING = 3, ENDING = 4, ENDED = 5 };
 enum { FUTEX_WAIT_PRIVATE = 128, FUTEX_WAKE_PRIVATE = 129 };
 

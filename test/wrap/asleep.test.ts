@@ -1,5 +1,6 @@
 /** A supervisor that sleeps in the seccomp listener itself, as between many connections, is woken by whatever else it serves. */
 import { expect } from "bun:test";
+import { spawnSync } from "node:child_process";
 import { connect } from "node:net";
 import { release } from "node:os";
 import { hasReceiveEnd } from "../../ffi/trap/waker.ts";
@@ -54,9 +55,10 @@ class Scene implements AsyncDisposable {
   /** To 127.0.0.1, by the program itself. */
   connections = 0;
 
-  constructor(runtime: Runtime = BUN) {
+  /** @param before  what runs the supervisor */
+  constructor(runtime: Runtime = BUN, before: readonly string[] = []) {
     const words = ["wrap", "--verbose", "--explain", "--", "python3", "-c", PROGRAM, String(this.port)];
-    this.wrap = new StayingProgram(this.broker, runtime.command("bin/shmlink.ts", ...words));
+    this.wrap = new StayingProgram(this.broker, [...before, ...runtime.command("bin/shmlink.ts", ...words)]);
   }
 
   get pid(): number {
@@ -111,7 +113,7 @@ for (const runtime of RUNTIMES) {
       await using scene = new Scene(runtime);
       for (let round = 0; round < 3; round++) {
         await scene.fallAsleep();
-        await Bun.sleep(200); // nothing is trusted for so long
+        await Bun.sleep(600); // nothing is trusted for so long, not even a listener at the very address
         await scene.connect(1);
       }
       await scene.fallAsleep();
@@ -167,6 +169,27 @@ requires.test(
     expect(scene.wrap.stderr).toContain("The broker has ended: looking for the next one");
     await until("the listener", async () => (await scene.broker.run(["ls"])).stdout.includes(`:${scene.port}`));
     await scene.fallAsleep();
+    await scene.end();
+  },
+  120_000,
+);
+
+const realTime = [
+  requires.program("taskset", "util-linux"),
+  requires.feature(spawnSync("chrt", ["--fifo", "20", "true"]).status === 0, "only who may have real-time priority"),
+];
+
+requires.test(
+  [...needs, ...realTime],
+  "a supervisor asleep in the listener leaves the processor to its waker, which has a lower priority",
+  async () => {
+    await using scene = new Scene(BUN, ["taskset", "--cpu-list", "0"]);
+    await scene.fallAsleep();
+    const { status } = spawnSync("chrt", ["--fifo", "--pid", "20", String(scene.pid)]);
+    expect(status).toBe(0);
+    const kills = setInterval(() => scene.wrap.child.kill("SIGCONT"), 1);
+    await scene.connect(9 * TIMES);
+    clearInterval(kills);
     await scene.end();
   },
   120_000,
