@@ -40,7 +40,8 @@ export class HoldingsFinder {
   /** Told of each expectEpollSet(). */
   onExpect: () => void = () => undefined;
 
-  /** What a survey found that is trusted still. */
+  /** What the last survey found, which need not be trusted still: see `untilMs`. undefined where an epoll set may have been
+   *  made since. */
   known(thread: number): Survey | undefined {
     return this.#surveys.get(thread);
   }

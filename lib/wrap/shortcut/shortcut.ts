@@ -1,9 +1,10 @@
 /**
  * The common case of connect(), accept() and the calls that ask for names in machine code (ffi/trap/path.ts), and what it may
  * take for granted: that a listener with that SO_COOKIE is what it was, for as long as it is there. connect() in
- * TypeScript comes first: it learns where a listener is and which epoll sets a thread has, and for as long as it would
- * trust that itself, later connections to that listener need nothing else looked up. All of that is forgotten when the first
- * thing of it is not trusted any more, and the next connect() comes the long way again.
+ * TypeScript comes first: it learns where a listener is and which epoll sets a thread has. For as long as it would trust
+ * the former itself, later connections to that listener need nothing else looked up than the epoll sets, for which machine
+ * code looks again itself every 20 ms or so. When the first listener is not trusted any more, those that were used are
+ * looked up again; the rest is forgotten, and the next connect() comes the long way again.
  */
 import {
   type BorrowedFd,
@@ -94,11 +95,11 @@ export class Shortcut implements Disposable {
   serve(nowMs: number): ShortcutResult | undefined {
     const opened = this.#opened;
     if (opened === undefined) return undefined;
+    const { epoll } = this.#options.lettingGo;
+    if (epoll === undefined) return undefined;
     let result: ShortcutResult | LateResult | undefined;
     for (let startMs = nowMs; result === undefined || result.kind === "late"; startMs = performance.now()) {
       if (startMs > this.#untilMs) this.#renew(opened);
-      const { epoll } = this.#options.lettingGo;
-      if (epoll === undefined) return result && { kind: "left", call: result.call };
       result = this.#serve(opened, epoll, startMs);
     }
     return result;
