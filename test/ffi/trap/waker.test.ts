@@ -3,7 +3,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { release } from "node:os";
 import { calls } from "../../../ffi/calls.ts";
 import { backend } from "../../../ffi/load.ts";
+import { allocateForever } from "../../../ffi/memory.ts";
 import { epollAdd, epollCreate, type OwnedFd, pipe, read, write } from "../../../ffi/mod.ts";
+import { TrapPath } from "../../../ffi/trap/path.ts";
 import { hasReceiveEnd, TrapWaker } from "../../../ffi/trap/waker.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 import { requires } from "../../helpers/requires.ts";
@@ -107,7 +109,7 @@ requires.test([hasWaker], "TrapWaker rests without a signal when nobody sleeps",
 
 requires.test([hasWaker], "TrapWaker has one thread and a signal, and gives both back at its end", async () => {
   for (const isWatching of [false, true]) {
-    const handled = isHandled();
+    expect(isHandled()).toBe(false);
     const before = threads();
     const scene = new Scene();
     const [own = ""] = [...threads().difference(before)];
@@ -116,9 +118,46 @@ requires.test([hasWaker], "TrapWaker has one thread and a signal, and gives both
     if (isWatching) scene.watch();
     scene[Symbol.dispose]();
     scene.waker[Symbol.dispose]();
-    expect(isHandled()).toBe(handled);
+    expect(isHandled()).toBe(false);
     await until("its thread to be gone", () => !threads().has(own));
   }
+});
+
+requires.test([hasWaker], "TrapWaker starts none where SIGURG is blocked, which would interrupt nobody", () => {
+  const [SIG_BLOCK, SIG_SETMASK, MASK_BYTES] = [0, 2, 8];
+  const { address, data } = allocateForever(2 * MASK_BYTES);
+  data.setBigUint64(0, 1n << 22n, true);
+  using others = epollCreate();
+  const before = threads();
+  calls.rtSigprocmask(SIG_BLOCK, address, address + MASK_BYTES, MASK_BYTES);
+  const waker = TrapWaker.start(others);
+  calls.rtSigprocmask(SIG_SETMASK, address + MASK_BYTES, 0, MASK_BYTES);
+  expect(waker).toBe(undefined);
+  expect([isHandled(), threads().difference(before)]).toEqual([false, new Set()]);
+});
+
+requires.test([hasWaker], "TrapPath has a waker when it was asked often enough, and ends it at its end", async () => {
+  using others = epollCreate();
+  const path = new TrapPath({
+    notify: others,
+    checks: [],
+    noted: [],
+    sendBuffer: { name: 7, bytes: 1 },
+    ports: { first: 1024, count: 1 },
+    ends: ["@a", "b"],
+    others,
+    mostFiles: 0,
+  });
+  const before = threads();
+  const serve = (): unknown => path.serve(others, 0);
+  for (let times = 1; times < 16; times++) expect(serve).toThrow("SECCOMP_IOCTL_NOTIF_RECV"); // it is no listener
+  expect(threads().difference(before)).toEqual(new Set());
+  expect(serve).toThrow("SECCOMP_IOCTL_NOTIF_RECV");
+  const [own = ""] = [...threads().difference(before)];
+  expect([own === "", isHandled()]).toEqual([false, true]);
+  path[Symbol.dispose]();
+  expect(isHandled()).toBe(false);
+  await until("its thread to be gone", () => !threads().has(own));
 });
 
 test("hasReceiveEnd() is of Linux 6.11", () => {
