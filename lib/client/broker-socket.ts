@@ -16,6 +16,7 @@ import { ClientConnection } from "../protocol/client-connection.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import { UnixTransport } from "../transport/unix.ts";
 import type { ObjectId } from "../util/brand.ts";
+import { deadlineOf } from "../util/milliseconds.ts";
 import { brokerGone } from "./failure.ts";
 import { SleepChoice } from "./sleep-choice.ts";
 
@@ -133,7 +134,7 @@ export abstract class BrokerSocket implements Disposable {
   /** Blocks until `until` is true, the broker ends, or the time is over. It sleeps in poll(2), see SleepChoice: until somebody
    *  else has done something, being woken early is of no use. @param timeoutMs  -1 for no limit */
   wait(until: () => boolean, timeoutMs: number): WaitOutcome {
-    const deadlineMs = deadlineOf(timeoutMs);
+    const deadlineMs = deadlineOf(timeoutMs, "timeoutMs");
     return this.#outcome(until, this.#step(0)) ?? this.#poll(until, timeoutMs, deadlineMs);
   }
 
@@ -196,10 +197,6 @@ export abstract class BrokerSocket implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-function deadlineOf(timeoutMs: number): number {
-  return timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
 }
 
 /** @returns milliseconds, -1 for no limit */
