@@ -4,7 +4,7 @@
  * first message.
  */
 import { createRequire } from "node:module";
-import type { Fields, Logger } from "../log.ts";
+import { type Fields, isWritten, type Logger } from "../log.ts";
 import { printError } from "./output.ts";
 
 type Level = keyof Logger;
@@ -25,7 +25,7 @@ export function createLogger(options: LoggerOptions): Logger {
   const write = options.isTerminal ? createTerminalWriter(options) : createLineWriter(options);
   const at = (level: Level) => (message: string, fields?: Fields) => write(level, `${message}${renderFields(fields)}`);
   const nothing = (): void => undefined;
-  const wanted = (level: Level) => (JOURNAL_LEVEL[level] <= JOURNAL_LEVEL[options.level] ? at(level) : nothing);
+  const wanted = (level: Level) => (isWritten(level, options.level) ? at(level) : nothing);
   return { error: wanted("error"), warn: wanted("warn"), info: wanted("info"), debug: wanted("debug") };
 }
 
