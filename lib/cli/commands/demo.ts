@@ -42,15 +42,8 @@ everything away again. Needs tar, and python3 and curl or node.`,
 
 async function demonstrate(): Promise<number> {
   const [{ Workspace }, { showAll }] = await Promise.all([import("../demo/workspace.ts"), import("../demo/show.ts")]);
+  const interrupted = interruption(); // before there is anything to take away
   const workspace = new Workspace();
-  const interrupted = new Promise<number>((resolve) => {
-    for (const [name, number] of Object.entries(SIGNALS)) {
-      process.on(name, () => {
-        if (process.stderr.isTTY === true) printError("\n"); // after a line of progress
-        resolve(SIGNAL_BASE + number);
-      });
-    }
-  });
   const shown = showAll(workspace).then(() => OK);
   shown.catch(() => undefined); // after an interruption nobody waits for it
   try {
@@ -58,4 +51,16 @@ async function demonstrate(): Promise<number> {
   } finally {
     await workspace.close();
   }
+}
+
+/** The exit code for the first signal that asks to end. From its return on, none ends us by itself. */
+function interruption(): Promise<number> {
+  return new Promise((resolve) => {
+    for (const [name, number] of Object.entries(SIGNALS)) {
+      process.on(name, () => {
+        if (process.stderr.isTTY === true) printError("\n"); // after a line of progress
+        resolve(SIGNAL_BASE + number);
+      });
+    }
+  });
 }
