@@ -41,7 +41,7 @@ http { access_log off; keepalive_requests 1000000000; ${temp.join(" ")}
   server { ${listen} location / { return 200 "hello\\n"; } } }
 `,
   );
-  return ["nginx", "-p", folder, "-c", join(folder, "conf")];
+  return pinned(CPUS[0], ["nginx", "-p", folder, "-c", join(folder, "conf")]);
 }
 
 export async function startNginx(bench: Bench): Promise<ServedThrice> {
