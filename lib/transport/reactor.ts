@@ -2,6 +2,10 @@
  * One thread's event loop over epoll(7). It blocks in the kernel until something happens: no descriptor ready and no
  * timer due means no wake-up at all. While it runs, the runtime's own event loop (promises, process.on) does not.
  *
+ * Timers share one timerfd, which is programmed for the first of them, and nobody looks at a clock before it has run out. A
+ * time limit of epoll_wait(2) would be programmed, and the clock asked twice, for each message that comes: a twentieth of the
+ * time that a broker takes to answer one. It may run out for a timer that was cancelled: a wake-up for nothing, once.
+ *
  * The race it is written against: a callback closes another registration of the same batch, whose number is then
  * reused. Every registration has a token of its own, never used twice at a time, so a stale event finds nobody.
  */
@@ -16,15 +20,17 @@ import {
   epollWait,
   errno,
   type OwnedFd,
-  pollOne,
   pollPair,
   SECOND_IS_READY,
   SyscallError,
+  timerCreate,
+  timerSet,
 } from "../../ffi/mod.ts";
 import { TimerHeap } from "../util/timer-heap.ts";
 import { RegularFiles } from "./regular-files.ts";
 
-const MAX_TIMEOUT_MS = 0x7fffffff; // int of epoll_wait(2)
+/** The token of the timerfd. */
+const ALARM = 0;
 
 export type Registration = {
   /** What to wait for from now on; 0 leaves only EPOLLERR and EPOLLHUP, which cannot be masked. */
@@ -49,11 +55,20 @@ export class Reactor implements Disposable {
   readonly #tokens: Map<number, number> = new Map();
   readonly #files: RegularFiles<Entry> = new RegularFiles();
   readonly #timers: TimerHeap = new TimerHeap();
+  readonly #alarm: OwnedFd = timerCreate();
+  /** When it runs out. */
+  #alarmMs: number = Number.POSITIVE_INFINITY;
+  /** A timer may be due: only then the clock is asked. */
+  #isDue = false;
   /** Who wakes us from poll(2) and not through the epoll instance. */
   #direct: Entry | undefined;
   #lastToken = 0;
   #running = false;
   #stopRequested = false;
+
+  constructor() {
+    epollAdd(this.#epoll, this.#alarm, constants.EPOLLIN | constants.EPOLLET, ALARM); // by edges: it is never read
+  }
 
   /**
    * Calls `callback` with the EPOLL* bits whenever `fd` is ready (level-triggered unless EPOLLET is asked for).
@@ -95,7 +110,7 @@ export class Reactor implements Disposable {
 
   #nextToken(): number {
     do this.#lastToken = (this.#lastToken + 1) >>> 0;
-    while (this.#entries.has(this.#lastToken));
+    while (this.#lastToken === ALARM || this.#entries.has(this.#lastToken));
     return this.#lastToken;
   }
 
@@ -133,7 +148,17 @@ export class Reactor implements Disposable {
   /** Calls `callback` once, not before `delayMs` from now. */
   setTimer(delayMs: number, callback: () => void): TimerHandle {
     const timer = this.#timers.add(performance.now() + delayMs, callback);
+    if (timer.dueMs < this.#alarmMs) this.#program(timer.dueMs, delayMs);
     return { cancel: () => this.#timers.remove(timer) };
+  }
+
+  #program(dueMs: number, delayMs: number): void {
+    if (delayMs <= 0) {
+      this.#isDue = true; // in this turn, or the next one, which does not sleep
+      return;
+    }
+    timerSet(this.#alarm, delayMs);
+    this.#alarmMs = dueMs;
   }
 
   /** Waits and calls until stop(). What a callback throws comes out here, and run() may be called again.
@@ -163,54 +188,50 @@ export class Reactor implements Disposable {
     if (this.#direct !== undefined) this.#waitForBoth(this.#direct, timeoutMs);
     else this.#wait(timeoutMs);
     if (this.#files.size > 0) this.#files.run();
-    if (this.#timers.size > 0) this.#runTimers();
+    if (this.#isDue) this.#runTimers();
   }
 
-  /** Less than a millisecond is slept in ppoll(2), which counts nanoseconds. */
   #wait(timeoutMs: number): void {
-    const untilDueMs = this.#untilDueMs;
-    const isSoon = this.#isSoon(untilDueMs, timeoutMs);
-    if (isSoon) pollOne(this.#epoll, constants.EPOLLIN, untilDueMs);
-    epollWait(this.#epoll, isSoon ? 0 : this.#timeoutMs(timeoutMs, untilDueMs), this.#visit);
+    epollWait(this.#epoll, this.#timeoutMs(timeoutMs), this.#visit);
   }
 
   #waitForBoth({ fd, callback }: Entry, timeoutMs: number): void {
-    const untilDueMs = this.#untilDueMs;
-    const isSoon = this.#isSoon(untilDueMs, timeoutMs);
-    const ready = pollPair(fd, this.#epoll, isSoon ? untilDueMs : this.#timeoutMs(timeoutMs, untilDueMs));
+    const ready = pollPair(fd, this.#epoll, this.#timeoutMs(timeoutMs));
     if ((ready & SECOND_IS_READY) !== 0) epollWait(this.#epoll, 0, this.#visit);
     const events = ready & ~SECOND_IS_READY;
     if (events !== 0 && this.#direct?.fd === fd) callback(events);
   }
 
-  readonly #visit = (token: number, events: number): void => this.#entries.get(token)?.callback(events);
+  readonly #visit = (token: number, events: number): void => {
+    if (token !== ALARM) return this.#entries.get(token)?.callback(events);
+    this.#alarmMs = Number.POSITIVE_INFINITY;
+    this.#isDue = true;
+  };
 
-  get #untilDueMs(): number {
-    const { nextDueMs } = this.#timers;
-    return nextDueMs === undefined ? Number.POSITIVE_INFINITY : nextDueMs - performance.now();
-  }
-
-  #isSoon(untilDueMs: number, wantedMs: number): boolean {
-    return untilDueMs > 0 && untilDueMs < 1 && this.#files.size === 0 && wantedMs !== 0;
-  }
-
-  #timeoutMs(wantedMs: number, untilDueMs: number): number {
-    if (this.#files.size > 0 && this.#files.isReady) return 0;
-    if (untilDueMs === Number.POSITIVE_INFINITY && wantedMs < 0) return -1;
-    // Rounded up: epoll counts whole milliseconds, and a wake-up before the time would be one too many.
-    const mostMs = Math.min(Math.max(Math.ceil(untilDueMs), 0), MAX_TIMEOUT_MS);
-    return wantedMs < 0 ? mostMs : Math.min(mostMs, Math.ceil(wantedMs));
+  #timeoutMs(wantedMs: number): number {
+    return this.#isDue || (this.#files.size > 0 && this.#files.isReady) ? 0 : Math.ceil(wantedMs);
   }
 
   #runTimers(): void {
+    this.#isDue = false;
     // Up to now, not up to a later now: a timer that sets itself again with 0 must not starve the descriptors.
     const nowMs = performance.now();
-    for (let timer = this.#timers.take(nowMs); timer !== undefined; timer = this.#timers.take(nowMs)) timer.callback();
+    const programmedMs = this.#alarmMs;
+    this.#alarmMs = Number.NEGATIVE_INFINITY; // what is set meanwhile waits until the first of all is known
+    try {
+      for (let timer = this.#timers.take(nowMs); timer !== undefined; timer = this.#timers.take(nowMs))
+        timer.callback();
+    } finally {
+      this.#alarmMs = programmedMs;
+      const { nextDueMs } = this.#timers;
+      if (nextDueMs !== undefined && nextDueMs < programmedMs) this.#program(nextDueMs, nextDueMs - performance.now());
+    }
   }
 
-  /** Closes the epoll instance; registered descriptors stay open. Safe to call twice. */
+  /** Closes what is its own; registered descriptors stay open. Safe to call twice. */
   [Symbol.dispose](): void {
     this.#epoll.close();
+    this.#alarm.close();
     this.#direct = undefined;
     this.#entries.clear();
     this.#tokens.clear();
