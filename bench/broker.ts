@@ -25,18 +25,21 @@ const sync: Section = (bench, report) => {
   const missing = buildForDbus();
   if (missing !== undefined) leftOut.push(`broker.sync.dbus: ${missing}`);
   return onEach([bench], async (suffix, cpus) => {
-    const beside: number[] = [];
+    const byLibrary: number[] = [];
+    const byHand: number[] = [];
     const pair = alternate(
       () => syncNs(bench, 5_000),
       () => {
-        if (missing === undefined) beside.push(runBaseline("dbus", 5_000, ...cpus));
+        if (missing === undefined) byLibrary.push(runBaseline("dbus", 5_000, ...cpus));
+        if (missing === undefined) byHand.push(runBaseline("dbus", 5_000, ...cpus, "by-hand"));
         return runBaseline("sync", 5_000, ...cpus);
       },
     );
-    report(result(`broker.sync.rtt${suffix}`, "ns", pair, "C libwayland"));
     const [ours] = pair;
-    if (missing === undefined)
-      report(result(`broker.sync.dbus${suffix}`, "ns", [ours, median(beside)], "dbus-broker's GetId"));
+    report(result(`broker.sync.rtt${suffix}`, "ns", pair, "C libwayland"));
+    if (missing !== undefined) return;
+    report(result(`broker.sync.dbus${suffix}`, "ns", [ours, median(byLibrary)], "dbus-broker, sd-bus"));
+    report(result(`broker.sync.dbus.by-hand${suffix}`, "ns", [ours, median(byHand)], "dbus-broker, by hand"));
   });
 };
 

@@ -1,6 +1,6 @@
-/* A method call that dbus-broker answers itself, org.freedesktop.DBus.GetId: dbus COUNT CPU_CLIENT CPU_BROKER
- * We are the broker's controller, which gives it a socket to listen on, and then a client that speaks the wire by hand: a
- * send and a receive for each call, which is less than any client library does. */
+/* A method call that dbus-broker answers itself, org.freedesktop.DBus.GetId: dbus COUNT CPU_CLIENT CPU_BROKER [by-hand]
+ * We are the broker's controller, which gives it a socket to listen on, and then a client: one of libsystemd, or one that
+ * speaks the wire by hand, a send and a receive for each call, which is less than any client library does. */
 #include "common.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -130,8 +130,47 @@ static void authenticate(int fd) {
   die("authentication");
 }
 
+static sd_bus *connect_library(int fd) {
+  sd_bus *bus = NULL;
+  ok(sd_bus_new(&bus), "sd_bus_new");
+  ok(sd_bus_set_fd(bus, fd, fd), "sd_bus_set_fd");
+  ok(sd_bus_set_bus_client(bus, 1), "sd_bus_set_bus_client");
+  ok(sd_bus_start(bus), "sd_bus_start");
+  return bus;
+}
+
+/* Also makes the connection: it waits for the answer to Hello. */
+static void call_by_library(sd_bus *bus, long count) {
+  for (long i = 0; i < count; i++) {
+    sd_bus_message *answer = NULL;
+    const char *id;
+    ok(sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId", NULL, &answer, ""), "GetId");
+    ok(sd_bus_message_read(answer, "s", &id), "id");
+    sd_bus_message_unref(answer);
+  }
+}
+
+static void call_by_hand(int fd, long count) {
+  static uint32_t serial = 1;
+  unsigned char get_id[512];
+  size_t length = make_call(get_id, "GetId");
+  for (long i = 0; i < count; i++) {
+    call(fd, get_id, length, ++serial);
+    await_type(fd, 2);
+  }
+}
+
+static void greet_by_hand(int fd) {
+  unsigned char hello[512];
+  size_t length = make_call(hello, "Hello");
+  authenticate(fd);
+  call(fd, hello, length, 1);
+  await_type(fd, 4); /* NameAcquired comes after the answer */
+}
+
 int main(int argc, char **argv) {
-  if (argc != 4) return 2;
+  if (argc < 4) return 2;
+  int is_by_hand = argc > 4 && strcmp(argv[4], "by-hand") == 0;
   signal(SIGCHLD, SIG_DFL);
   int pair[2], listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -145,18 +184,15 @@ int main(int argc, char **argv) {
   pin(atoi(argv[2]));
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0 || connect(fd, (void *)&address, length) < 0) die("connect");
-  authenticate(fd);
-  unsigned char hello[512], get_id[512];
-  size_t hello_length = make_call(hello, "Hello"), get_id_length = make_call(get_id, "GetId");
-  call(fd, hello, hello_length, 1);
-  await_type(fd, 4); /* NameAcquired comes after the answer */
   long count = atol(argv[1]);
+  sd_bus *bus = NULL;
+  if (is_by_hand) greet_by_hand(fd);
+  else call_by_library(bus = connect_library(fd), 1);
   double start = now_ns();
-  for (long i = 0; i < count; i++) {
-    call(fd, get_id, get_id_length, i + 2);
-    await_type(fd, 2);
-  }
+  if (is_by_hand) call_by_hand(fd, count);
+  else call_by_library(bus, count);
   report(start, count);
+  sd_bus_unref(bus);
   sd_bus_unref(controller);
   kill(broker, SIGTERM);
   waitpid(broker, NULL, 0);
