@@ -13,7 +13,8 @@ import { Broker } from "../../lib/broker/broker.ts";
 import { builtInConfig, type ShmlinkConfig } from "../../lib/config/schema.ts";
 import { OPERATIONS, type Rule } from "../../lib/policy/types.ts";
 import { INTERFACES } from "../../lib/protocol/shmlink-v1.gen.ts";
-import { Fuzz } from "../helpers/fuzz/fuzz.ts";
+import { Fuzz, type Turns } from "../helpers/fuzz/fuzz.ts";
+import { OwnTime } from "../helpers/fuzz/own-time.ts";
 import { Pool } from "../helpers/fuzz/pool.ts";
 import { Random } from "../helpers/fuzz/random.ts";
 import { Reached } from "../helpers/fuzz/reached.ts";
@@ -59,7 +60,7 @@ const CONFIG: ShmlinkConfig = {
   },
 };
 
-/** One where everything runs out: what is refused, given up or thrown out has to be given back as well. */
+/** One where everything runs out, time too: what is refused, given up or thrown out has to be given back as well. */
 const TIGHT: ShmlinkConfig = {
   ...CONFIG,
   broker: { ...CONFIG.broker, setUpMs: 6 },
@@ -87,7 +88,12 @@ type Heard = Map<string, number>;
 /** Everybody here is one user, who floods: were he told off for it, little of what he tries would be answered. So time stands
  *  still, but in one of so many sequences, where everything takes long. */
 const FLOODS = 8;
-type Place = { readonly directory: string; readonly lingerMs: number; readonly heard: Heard };
+type Place = {
+  readonly directory: string;
+  readonly turns: Turns;
+  readonly lingerMs: number;
+  readonly heard: Heard;
+};
 
 let isFlood = false;
 let clockMs = 0;
@@ -96,7 +102,7 @@ function now(): number {
   return clockMs;
 }
 
-function runSeed(broker: Broker, seed: number, { directory, lingerMs, heard }: Place): number {
+function runSeed(broker: Broker, seed: number, { directory, turns, lingerMs, heard }: Place): number {
   const random = new Random(seed);
   isFlood = seed % FLOODS === 0;
   clockMs += 10_000; // what was used before is forgotten
@@ -105,13 +111,13 @@ function runSeed(broker: Broker, seed: number, { directory, lingerMs, heard }: P
     {
       using pool = new Pool(random, directory); // whose end is the end of contexts
       fuzz = new Fuzz({ random, path: `${directory}/b`, pool, heard });
-      fuzz.run(broker, lingerMs);
+      fuzz.run(turns, lingerMs);
     }
     // Peers are gone: what they left is cleared within a few turns.
-    for (let turns = 0; turns < 1000 && (broker.sessionCount > 0 || !broker.isEmpty); turns++) {
+    for (let count = 0; count < 1000 && (broker.sessionCount > 0 || !broker.isEmpty); count++) {
       // Sockets that wait in each other's queues go when the kernel looks for such, which it does as one is closed.
       for (const fd of socketpair(constants.SOCK_STREAM)) fd.close();
-      broker.turn(1);
+      turns.turn(1);
     }
     expect(broker.sessionCount).toBe(0);
     expect(broker.isEmpty).toBe(true);
@@ -147,11 +153,12 @@ test("no sequence of messages and descriptors gets the broker to throw, or leave
   using reached = new Reached();
   {
     using plenty = brokerAt(`${directory.path}/plenty`, CONFIG, reached);
-    using tight = brokerAt(`${directory.path}/tight`, TIGHT, reached);
+    const time = new OwnTime();
+    using tight = time.within(() => brokerAt(`${directory.path}/tight`, TIGHT, reached));
+    const inPlenty: Place = { directory: `${directory.path}/plenty`, turns: plenty, lingerMs: 0, heard };
+    const inTight: Place = { directory: `${directory.path}/tight`, turns: time.of(tight), lingerMs: LINGER_MS, heard };
     const run = (seed: number): number =>
-      seed % TIGHT_ONES === 1
-        ? runSeed(tight, seed, { directory: `${directory.path}/tight`, lingerMs: LINGER_MS, heard })
-        : runSeed(plenty, seed, { directory: `${directory.path}/plenty`, lingerMs: 0, heard });
+      seed % TIGHT_ONES === 1 ? time.within(() => runSeed(tight, seed, inTight)) : runSeed(plenty, seed, inPlenty);
     let sent = 0;
     for (const seed of only === undefined ? CORPUS : [Number(only)]) sent += run(seed);
     const first = Date.now() % 1_000_000_000;

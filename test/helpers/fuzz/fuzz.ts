@@ -21,7 +21,7 @@ export type FuzzOptions = {
 
 type Argument = { readonly name: string; readonly kind: string; readonly interface?: string | undefined };
 
-type Turns = { turn(timeoutMs: number): void };
+export type Turns = { turn(timeoutMs: number): void };
 
 export class Fuzz {
   readonly #options: FuzzOptions;
