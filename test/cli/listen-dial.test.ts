@@ -187,17 +187,22 @@ test("listen leaves a peer alone that floods its doorbell, and reads what it sen
   using channel = link.dial("flooded");
   const byte = new Uint8Array(1);
   channel.send(byte);
-  const [before, ours] = [processorTime(child.pid as number), process.cpuUsage()];
-  let spent = 0; // microseconds of ours
-  for (let rings = 0; spent < 500_000; rings++) {
-    send(channel.doorbellFd, byte, constants.MSG_DONTWAIT | constants.MSG_NOSIGNAL);
-    if (rings % 1000 === 0) spent = process.cpuUsage(ours).user + process.cpuUsage(ours).system;
-  }
+  const flood = (leastUs: number): void => {
+    const before = process.cpuUsage();
+    for (let rings = 0, spentUs = 0; spentUs < leastUs; rings++) {
+      send(channel.doorbellFd, byte, constants.MSG_DONTWAIT | constants.MSG_NOSIGNAL);
+      if (rings % 1000 === 0) spentUs = process.cpuUsage(before).user + process.cpuUsage(before).system;
+    }
+  };
+  flood(300_000); // it has begun by then, and its runtime has compiled what it does
+  const [before, startMs] = [processorTime(child.pid as number), performance.now()];
+  flood(500_000);
+  const passed = (performance.now() - startMs) * 1000;
   const theirs = (processorTime(child.pid as number) - before) / 1000;
   channel.send(byte);
   channel.end();
   while (channel.receive() !== undefined); // it ends when all is written
   const { code, stdout } = await result;
   expect([code, stdout]).toEqual([0, Buffer.alloc(2)]);
-  expect(theirs).toBeLessThan(spent / 5);
+  expect(theirs).toBeLessThan(passed / 5); // it looks again after a while, whoever else is at work: so often a second
 }, 60_000);
