@@ -2,6 +2,7 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { bind, constants, errno, type OwnedFd, SyscallError, socket, unixAddress } from "../../ffi/mod.ts";
 import { type FileEntry, FileRegistry } from "./file-registry.ts";
 import { makeRuntimeDir, type RuntimeDir } from "./runtime-dir.ts";
 import { BUN, ROOT, type Runtime } from "./runtimes.ts";
@@ -127,13 +128,36 @@ export function compileFixture(name: string): string {
   return output;
 }
 
-let lastPort = 20_000 + (process.pid % 500) * 20;
+const FIRST_PORT = 20_000;
+const PORTS_EACH = 100;
+const SHARES = 120; // up to where the ephemeral ones begin
+
+/** A share of the ports is this process's as long as it holds a socket of that name: between freePort() and the server's
+ *  bind() nobody else who runs tests finds the same one free. */
+function takeShare(): readonly [share: number, holder: OwnedFd] {
+  for (let tried = 0; tried < SHARES; tried++) {
+    const share = (process.pid + tried) % SHARES;
+    const holder = socket(constants.AF_UNIX, constants.SOCK_DGRAM);
+    try {
+      bind(holder, unixAddress(`@shmlink-test-ports-${share}`));
+      return [share, holder];
+    } catch (error) {
+      holder.close();
+      if (!(error instanceof SyscallError) || error.errno !== errno.EADDRINUSE) throw error;
+    }
+  }
+  throw new Error(`Cannot have ports for tests: all ${SHARES} shares are taken`);
+}
+
+const share: readonly [number, OwnedFd] = takeShare();
+let portsGiven = 0;
 
 /** A port that nobody uses at the moment, below the ephemeral ones. */
 export function freePort(): number {
   for (;;) {
-    lastPort += 1;
-    if (!isInUse(lastPort)) return lastPort;
+    const port = FIRST_PORT + share[0] * PORTS_EACH + (portsGiven % PORTS_EACH);
+    portsGiven += 1;
+    if (!isInUse(port)) return port;
   }
 }
 
