@@ -4,7 +4,6 @@ import type { ShmlinkConfig } from "../config/schema.ts";
 import { ConfigError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { ServerConnection } from "../protocol/connection.ts";
-import { FineTimer } from "../transport/fine-timer.ts";
 import { Notifier } from "../transport/notify.ts";
 import { Reactor } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
@@ -46,7 +45,6 @@ export type BrokerOptions = {
 
 export class Broker implements Disposable {
   readonly #reactor: Reactor = new Reactor();
-  readonly #floodTimer: FineTimer = new FineTimer(this.#reactor);
   readonly #sessions: Set<Session> = new Set();
   readonly #core: BrokerCore;
   readonly #options: BrokerOptions;
@@ -74,7 +72,7 @@ export class Broker implements Disposable {
       survival: this.#makeSurvival(setTimer),
       youngRings: new YoungRings(setTimer),
       floodTurns: new FloodTurns({
-        setTimer: (delayMs, callback) => this.#floodTimer.set(delayMs, callback),
+        setTimer,
         before: () => this.#settle(),
         ...(options.now === undefined ? {} : { now: options.now }),
       }),
@@ -220,7 +218,6 @@ export class Broker implements Disposable {
     survival[Symbol.dispose]();
     for (const listener of this.#options.listeners) listener.close();
     closer[Symbol.dispose]();
-    this.#floodTimer[Symbol.dispose]();
     this.#reactor[Symbol.dispose]();
   }
 }

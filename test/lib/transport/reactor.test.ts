@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { constants, type OwnedFd, open, pipe, read, write } from "../../../ffi/mod.ts";
 import { Reactor, type Registration } from "../../../lib/transport/reactor.ts";
 import { openFds } from "../../helpers/fd-leak.ts";
+import { Random } from "../../helpers/fuzz/random.ts";
 
 const { EPOLLHUP, EPOLLIN, EPOLLOUT } = constants;
 const ONE = new Uint8Array([1]);
@@ -210,6 +211,95 @@ test("timers fire in order, not before their time, and never when cancelled", ()
   reactor.run();
   cancelled.cancel();
   expect(fired).toEqual(["early", "late"]);
+});
+
+test("a timer comes in time whatever was set before it and cancelled, also in less than a millisecond", () => {
+  using reactor = new Reactor();
+  const fired: string[] = [];
+  const after = (delayMs: number, name: string): { cancel(): void } => {
+    const startMs = performance.now();
+    return reactor.setTimer(delayMs, () => {
+      expect(performance.now() - startMs).toBeGreaterThanOrEqual(delayMs);
+      fired.push(name);
+    });
+  };
+  const late = after(60_000, "late");
+  after(0.3, "short");
+  while (fired.length === 0) reactor.runOnce(-1);
+  after(0.2, "cancelled").cancel();
+  after(20, "behind a cancelled one");
+  while (fired.length === 1) reactor.runOnce(-1);
+  after(0, "at once");
+  reactor.runOnce(-1);
+  after(2, "last");
+  while (fired.length === 3) reactor.runOnce(-1);
+  late.cancel();
+  expect(fired).toEqual(["short", "behind a cancelled one", "at once", "last"]);
+});
+
+test("of many timers that set and cancel each other each fires once, in order, or never", () => {
+  using reactor = new Reactor();
+  const random = new Random(4711);
+  const left = new Map<number, () => void>();
+  let count = 0;
+  let latestMs = 0; // of those that have fired, when they were due at the earliest
+  const set = (): void => {
+    const id = count++;
+    const delayMs = [0, 0.2, 1, 3][random.below(4)] ?? 0;
+    const firstMs = performance.now() + delayMs;
+    const { cancel } = reactor.setTimer(delayMs, () => {
+      expect(left.delete(id)).toBe(true);
+      expect(performance.now()).toBeGreaterThanOrEqual(firstMs);
+      expect(lastMs).toBeGreaterThanOrEqual(latestMs);
+      latestMs = Math.max(latestMs, firstMs);
+      act();
+    });
+    const lastMs = performance.now() + delayMs;
+    left.set(id, cancel);
+  };
+  const act = (): void => {
+    for (let times = random.below(3); times > 0 && count < 2000; times--) set();
+    const [first] = left;
+    if (first === undefined || random.below(3) > 0) return;
+    const [id, cancel] = first;
+    cancel();
+    left.delete(id);
+  };
+  while (count < 2000) {
+    set();
+    for (let turns = 0; turns < 20 && left.size > 0; turns++) reactor.runOnce(-1);
+  }
+  while (left.size > 0) reactor.runOnce(-1);
+  expect(reactor.dueMs).toBe(Number.POSITIVE_INFINITY);
+  reactor.runOnce(5); // what was cancelled, or has fired, does not come
+});
+
+test("timers come after everybody who is ready in the same turn", () => {
+  using reactor = new Reactor();
+  using pipes = new Pipes(1);
+  const called: string[] = [];
+  reactor.setTimer(0.1, () => called.push("timer"));
+  const registration = reactor.add(pipes.readers[0] as OwnedFd, EPOLLIN, () => {
+    called.push("reader");
+    registration.remove();
+  });
+  Bun.sleepSync(2);
+  while (called.length < 2) reactor.runOnce(1000);
+  expect(called).toEqual(["reader", "timer"]);
+});
+
+test("a timer whose callback throws is over, and those that were due with it come in the next run", () => {
+  using reactor = new Reactor();
+  const fired: string[] = [];
+  reactor.setTimer(1, () => {
+    throw new Error("our bug");
+  });
+  reactor.setTimer(1, () => fired.push("second"));
+  reactor.setTimer(3, () => reactor.stop());
+  Bun.sleepSync(2);
+  expect(() => reactor.run()).toThrow("our bug");
+  reactor.run();
+  expect(fired).toEqual(["second"]);
 });
 
 test("a timer that sets itself again at once does not starve descriptors", () => {
