@@ -71,8 +71,8 @@ test("a header that comes byte by byte is waited for, and reaches whom it names 
 });
 
 test("who is too slow is disconnected when the time is over, however often he says a little", () => {
-  using visit = new Visit(peekHttpHost, { maxBytes: 16_384, maxMs: 60 });
   const started = performance.now();
+  using visit = new Visit(peekHttpHost, { maxBytes: 16_384, maxMs: 60 });
   for (let index = 0; visit.dropped.length === 0; index++) {
     if (index < 40) visit.say(REQUEST[index] ?? "");
     visit.reactor.runOnce(1);
