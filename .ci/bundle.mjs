@@ -16,6 +16,9 @@ const ENTRIES = ["shmlink.ts", "single/inspect.ts", "single/ls.ts", "single/wrap
 /** Only functions are taken from them, besides node:fs's constants. */
 const DEFERRED = ["child_process", "crypto", "fs", "module", "net", "os", "path", "tty", "url"];
 
+/** `import.meta.url` while it runs: the bundler writes down where the source lay, which may be another machine's folder. */
+const HERE = "Bun.pathToFileURL(Bun.main).href";
+
 const NAMESPACE = /export \* as (\w+) from "([^"]+)";/g;
 const IMPORT = new RegExp(`from "node:(${DEFERRED.join("|")})"`, "g");
 
@@ -25,7 +28,8 @@ const deferred = {
   setup(build) {
     // The bundler knows modules of the runtime before it asks anybody, so they need another name.
     build.onLoad({ filter: /\/(bin|ffi|lib)\/.*\.ts$/ }, async ({ path }) => {
-      const text = (await Bun.file(path).text()).replace(IMPORT, 'from "deferred:node:$1"');
+      const source = await Bun.file(path).text();
+      const text = source.replace(IMPORT, 'from "deferred:node:$1"').replaceAll("import.meta.url", HERE);
       return {
         loader: "ts",
         contents: text.replace(NAMESPACE, (_, name, from) => flatten(name, join(path, "..", from))),
