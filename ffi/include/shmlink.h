@@ -4,7 +4,7 @@
  *
  *     struct shmlink_channel channel;
  *     shmlink_map_own(&channel, own_ring_fd, doorbell_fd);   // while it is still writable
- *     …tell the broker, which hands it on…
+ *     …tell the broker (mapped), which hands it on; with libwayland-client, wl_display_flush()…
  *     shmlink_map_peer(&channel, peer_ring_fd);              // checks seals, size and header before it maps
  *     shmlink_send(&channel, "hello", 5, 0, -1);
  *     char buffer[100];

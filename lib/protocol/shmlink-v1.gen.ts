@@ -254,6 +254,7 @@ export type Requests<Fd> = {
    * its own one together with a doorbell (map). The side maps it writable, seals it with F_SEAL_SHRINK, F_SEAL_GROW,
    * F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and says so (mapped). The broker checks that, and only now sends it to the
    * other side (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
+   * It owes mapped all the same: peer comes at once when the other side had a spare ring.
    *
    * A side that had a spare ring of the right size gets one event instead, open, when the other side's ring is there; it
    * answers nothing.
@@ -476,6 +477,7 @@ export type Events<Fd> = {
    * its own one together with a doorbell (map). The side maps it writable, seals it with F_SEAL_SHRINK, F_SEAL_GROW,
    * F_SEAL_FUTURE_WRITE and F_SEAL_SEAL, and says so (mapped). The broker checks that, and only now sends it to the
    * other side (peer), which can map it for reading and nothing more. A side that has got peer has a whole channel.
+   * It owes mapped all the same: peer comes at once when the other side had a spare ring.
    *
    * A side that had a spare ring of the right size gets one event instead, open, when the other side's ring is there; it
    * answers nothing.
