@@ -3,8 +3,9 @@
  * lines, which isolates codec and connection, and the broker itself.
  */
 import { afterAll, beforeAll, expect } from "bun:test";
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { createHash, type Hash } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   accept,
@@ -18,14 +19,19 @@ import {
   unixAddress,
   write,
 } from "../../ffi/mod.ts";
+import type { Channel } from "../../lib/channel/channel.ts";
+import type { Message } from "../../lib/channel/message.ts";
 import { ProtocolError } from "../../lib/errors.ts";
 import { type AnyRequest, ServerConnection } from "../../lib/protocol/connection.ts";
 import { UnixTransport } from "../../lib/transport/unix.ts";
 import type { ObjectId } from "../../lib/util/brand.ts";
 import { buildLibwaylandProgram, LIBWAYLAND } from "../fixtures/libwayland/build.ts";
-import { TestBroker } from "../helpers/broker.ts";
+import { CHECKOUT, TestBroker } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
+
+const README = readFileSync(join(CHECKOUT, "README.md"), "utf8");
+const README_EXAMPLE = /```c\n([\s\S]*?)```/.exec(README)?.[1] ?? "";
 
 let directory: string;
 let program: string;
@@ -155,25 +161,29 @@ const GIVE_UP_MS = 30_000;
 
 type Visit = { readonly code: number | null; readonly lines: string[] };
 
-/** Runs the C program, giving `turn` the chance to serve it meanwhile. */
-async function visit(path: string, mode: string, turn: () => void = () => undefined): Promise<Visit> {
-  const child: ChildProcess = spawn(program, [path, mode], {
-    stdio: ["ignore", "pipe", "inherit"],
-    timeout: GIVE_UP_MS,
-  });
+/** Runs a C program to its end. */
+async function start(path: string, args: readonly string[]): Promise<Visit> {
+  const child = spawn(path, args, { stdio: ["ignore", "pipe", "inherit"], timeout: GIVE_UP_MS });
   let text = "";
-  child.stdout?.on("data", (chunk: Buffer) => {
+  child.stdout.on("data", (chunk: Buffer) => {
     text += chunk.toString();
   });
-  let code: number | null | undefined;
-  child.on("close", (status) => {
-    code = status;
+  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
+  return { code, lines: text.trimEnd().split("\n") };
+}
+
+/** Runs client.c, giving `turn` the chance to serve it meanwhile. */
+async function visit(path: string, mode: string, turn: () => void = () => undefined): Promise<Visit> {
+  const visit = start(program, [path, mode]);
+  let over = false;
+  void visit.finally(() => {
+    over = true;
   });
-  while (code === undefined) {
+  while (!over) {
     turn();
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
-  return { code, lines: text.trimEnd().split("\n") };
+  return await visit;
 }
 
 requires.test(LIBWAYLAND, "libwayland-client goes through a whole visit of a ServerConnection", async () => {
@@ -250,12 +260,7 @@ requires.test(
     await using broker = new TestBroker();
     using link = broker.connect({ wake: true });
     using service = link.listen("echo");
-    const child = spawn(relay, [broker.socketPath], { stdio: ["ignore", "pipe", "inherit"], timeout: GIVE_UP_MS });
-    let text = "";
-    child.stdout.on("data", (chunk: Buffer) => {
-      text += chunk.toString();
-    });
-    const ended = new Promise((resolve) => child.on("close", resolve));
+    const ended = start(relay, [broker.socketPath]);
     using delivery = await link.takeAsync("c-gift", { waitMs: -1 });
     const [gift] = delivery.fds;
     const path = `/proc/self/fd/${gift?.number}`;
@@ -267,8 +272,8 @@ requires.test(
     const channel = await service.acceptAsync();
     for await (const message of channel ?? []) await channel?.sendAsync(message.data);
     channel?.close();
-    expect(await ended).toBe(0);
-    expect(text.trimEnd().split("\n")).toEqual([
+    const { code, lines } = await ended;
+    expect(lines).toEqual([
       "service echo",
       expect.stringMatching(/^refused 3 Cannot offer a descriptor as "c-gift": it is a socket of the broker/),
       "published 1",
@@ -278,5 +283,64 @@ requires.test(
       "echoed 1000",
       "end",
     ]);
+    expect(code).toBe(0);
   },
 );
+
+/** Bytes of either side's ring: as channel.c has it, and another. */
+const C_CAPACITY = 65_536;
+const OUR_CAPACITY = 16_384;
+const MESSAGES = 50;
+
+/** What channel.c sends from a ring of `capacity` bytes: up to a whole record, one in two records, one longer than the ring. */
+function lengthsFor(capacity: number): number[] {
+  const longest = capacity / 2 - 8;
+  const lengths = [0, 1, 7, 8, 9, 1000, longest - 1, longest, longest + 1, 3 * capacity + 5];
+  return Array.from({ length: MESSAGES }, (_, index) => lengths[index % lengths.length] ?? 0);
+}
+
+/** As note() of channel.c: the boundaries count, too. */
+function note(hash: Hash, { type, data }: Pick<Message, "type" | "data">): void {
+  hash.update(new Uint8Array(Uint32Array.of(type, data.length).buffer)).update(data);
+}
+
+/** Answers each message of channel.c with one of our own, and closes. @returns what was under way */
+async function converse(channel: Channel): Promise<{ received: string; sent: string; lengths: number[] }> {
+  const [received, sent] = [createHash("sha256"), createHash("sha256")];
+  const lengths: number[] = [];
+  for (const [index, length] of lengthsFor(OUR_CAPACITY).entries()) {
+    const message = await channel.receiveAsync();
+    if (message === undefined) break;
+    note(received, message);
+    lengths.push(message.data.length);
+    const answer = { type: 1000 + index, data: Uint8Array.from({ length }, (_, at) => at * 11 + index) };
+    note(sent, answer);
+    await channel.sendAsync(answer.data, { type: answer.type });
+  }
+  channel.close();
+  return { received: received.digest("hex"), sent: sent.digest("hex"), lengths };
+}
+
+for (const how of ["dial", "listen"] as const) {
+  requires.test(LIBWAYLAND, `a C program on shmlink.h ${how}s with libwayland-client, and talks with us`, async () => {
+    writeFileSync(join(directory, "readme.h"), README_EXAMPLE);
+    const program = buildLibwaylandProgram("channel", directory);
+    await using broker = new TestBroker();
+    using link = broker.connect({ wake: true });
+    using service = how === "dial" ? link.listen("met", { capacity: OUR_CAPACITY }) : undefined;
+    const visit = start(program, [broker.socketPath, how, "met"]);
+    const channel = await (service?.acceptAsync() ?? link.dialAsync("met", { capacity: OUR_CAPACITY, waitMs: -1 }));
+    if (channel === undefined) throw new Error("Nobody dialled");
+    const { received, sent, lengths } = await converse(channel);
+    const { code, lines } = await visit;
+    expect(lines).toEqual([
+      `sent ${received}`,
+      `received ${sent}`,
+      "receive: the peer has finished",
+      "send: the peer has gone",
+      "end",
+    ]);
+    expect(lengths).toEqual(lengthsFor(C_CAPACITY));
+    expect(code).toBe(0);
+  });
+}
