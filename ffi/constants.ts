@@ -240,4 +240,4 @@ export const AUDIT_ARCH_X86_64 = 0xc000003e;
 export const AUDIT_ARCH_AARCH64 = 0xc00000b7;
 
 // linux/time.h
-export const CLOCK_MONOTONIC = 1;
+export const CLOCK_BOOTTIME = 7;

@@ -29,6 +29,7 @@ import {
 import { TimerHeap } from "../util/timer-heap.ts";
 import { RegularFiles } from "./regular-files.ts";
 
+const MAX_TIMEOUT_MS = 0x7fffffff; // int of epoll_wait(2)
 /** The token of the timerfd. */
 const ALARM = 0;
 
@@ -49,13 +50,13 @@ type Entry = {
 };
 
 export class Reactor implements Disposable {
-  readonly #epoll: OwnedFd = epollCreate();
+  readonly #epoll: OwnedFd;
   readonly #entries: Map<number, Entry> = new Map();
   /** Descriptor number → who has registered it last. */
   readonly #tokens: Map<number, number> = new Map();
   readonly #files: RegularFiles<Entry> = new RegularFiles();
   readonly #timers: TimerHeap = new TimerHeap();
-  readonly #alarm: OwnedFd = timerCreate();
+  readonly #alarm: OwnedFd;
   /** When it runs out. */
   #alarmMs: number = Number.POSITIVE_INFINITY;
   /** A timer may be due: only then the clock is asked. */
@@ -67,7 +68,11 @@ export class Reactor implements Disposable {
   #stopRequested = false;
 
   constructor() {
+    using made = new DisposableStack();
+    this.#epoll = made.use(epollCreate());
+    this.#alarm = made.use(timerCreate());
     epollAdd(this.#epoll, this.#alarm, constants.EPOLLIN | constants.EPOLLET, ALARM); // by edges: it is never read
+    made.move();
   }
 
   /**
@@ -183,10 +188,15 @@ export class Reactor implements Disposable {
   }
 
   /** One turn: waits until something is ready or due, at most `timeoutMs` (-1: no limit), and calls for it.
-   *  A signal may end it early. */
+   *  A signal may end it early. Not to be called by a callback. */
   runOnce(timeoutMs: number): void {
-    if (this.#direct !== undefined) this.#waitForBoth(this.#direct, timeoutMs);
-    else this.#wait(timeoutMs);
+    try {
+      if (this.#direct !== undefined) this.#waitForBoth(this.#direct, timeoutMs);
+      else this.#wait(timeoutMs);
+    } catch (error) {
+      this.#expectAlarm(); // it may have run out behind the one that throws, and is told of once
+      throw error;
+    }
     if (this.#files.size > 0) this.#files.run();
     if (this.#isDue) this.#runTimers();
   }
@@ -203,13 +213,18 @@ export class Reactor implements Disposable {
   }
 
   readonly #visit = (token: number, events: number): void => {
-    if (token !== ALARM) return this.#entries.get(token)?.callback(events);
-    this.#alarmMs = Number.POSITIVE_INFINITY;
-    this.#isDue = true;
+    if (token === ALARM) this.#expectAlarm();
+    else this.#entries.get(token)?.callback(events);
   };
 
+  #expectAlarm(): void {
+    this.#alarmMs = Number.POSITIVE_INFINITY;
+    this.#isDue = true;
+  }
+
   #timeoutMs(wantedMs: number): number {
-    return this.#isDue || (this.#files.size > 0 && this.#files.isReady) ? 0 : Math.ceil(wantedMs);
+    if (this.#isDue || (this.#files.size > 0 && this.#files.isReady)) return 0;
+    return wantedMs < 0 ? -1 : Math.min(Math.ceil(wantedMs), MAX_TIMEOUT_MS);
   }
 
   #runTimers(): void {
@@ -232,6 +247,7 @@ export class Reactor implements Disposable {
   [Symbol.dispose](): void {
     this.#epoll.close();
     this.#alarm.close();
+    this.#alarmMs = Number.NEGATIVE_INFINITY; // nothing is programmed any more
     this.#direct = undefined;
     this.#entries.clear();
     this.#tokens.clear();

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { readFileSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { constants, type OwnedFd, open, pipe, read, write } from "../../../ffi/mod.ts";
+import { constants, getFileLimit, type OwnedFd, open, pipe, read, setFileLimit, write } from "../../../ffi/mod.ts";
 import { Reactor, type Registration } from "../../../lib/transport/reactor.ts";
 import { openFds } from "../../helpers/fd-leak.ts";
 import { Random } from "../../helpers/fuzz/random.ts";
@@ -286,6 +286,40 @@ test("timers come after everybody who is ready in the same turn", () => {
   Bun.sleepSync(2);
   while (called.length < 2) reactor.runOnce(1000);
   expect(called).toEqual(["reader", "timer"]);
+});
+
+test("timers come after a callback has thrown that was ready in the turn in which they were due", () => {
+  for (let round = 0; round < 4; round++) {
+    using reactor = new Reactor();
+    using pipes = new Pipes(1);
+    const fired: string[] = [];
+    const throwing = reactor.add(pipes.readers[0] as OwnedFd, EPOLLIN, () => {
+      throw new Error("our bug");
+    });
+    reactor.setTimer(1, () => fired.push("due"));
+    Bun.sleepSync(2);
+    expect(() => reactor.runOnce(-1)).toThrow("our bug");
+    throwing.remove();
+    reactor.runOnce(-1);
+    reactor.setTimer(1, () => reactor.stop());
+    reactor.run();
+    expect(fired).toEqual(["due"]);
+  }
+});
+
+test("a reactor for which one descriptor is missing leaves none behind", () => {
+  const before = openFds();
+  const limit = getFileLimit();
+  const { reader, writer } = pipe();
+  const lowest = Math.min(reader.number, writer.number);
+  for (const fd of [reader, writer]) fd.close();
+  setFileLimit({ ...limit, soft: BigInt(lowest + 1) });
+  try {
+    expect(() => new Reactor()).toThrow("EMFILE");
+  } finally {
+    setFileLimit(limit);
+  }
+  expect(openFds()).toEqual(before);
 });
 
 test("a timer whose callback throws is over, and those that were due with it come in the next run", () => {
