@@ -35,8 +35,8 @@ static int is_touched(struct trap_path *s, int fd) {
   return CALL5(GETSOCKOPT, fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0 || *place_of(s, cookie) != 0;
 }
 
-/* Whether it is a TCP socket of IPv4 that is bound to nothing and has those options as it was born. */
-static int is_plain(struct trap_path *s, int fd) {
+/* Whether it is a TCP socket of IPv4 that is bound to nothing, has those options as it was born, and signals nobody. */
+static int is_plain(struct trap_path *s, int fd, long *flags) {
   char value[16];
   for (int i = 0; i < s->check_count; i++) {
     struct check *c = &s->checks[i];
@@ -49,7 +49,10 @@ static int is_plain(struct trap_path *s, int fd) {
   if (CALL3(GETSOCKNAME, fd, name, &length) != 0 || length != 16) return 0;
   for (int i = 0; i < 8; i++)
     if (name[i] != (i == 0 ? AF_INET : 0)) return 0;
-  return 1;
+  int32_t owner[2];
+  *flags = CALL3(FCNTL, fd, F_GETFL, 0);
+  if (*flags < 0 || (*flags & O_ASYNC)) return 0;
+  return CALL3(FCNTL, fd, F_GETOWN_EX, owner) == 0 && owner[1] == 0 && CALL3(FCNTL, fd, F_GETSIG, 0) == 0;
 }
 
 /* Whether an epoll set of the thread has it; 1 also where that cannot be said (any more). */

@@ -30,10 +30,6 @@ const SOCKET_OPTIONS = [
   constants.SO_TXREHASH,
 ];
 
-/** Commands of fcntl(2) and ioctl(2) that choose whom a socket signals: F_SETFL does so with O_ASYNC alone. */
-const OWNER_COMMANDS = [constants.F_SETOWN, constants.F_SETOWN_EX, constants.F_SETSIG];
-const OWNER_REQUESTS = [constants.FIOASYNC, constants.FIOSETOWN, constants.SIOCSPGRP];
-
 export type FilterOptions = {
   /** "allow": rings that only move data are fast; connections that a ring makes or accepts are not handed off. */
   readonly ioUring: "refuse" | "allow";
@@ -58,27 +54,12 @@ export function filterInstructions(machine: Machine, { ioUring }: FilterOptions)
     { op: "equal", value: numbers.sendto, yes: "sendto" },
     { op: "equal", value: numbers.epoll_create1, yes: "ask" }, // to know of each set, so that connect() need not search
     { op: "equal", value: numbers.epoll_create, yes: "ask" },
-    { op: "equal", value: numbers.fcntl, yes: "command" },
-    { op: "equal", value: numbers.ioctl, yes: "request" },
     ...refuseRings(machine, ioUring),
     ALLOW,
 
     { op: "label", name: "sendto" },
     { op: "load", offset: argument(3) },
     { op: "anyBit", value: constants.MSG_FASTOPEN, yes: "ask" }, // connects; every other sendto is data
-    ALLOW,
-
-    { op: "label", name: "command" },
-    { op: "load", offset: argument(1) },
-    ...OWNER_COMMANDS.map((value): Instruction => ({ op: "equal", value, yes: "ask" })),
-    { op: "equal", value: constants.F_SETFL, no: "allow" },
-    { op: "load", offset: argument(2) },
-    { op: "anyBit", value: constants.O_ASYNC, yes: "ask" },
-    ALLOW,
-
-    { op: "label", name: "request" },
-    { op: "load", offset: argument(1) },
-    ...OWNER_REQUESTS.map((value): Instruction => ({ op: "equal", value, yes: "ask" })),
     ALLOW,
 
     { op: "label", name: "set-option" },

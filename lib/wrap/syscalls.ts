@@ -14,9 +14,7 @@ export type TrappedCall =
   | "getsockopt"
   | "sendto"
   | "epoll_create"
-  | "epoll_create1"
-  | "fcntl"
-  | "ioctl";
+  | "epoll_create1";
 
 export type Machine = {
   readonly auditArch: number;
@@ -36,7 +34,6 @@ const X64: Machine = {
   numbers: {
     bind: 49, listen: 50, connect: 42, accept: 43, accept4: 288, getsockname: 51, getpeername: 52,
     setsockopt: 54, getsockopt: 55, sendto: 44, epoll_create: 213, epoll_create1: 291, io_uring_setup: 425,
-    fcntl: 72, ioctl: 16,
   },
   // i386: socketcall(2), then the direct calls from bind to accept4, getsockopt, setsockopt, getsockname, getpeername
   compat: {
@@ -55,7 +52,6 @@ const ARM64: Machine = {
   numbers: {
     bind: 200, listen: 201, connect: 203, accept: 202, accept4: 242, getsockname: 204, getpeername: 205,
     setsockopt: 208, getsockopt: 209, sendto: 206, epoll_create: 20, epoll_create1: 20, io_uring_setup: 425,
-    fcntl: 25, ioctl: 29,
   },
   // arm: bind to getpeername; setsockopt, getsockopt; accept4
   compat: {

@@ -1,6 +1,6 @@
 /**
- * TCP sockets of programs on which something was set that connect() does not look for on each: options that only TCP has,
- * options that programs seldom set, and whom it signals. By SO_COOKIE, until another socket takes its place. Pure.
+ * TCP sockets of programs on which an option was set that connect() does not look for on each: those that only TCP has,
+ * and those that programs seldom set. By SO_COOKIE, until another socket takes its place. Pure.
  */
 import type { Cookie } from "./socket-table.ts";
 

@@ -65,12 +65,6 @@ export function handleSetsockopt(context: Context, { tracee, args }: Call): Answ
   }
 }
 
-/** fcntl(2) and ioctl(2) that choose whom a socket signals, and whether it does: machine code does not ask each socket. */
-export function handleSignalling(context: Context, { tracee, args }: Call): Answer {
-  using fd = tracee.descriptor(args[0]);
-  return fd === undefined ? CONTINUE : noteOption(context, fd, "common");
-}
-
 /** The kernel knows how to set it, on whatever it is. */
 function noteOption({ table }: Context, fd: BorrowedFd, touch: Touch): Answer {
   if (mayConnect(fd)) table.touched.add(cookieOf(fd), touch);

@@ -7,7 +7,7 @@ import { handleBind } from "./bind.ts";
 import { handleConnect } from "./connect.ts";
 import { handleListen } from "./listen.ts";
 import { handleGetpeername, handleGetsockname } from "./names.ts";
-import { handleGetsockopt, handleSetsockopt, handleSignalling } from "./options.ts";
+import { handleGetsockopt, handleSetsockopt } from "./options.ts";
 import { handleSendto } from "./sendto.ts";
 
 /** By the number of the call. */
@@ -25,8 +25,6 @@ export function handlersFor({ numbers }: Machine, accepting: Accepting): Readonl
     sendto: handleSendto,
     epoll_create: handleEpollCreate,
     epoll_create1: handleEpollCreate,
-    fcntl: handleSignalling,
-    ioctl: handleSignalling,
   };
   return new Map(Object.entries(byName).map(([name, handler]) => [numbers[name as TrappedCall], handler]));
 }

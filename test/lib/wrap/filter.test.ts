@@ -52,8 +52,6 @@ const NUMBERS = {
     setsockopt: 54,
     getsockopt: 55,
     sendto: 44,
-    fcntl: 72,
-    ioctl: 16,
   },
   arm64: {
     read: 63,
@@ -68,8 +66,6 @@ const NUMBERS = {
     setsockopt: 208,
     getsockopt: 209,
     sendto: 206,
-    fcntl: 25,
-    ioctl: 29,
   },
 } as const;
 
@@ -108,17 +104,6 @@ for (const arch of ["x64", "arm64"] as const) {
     }
     for (const often of [constants.SO_KEEPALIVE, constants.SO_RCVTIMEO, constants.SO_SNDTIMEO, constants.SO_RCVLOWAT])
       expect(decide(nr.setsockopt, 3, constants.SOL_SOCKET, often)).toBe(ALLOW);
-  });
-
-  test(`filter for ${arch} asks where it is chosen whom a descriptor signals, and for no other fcntl() or ioctl()`, () => {
-    const { F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETFL, F_GETFL, F_SETFD, O_ASYNC, O_NONBLOCK } = constants;
-    for (const command of [F_SETOWN, F_SETOWN_EX, F_SETSIG]) expect(decide(nr.fcntl, 3, command, 1)).toBe(ASK);
-    expect(decide(nr.fcntl, 3, F_SETFL, O_ASYNC | O_NONBLOCK)).toBe(ASK);
-    expect(decide(nr.fcntl, 3, F_SETFL, O_NONBLOCK)).toBe(ALLOW);
-    for (const command of [F_GETFL, F_SETFD]) expect(decide(nr.fcntl, 3, command, O_ASYNC)).toBe(ALLOW);
-    const { FIOASYNC, FIOSETOWN, SIOCSPGRP, FIONBIO } = constants;
-    for (const request of [FIOASYNC, FIOSETOWN, SIOCSPGRP]) expect(decide(nr.ioctl, 3, request, 1)).toBe(ASK);
-    expect(decide(nr.ioctl, 3, FIONBIO, 1)).toBe(ALLOW);
   });
 
   test(`filter for ${arch} refuses io_uring on either machine`, () => {
