@@ -68,11 +68,12 @@ async function portOf(offer: Background): Promise<number> {
   return port;
 }
 
-/** Connects, sends, ends its side if told to, and reads to the end. */
-async function exchange(port: number, text: string, end = true): Promise<string> {
+/** Connects to a port or path, sends, ends its side if told to, and reads to the end. */
+async function exchange(at: number | string, text: string, end = true): Promise<string> {
   let answer = "";
   let ended = false;
-  const socket: Socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  const place = typeof at === "number" ? { port: at, host: "127.0.0.1" } : { path: at };
+  const socket: Socket = connect({ ...place, allowHalfOpen: true });
   socket.on("data", (chunk: Buffer) => {
     answer += chunk.toString();
   });
@@ -198,6 +199,32 @@ requires.test(
     }
   },
 );
+
+const PLAIN_SERVER = `
+import os, socket
+isBlocking = os.get_blocking(3)
+connection, _ = socket.socket(fileno=3).accept()
+connection.sendall(b"blocking" if isBlocking else b"not blocking")
+`;
+
+for (const kind of ["tcp", "unix"] as const)
+  requires.test(
+    [requires.file("/usr/bin/python3", "python3")],
+    `a server that waits in accept() takes a listener of --${kind}`,
+    async () => {
+      await using broker = new TestBroker();
+      const path = join(broker.directory, "front.sock");
+      const address = kind === "tcp" ? "--tcp=127.0.0.1:0" : `--unix=${path}`;
+      await using offer = shmlink(broker, "offer", "plain", address, "--listener");
+      const at = kind === "tcp" ? await portOf(offer) : path;
+      await using take = shmlink(broker, "take", "plain", "--wait=20", "--", "/usr/bin/python3", "-c", PLAIN_SERVER);
+      await offer.end();
+      expect(await exchange(at, "")).toBe("blocking");
+      await take.end();
+      expect(take.output).toBe("");
+      expect(take.code).toBe(0);
+    },
+  );
 
 requires.test(
   [ROOT_OR_USERNS],

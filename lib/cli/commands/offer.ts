@@ -9,6 +9,7 @@ import {
   readInetAddress,
   SignalPipe,
   SyscallError,
+  setNonBlocking,
 } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
 import { FailureError } from "../../errors.ts";
@@ -63,6 +64,7 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
         (offering) => offering.handOut(fds, keep === true),
       );
     using socket = tcp === undefined ? listenUnix(unix ?? "") : listenTcp(parseHostPort(tcp), tcp);
+    if (listener === true) setNonBlocking(socket, false); // as systemd passes them: a plain server waits in accept(2)
     using _removed = {
       [Symbol.dispose]: () => (unix === undefined || listener === true ? undefined : removeUnix(unix)),
     };
