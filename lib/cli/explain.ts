@@ -1,6 +1,6 @@
 /** What `shmlink config explain` is asked: words of a command line → peer and request, and the answer as text. */
 import type { ShmlinkConfig } from "../config/schema.ts";
-import { findUser } from "../config/users.ts";
+import { type Account, findAccount, findUser } from "../config/users.ts";
 import { decide, type Explanation, explain } from "../policy/decide.ts";
 import { type ContextIdentity, OPERATIONS, type Operation, type Peer, type Request } from "../policy/types.ts";
 import { processIdentity } from "../transport/peer.ts";
@@ -8,7 +8,19 @@ import { suggest } from "../util/suggest.ts";
 import { parseServiceName } from "./service-name.ts";
 import { UsageError } from "./usage-error.ts";
 
-const PEER_KEYS = ["pid", "uid", "user", "gid", "exe", "unit", "cgroup", "engine", "app", "instance"] as const;
+const PEER_KEYS = [
+  "pid",
+  "uid",
+  "user",
+  "gid",
+  "groups",
+  "exe",
+  "unit",
+  "cgroup",
+  "engine",
+  "app",
+  "instance",
+] as const;
 
 export type Question = {
   readonly peer: string | undefined;
@@ -46,13 +58,19 @@ export function answer(config: ShmlinkConfig, question: Question, brokerUid: num
   return { decision: decide(config.rules, peer, request), peer, request, considered };
 }
 
-export function renderAnswer({ decision, considered }: Answer): string {
+export function renderAnswer({ decision, peer, considered }: Answer): string {
   const verdict = decision.kind === "allow" ? "allowed" : `refused: ${decision.reason}`;
   const lines = considered.map(({ rule, effect, where, mismatch }) => {
-    const why = mismatch === null ? "fits" : `does not fit: ${mismatch}`;
+    const why = mismatch === null ? "fits" : `does not fit: ${mismatch}${ofUnknown(peer, mismatch)}`;
     return `  ${effect} "${rule}" (${where}): ${why}`;
   });
   return `${verdict} (rule "${decision.rule}", ${decision.where})\n${lines.join("\n")}\n`;
+}
+
+function ofUnknown({ uid, gid }: Peer, mismatch: string): string {
+  return mismatch === "gid" && gid === null
+    ? `, user ${uid} is not known here (--peer takes gid=N and groups=N:N)`
+    : "";
 }
 
 /** A context's name follows another rule, and what has no name has none. */
@@ -67,7 +85,8 @@ function parseAction(text: string | undefined): Operation {
   throw new UsageError(`Invalid --action "${text ?? ""}": one of ${OPERATIONS.join(", ")} is wanted${hint}`);
 }
 
-/** "uid=1001,exe=/usr/bin/x", "pid=1234" for a process that runs; what is left out is unknown, the uid the broker's. */
+/** "uid=1001,exe=/usr/bin/x", "pid=1234" for a process that runs; what is left out is unknown, the uid the
+ *  broker's, groups those that the user database has. */
 function parsePeer(text: string, brokerUid: number): Peer {
   const fields = new Map(text === "" ? [] : text.split(",").map(parseField));
   const pid = fields.get("pid");
@@ -75,17 +94,26 @@ function parsePeer(text: string, brokerUid: number): Peer {
   if (pid !== undefined && base === undefined)
     throw new UsageError(`Invalid --peer "${text}": no process ${pid} that we may see`);
   const user = fields.get("user");
-  const uid = user === undefined ? fields.get("uid") : String(findUser(user) ?? "");
-  if (uid === "") throw new UsageError(`Invalid --peer "${text}": user "${user}" does not exist`);
+  const named = user === undefined ? fields.get("uid") : String(findUser(user) ?? "");
+  if (named === "") throw new UsageError(`Invalid --peer "${text}": user "${user}" does not exist`);
+  const uid = named === undefined ? (base?.uid ?? brokerUid) : parseId(named, "uid");
+  const account = named === undefined && base !== undefined ? base : findAccount(user ?? uid);
   const unit = fields.get("unit");
   return {
-    uid: uid === undefined ? (base?.uid ?? brokerUid) : parseId(uid, "uid"),
-    gid: parseId(fields.get("gid") ?? String(base?.gid ?? 0), "gid"),
-    groups: base?.groups ?? [],
+    uid,
+    ...parseGroups(fields, account),
     exe: fields.get("exe") ?? base?.exe ?? "",
     cgroup: fields.get("cgroup") ?? (unit === undefined ? (base?.cgroup ?? "") : `/${unit}`),
     context: parseContext(fields),
     brokerUid,
+  };
+}
+
+function parseGroups(fields: ReadonlyMap<string, string>, account: Account | undefined): Pick<Peer, "gid" | "groups"> {
+  const [gid, groups] = [fields.get("gid"), fields.get("groups")];
+  return {
+    gid: gid === undefined ? (account?.gid ?? null) : parseId(gid, "gid"),
+    groups: groups?.split(":").map((group) => parseId(group, "groups")) ?? account?.groups ?? [],
   };
 }
 

@@ -1,23 +1,43 @@
-/** Names of users and groups to ids, as this machine knows them. */
+/** Names of users and groups to ids, and users to their groups, as this machine knows them. */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
+/** What a login gives a process. */
+export type Account = { readonly gid: number; readonly groups: readonly number[] };
+
 /** Asks /etc/passwd, then getent(1), which also knows users of a directory service. @returns undefined for an unknown name */
 export function findUser(name: string): number | undefined {
-  return find("passwd", name);
+  return idOf(find("passwd", name));
 }
 
 /** The same of groups. */
 export function findGroup(name: string): number | undefined {
-  return find("group", name);
+  return idOf(find("group", name));
 }
 
-/** passwd(5) and group(5): the id is the third field of both. */
-type Database = "passwd" | "group";
+/** @param user  name or uid  @returns undefined for who is unknown */
+export function findAccount(user: string | number): Account | undefined {
+  const [name = "", , , gid = ""] = find("passwd", String(user), typeof user === "string" ? NAME : ID) ?? [];
+  return isNumber(gid) ? { gid: Number(gid), groups: groupsOf(name) } : undefined;
+}
 
-function find(database: Database, name: string): number | undefined {
-  if (!/^[A-Za-z0-9_.@][A-Za-z0-9_.@$-]*$/.test(name)) return undefined;
-  return idIn(readFile(database), name) ?? idIn(askServices(database, name), name);
+/** passwd(5) and group(5): these columns are the same in both. */
+type Database = "passwd" | "group";
+const [NAME, ID] = [0, 2];
+
+type Entry = readonly string[];
+
+function find(database: Database, key: string, column = NAME): Entry | undefined {
+  if (!/^[A-Za-z0-9_.@][A-Za-z0-9_.@$-]*$/.test(key)) return undefined;
+  const findIn = (lines: string): Entry | undefined => entriesOf(lines).find((entry) => entry[column] === key);
+  return findIn(readFile(database)) ?? findIn(askServices(database, key));
+}
+
+/** Supplementary ones; getent(1) of glibc knows those of a directory service, too. */
+function groupsOf(name: string): number[] {
+  const listed = entriesOf(readFile("group")).filter(([, , , members = ""]) => members.split(",").includes(name));
+  const [, ...asked] = askServices("initgroups", name).split(/\s+/).filter(Boolean);
+  return [...new Set([...listed.map(([, , id]) => Number(id)), ...asked.map(Number)])];
 }
 
 function readFile(database: Database): string {
@@ -28,7 +48,7 @@ function readFile(database: Database): string {
   }
 }
 
-function askServices(database: Database, name: string): string {
+function askServices(database: Database | "initgroups", name: string): string {
   // Only now: every command that reads the configuration would load it otherwise.
   const { execFileSync } = createRequire(import.meta.url)("node:child_process") as typeof import("node:child_process");
   try {
@@ -38,8 +58,15 @@ function askServices(database: Database, name: string): string {
   }
 }
 
-function idIn(lines: string, name: string): number | undefined {
-  const fields = lines.split("\n").map((line) => line.split(":"));
-  const id = fields.find(([each]) => each === name)?.[2];
-  return id === undefined || !/^\d+$/.test(id) ? undefined : Number(id);
+function entriesOf(lines: string): Entry[] {
+  const entries = lines.split("\n").map((line) => line.split(":"));
+  return entries.filter(([, , id = ""]) => isNumber(id));
+}
+
+function idOf(entry: Entry | undefined): number | undefined {
+  return entry === undefined ? undefined : Number(entry[ID]);
+}
+
+function isNumber(text: string): boolean {
+  return /^\d+$/.test(text);
 }

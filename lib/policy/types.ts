@@ -48,7 +48,8 @@ export type ContextIdentity = { readonly engine: string; readonly app: string; r
 /** The asking process, as the kernel knows it; "" is what it would not tell. */
 export type Peer = {
   readonly uid: number;
-  readonly gid: number;
+  /** Null for nobody who is really there: who asks "what if" does not know it. It is none that a rule names. */
+  readonly gid: number | null;
   /** Supplementary groups. */
   readonly groups: readonly number[];
   readonly exe: string;

@@ -1,6 +1,7 @@
 /** `shmlink config explain`, and reading the configuration again on SIGHUP. */
 import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
 import { FailureError } from "../../lib/errors.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
@@ -29,12 +30,56 @@ test("explain names the rule with file and line, says why others do not fit, and
   });
 });
 
+const GROUP_RULES =
+  '[[deny]]\nname = "no-daemons"\ngid = 1\naction = "list"\n\n[[allow]]\nname = "group-0"\ngid = 0\naction = ["dial", "list"]\n\n' +
+  '[[allow]]\nname = "remote"\ngid = 70003\naction = "dial"\n\n[[allow]]\nname = "all"\nuid = "any"\naction = "list"\n';
+
+test("explain knows the groups of a user, takes others, and says when it knows none", async () => {
+  await using broker = new TestBroker(GROUP_RULES);
+  for (const [peer, action, said] of [
+    ["user=daemon", "dial", /^refused: no rule allows user 1 to dial .*\n(.*\n)*.*"group-0" .*: does not fit: gid\n/],
+    ["uid=1", "dial", /^refused/],
+    ["user=daemon,groups=5:0", "dial", /^allowed \(rule "group-0"/],
+    ["uid=1,gid=0", "dial", /^allowed \(rule "group-0"/],
+    ["user=root", "dial", /^allowed/],
+    ["user=daemon", "list", /^refused: .*\(rule "no-daemons"/],
+    ["uid=1,gid=5", "list", /^allowed \(rule "all"/],
+    [
+      "uid=4294967000",
+      "dial",
+      /^refused.*\n(.*\n)*.*"group-0" .*: gid, user 4294967000 is not known here \(--peer takes gid=N/,
+    ],
+    ["uid=4294967000,gid=0", "dial", /^allowed \(rule "group-0"/],
+  ] as const) {
+    const { stdout, stderr } = await broker.run(["config", "explain", `--peer=${peer}`, `--action=${action}`]);
+    expect([peer, stderr]).toEqual([peer, ""]);
+    expect(stdout).toMatch(said);
+  }
+});
+
+test("explain asks getent(1) for users and groups that are in no file", async () => {
+  await using broker = new TestBroker(GROUP_RULES);
+  const entry = "remote:x:70001:70002::/:/bin/sh";
+  const getent = `#!/bin/sh\ncase "$*" in\n"passwd 70001" | "passwd remote") echo ${entry};;\n"initgroups remote") echo "remote  70003 70004";;\nesac\n`;
+  writeFileSync(join(broker.directory, "getent"), getent, { mode: 0o755 });
+  broker.env["PATH"] = broker.directory;
+  for (const peer of ["uid=70001", "user=remote"]) {
+    const { stdout } = await broker.run(["config", "explain", `--peer=${peer}`, "--action=dial", "--json"]);
+    expect(JSON.parse(stdout)).toMatchObject({
+      decision: { kind: "allow", rule: "remote" },
+      peer: { uid: 70001, gid: 70002, groups: [70003, 70004] },
+    });
+  }
+});
+
 test("explain says what is wrong with the question", async () => {
   await using broker = new TestBroker();
   for (const [words, message] of [
     [["--action=dail"], /Invalid --action "dail".*did you mean "dial"/],
     [["--action=dial", "--peer=uid"], /Invalid --peer field "uid": KEY=VALUE/],
     [["--action=dial", "--peer=uid=x"], /Invalid uid "x"/],
+    [["--action=dial", "--peer=groups=4,x"], /Invalid --peer field "x"/],
+    [["--action=dial", "--peer=groups=4:"], /Invalid groups ""/],
     [["--action=dial", "--service=no name"], /Cannot use name "no name"/],
     [["--action=dial", "--peer=user=nobody-like-this"], /does not exist/],
   ] as const) {

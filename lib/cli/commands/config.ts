@@ -17,8 +17,8 @@ export const command: Command = makeCommand({
   description: `"config check" reads the configuration and names the file, line and column of everything that is wrong
 with it. "config show" prints every value in force, whether from a file or built in. "config explain"
 says whether a peer may do something, which rule decides it and why the others do not, without doing
-it; the peer is KEY=VALUE,... with uid, user, gid, exe, unit, cgroup, engine, app, instance, or pid of a
-process that runs. FILE is read
+it; the peer is KEY=VALUE,... with uid, user, gid, groups (N:N), exe, unit, cgroup, engine, app,
+instance, or pid of a process that runs; groups are those of the user database unless given. FILE is read
 instead of the first one found: $SHMLINK_CONFIG, $XDG_CONFIG_HOME/shmlink/shmlink.toml (or ~/.config),
 /etc/shmlink/shmlink.toml; rules also come from policy.d/*.toml beside it.`,
   args: {
