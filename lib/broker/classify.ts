@@ -11,25 +11,7 @@ import {
   getStatusFlags,
   SyscallError,
 } from "../../ffi/mod.ts";
-
-export type FdType =
-  | "unix-stream"
-  | "unix-dgram"
-  | "unix-seqpacket"
-  | "unix-listener"
-  | "tcp"
-  | "tcp-listener"
-  | "udp"
-  | "socket"
-  | "pipe"
-  | "memfd"
-  | "file"
-  | "eventfd"
-  | "pidfd"
-  | "dma-buf"
-  | "directory"
-  | "device"
-  | "other";
+import type { FdType } from "../policy/types.ts";
 
 export type Access = "read" | "write" | "read-write" | "none";
 

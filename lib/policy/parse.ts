@@ -2,11 +2,14 @@
  *  throws nothing. */
 import { suggest } from "../util/suggest.ts";
 import { DEFAULT_DENY } from "./decide.ts";
-import { type Criteria, OPERATIONS, type Operation, type Problem, type Rule, type Subject } from "./types.ts";
+import { matchGlob } from "./glob.ts";
+import { type Criteria, FD_TYPES, OPERATIONS, type Operation, type Problem, type Rule, type Subject } from "./types.ts";
 
 const WHO = ["uid", "gid", "user", "exe", "unit", "cgroup", "engine", "app", "instance"] as const;
 const KEYS = ["name", ...WHO, "action", "service", "fd"] as const;
-const GLOBS = ["exe", "unit", "cgroup", "engine", "app", "instance", "service", "fd"] as const;
+const GLOBS = ["exe", "unit", "cgroup", "engine", "app", "instance", "service"] as const;
+/** What is one of a list, for who has misspelt it. */
+const WORDS: Readonly<Record<string, readonly string[]>> = { action: OPERATIONS, fd: FD_TYPES };
 const MAX_ID = 0xfffffffe; // (uid_t) -1 means nobody
 const MAX_GLOB = 256;
 const RULE_NAME = /^[A-Za-z0-9._-]{1,64}$/;
@@ -101,6 +104,12 @@ class RuleParser {
     const uid = [...(this.#list(table, "uid", isSubject, SUBJECTS) ?? []), ...this.#users(table)];
     const gid = this.#list(table, "gid", isId, "a group id or a list of these");
     const action = this.#list(table, "action", isOperation, `a list of ${wanted()}`);
+    const fd = this.#list(
+      table,
+      "fd",
+      isFdGlob,
+      `a type or a glob that fits one, of ${FD_TYPES.join(", ")}, or a list of these`,
+    );
     const globs = GLOBS.flatMap((key) => {
       const list = this.#list(table, key, isGlob, `a glob of 1 to ${MAX_GLOB} characters or a list of these`);
       return list === undefined ? [] : [[key, list] as const];
@@ -109,6 +118,7 @@ class RuleParser {
       ...(uid.length > 0 ? { uid } : {}),
       ...(gid === undefined ? {} : { gid }),
       ...(action === undefined ? {} : { action }),
+      ...(fd === undefined ? {} : { fd }),
       ...Object.fromEntries(globs),
     };
   }
@@ -124,7 +134,7 @@ class RuleParser {
     const list: readonly unknown[] = Array.isArray(value) ? value : [value];
     if (list.length > 0 && list.every(isGood)) return list;
     const wrong = list.find((item) => !isGood(item));
-    const hint = key === "action" && typeof wrong === "string" ? suggest(wrong, OPERATIONS) : "";
+    const hint = typeof wrong === "string" ? suggest(wrong, WORDS[key] ?? []) : "";
     return this.#report(key, `${key} is ${show(value)}: ${what} is wanted${hint}`);
   }
 }
@@ -161,4 +171,9 @@ function isOperation(value: unknown): value is Operation {
 
 function isGlob(value: unknown): value is string {
   return typeof value === "string" && value.length >= 1 && value.length <= MAX_GLOB;
+}
+
+/** One that fits nothing would deny nothing. */
+function isFdGlob(value: unknown): value is string {
+  return isGlob(value) && FD_TYPES.some((type) => matchGlob(value, type));
 }

@@ -14,6 +14,28 @@ export const OPERATIONS = [
 ] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
+/** What a descriptor can be; broker/classify.ts tells. */
+export const FD_TYPES = [
+  "unix-stream",
+  "unix-dgram",
+  "unix-seqpacket",
+  "unix-listener",
+  "tcp",
+  "tcp-listener",
+  "udp",
+  "socket",
+  "pipe",
+  "memfd",
+  "file",
+  "eventfd",
+  "pidfd",
+  "dma-buf",
+  "directory",
+  "device",
+  "other",
+] as const;
+export type FdType = (typeof FD_TYPES)[number];
+
 /** "owner" is the user the broker runs as, and root, outside of contexts; "same" is the user who offers what is asked
  *  for; "any" is everybody; a number is a uid. */
 export type Subject = "owner" | "same" | "any" | number;

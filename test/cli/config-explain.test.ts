@@ -76,6 +76,7 @@ test("explain says what is wrong with the question", async () => {
   await using broker = new TestBroker();
   for (const [words, message] of [
     [["--action=dail"], /Invalid --action "dail".*did you mean "dial"/],
+    [["--action=take", "--fd=memfd,pip"], /Invalid --fd "pip": types are wanted, .*did you mean "pipe"/],
     [["--action=dial", "--peer=uid"], /Invalid --peer field "uid": KEY=VALUE/],
     [["--action=dial", "--peer=uid=x"], /Invalid uid "x"/],
     [["--action=dial", "--peer=groups=4,x"], /Invalid --peer field "x"/],

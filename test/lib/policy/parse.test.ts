@@ -49,6 +49,15 @@ test("a wrong value is reported with the rule and the key", () => {
   ]);
 });
 
+test("fd is a type of descriptors or a glob that fits one: what can never come is a mistake", () => {
+  expect(complaints({ ...GOOD, fd: ["tcp", "pip"] })[0]).toMatch(
+    /^allow\.0\.fd: rule "r": fd is \["tcp","pip"\]: a type or a glob .* is wanted: did you mean "pipe"\?$/,
+  );
+  expect(complaints({ ...GOOD, fd: "unx-*" })[0]).toContain('fd is "unx-*"');
+  expect(complaints({ ...GOOD, fd: "" })[0]).toContain('fd is ""');
+  for (const fd of ["*", "unix-*", "pip?", ["dma-buf", "other"]]) expect(complaints({ ...GOOD, fd })).toEqual([]);
+});
+
 test("an [[allow]] says for whom and to what; a [[deny]] without either is for all", () => {
   expect(complaints({}).map((text) => text.split(":")[0])).toEqual(["allow.0.uid", "allow.0.action"]);
   expect(parseRules("deny", [{}], () => undefined)).toEqual({
