@@ -90,15 +90,17 @@ test("explain says what is wrong with the question", async () => {
   }
 });
 
+/** Has the broker read `config`, until its log says that. */
+async function hangUp(broker: TestBroker, config: string, said: RegExp): Promise<void> {
+  writeFileSync(broker.configPath, config);
+  kill(broker.pid, constants.SIGHUP);
+  await waitUntil(() => said.test(broker.log), String(said));
+}
+
 test("SIGHUP puts new rules in force and drops nobody; a broken file keeps the old ones and says so", async () => {
   await using broker = new TestBroker();
   using link = broker.connect();
   using service = link.listen("kept");
-  const hangUp = async (config: string, said: RegExp): Promise<void> => {
-    writeFileSync(broker.env["SHMLINK_CONFIG"] ?? "", config);
-    kill(broker.pid, constants.SIGHUP);
-    await waitUntil(() => said.test(broker.log), String(said));
-  };
   const refusal = (): string | undefined => {
     try {
       link.listen("secret").close();
@@ -110,12 +112,25 @@ test("SIGHUP puts new rules in force and drops nobody; a broken file keeps the o
   };
   expect(refusal()).toBeUndefined();
   await hangUp(
+    broker,
     '[[deny]]\nname = "closed"\naction = "listen"\nservice = "secret"\n',
     /Configuration read again: 3 rules/,
   );
   expect(refusal()).toMatch(/rule "closed" at .*shmlink\.toml:1/);
-  await hangUp("[[deny]\n", /Configuration is wrong, the old one stays in force: .*shmlink\.toml:1:/);
+  await hangUp(broker, "[[deny]\n", /Configuration is wrong, the old one stays in force: .*shmlink\.toml:1:/);
   expect(refusal()).toMatch(/rule "closed"/);
   expect(link.list().some(({ name }) => name === service.name)).toBe(true);
   expect(link.ended).toBe(false);
+});
+
+test("SIGHUP puts new limits in force: how much one may have, and how many requests a second are read", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  using _one = link.listen("one");
+  using _two = link.listen("two");
+  await hangUp(broker, "[limits]\nmaxServicesPerUser = 2\nmaxMessagesPerSecond = 100\n", /Configuration read again/);
+  expect(() => link.listen("three")).toThrow(/limits\.maxServicesPerUser is 2/);
+  const startedAt = performance.now();
+  for (let count = 0; count < 40; count++) link.list("nothing"); // each a request and a sync at least
+  expect(performance.now() - startedAt).toBeGreaterThan(250); // 10 at once, then one in 10 ms
 });
