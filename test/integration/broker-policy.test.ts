@@ -1,11 +1,17 @@
-/** Ownership by uid: another user is refused, and let in as far as a rule says. */
+/** What a running broker knows of a peer: another user is refused, and let in as far as a rule says; rules by exe, unit,
+ *  cgroup, gid and groups. */
 import { expect } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { chmodSync } from "node:fs";
+import { FailureError } from "../../lib/errors.ts";
+import { unitOf } from "../../lib/policy/match.ts";
+import { processIdentity } from "../../lib/transport/peer.ts";
 import { TestBroker } from "../helpers/broker.ts";
 import { requires } from "../helpers/requires.ts";
 
 const NOBODY = 65_534;
+/** Supplementary, and that of no process here. */
+const GUESTS = 54_321;
 
 /** Says hello and dials as another user; prints the strings of what comes back. */
 const CLIENT = `
@@ -36,7 +42,8 @@ function dialAsNobody(path: string): string {
     String(NOBODY),
     "--regid",
     String(NOBODY),
-    "--clear-groups",
+    "--groups",
+    String(GUESTS),
     "/usr/bin/python3",
     "-c",
     CLIENT,
@@ -52,6 +59,11 @@ const cases: readonly (readonly [name: string, config: string, expected: RegExp]
   [
     "gets as far as the rules allow, and hears which rule stopped it",
     '[[allow]]\nname = "guests"\nuid = [65534]\naction = ["connect", "list"]\n',
+    /Cannot dial "guarded": no rule allows user 65534 to dial it/,
+  ],
+  [
+    "is let in by a rule for one of its supplementary groups",
+    `[[allow]]\ngid = ${GUESTS}\naction = ["connect"]\n`,
     /Cannot dial "guarded": no rule allows user 65534 to dial it/,
   ],
   [
@@ -75,5 +87,30 @@ for (const [name, config, expected] of cases) {
     chmodSync(broker.directory, 0o755);
     chmodSync(broker.socketPath, 0o666);
     expect(dialAsNobody(broker.socketPath)).toMatch(expected);
+  });
+}
+
+const SELF = processIdentity(process.pid);
+
+/** What is asked about us → what fits, and what does not. */
+const KNOWN: readonly (readonly [key: string, ours: string | number, others: string | number])[] = [
+  ["exe", SELF?.exe ?? "", "/usr/bin/nobody-like-this"],
+  ["gid", SELF?.gid ?? -1, GUESTS],
+  ["cgroup", SELF?.cgroup ?? "", "/nothing/like/this"],
+  ["unit", unitOf(SELF?.cgroup ?? "") || "*", "nothing-like-this.service"],
+];
+
+for (const [key, ours, others] of KNOWN) {
+  const isKnown = ours !== "" && (key !== "unit" || SELF?.cgroup !== "");
+  const need = requires.feature(isKnown, "no cgroup v2 is mounted here");
+  requires.test([need], `a rule by ${key} fits who has that, and nobody else`, async () => {
+    const allow = (service: string, value: string | number): string =>
+      `[[allow]]\n${key} = ${JSON.stringify(value)}\naction = "listen"\nservice = "${service}"\n`;
+    const owner = '[[allow]]\nname = "owner"\nuid = "owner"\naction = ["connect", "list"]\n';
+    await using broker = new TestBroker(owner + allow("ours", ours) + allow("others", others));
+    using link = broker.connect();
+    using service = link.listen("ours");
+    expect(service.name).toBe("ours");
+    expect(() => link.listen("others")).toThrow(FailureError);
   });
 }
