@@ -430,8 +430,9 @@ export type Events<Fd> = {
     /**
      * rights of this connection have been taken away
      *
-     * Services and offers that they stood for are withdrawn, and requests that need them are denied. What is mapped or
-     * was received before stays: descriptors and memory cannot be taken back.
+     * Services, offers and listeners that they stood for are withdrawn, and takes that wait are given up: each of these
+     * objects then gets failed, with the code denied, also where it had got registered before. Requests that need the
+     * rights are denied. What is mapped or was received before stays: descriptors and memory cannot be taken back.
      */
     | {
         readonly kind: "revoked";
@@ -573,7 +574,7 @@ export type Events<Fd> = {
         /** as in listings */
         readonly offerId: number;
       }
-    /** the name could not be had */
+    /** the name could not be had, or the right to it was revoked */
     | {
         readonly kind: "failed";
         /** enum shmlink_manager_v1.failure */

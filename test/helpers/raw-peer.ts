@@ -38,9 +38,14 @@ export class RawPeer implements Disposable {
   /** Descriptors that came with events. */
   readonly received: OwnedFd[] = [];
 
-  constructor(path: string) {
+  /** @param at  the broker's path, or a connection to it; taken */
+  constructor(at: string | OwnedFd) {
+    if (typeof at !== "string") {
+      this.fd = at;
+      return;
+    }
     this.fd = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-    connect(this.fd, unixAddress(path), path);
+    connect(this.fd, unixAddress(at), at);
   }
 
   send(bytes: Uint8Array, fds: readonly BorrowedFd[] = []): void {

@@ -118,6 +118,50 @@ test("revoking withdraws what stood for it, all the way down, and tells the hold
     expect(broker.log).toMatch(line);
 });
 
+test("a right that another grant gives as well ends nothing", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  using minted = parent.mint([
+    { rights: ["listen"], name: "a*" },
+    { rights: ["listen", "take"], name: "ab" },
+  ]);
+  using holder = enter(broker, minted, true);
+  using service = holder.listen("ab");
+  using gift = memfdCreate("gift");
+  const taken = holder.takeAsync("ab", { waitMs: -1 });
+  holder.sync();
+  minted.revoke(["listen"], "a*");
+  holder.sync();
+  expect([holder.revoked.length, service.failure]).toEqual([1, undefined]);
+  parent.offer("ab").publish([gift]);
+  using delivery = await taken;
+  expect(delivery.items).toHaveLength(1);
+});
+
+test("on the wire what a revocation ends fails, after the manager has said what is gone, and a bundle is refused", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  using minted = parent.mint([{ rights: ["listen", "offer", "take"], name: "*" }]);
+  using raw = new RawPeer(minted.fd.dup());
+  using gift = memfdCreate("gift");
+  raw.greet();
+  raw.send(message(3, 1, 4, ...text("as"), 0));
+  raw.send(message(3, 7, 5, ...text("ao")));
+  raw.send(message(3, 8, 6, ...text("at"), 1));
+  raw.send(message(1, 0, 7));
+  const heard = (): string => {
+    const { sender = 0, opcode = 0 } = raw.next() ?? {};
+    return `${sender}.${opcode}`;
+  };
+  while (heard() !== "7.0");
+  minted.revoke();
+  raw.send(message(5, 1), [gift]);
+  raw.send(message(5, 2, 0));
+  const [DELETED, REVOKED, REFUSED] = ["1.1", "3.1", "5.3"];
+  const said = Array.from({ length: 6 }, heard).filter((each) => each !== DELETED);
+  expect(said.slice(0, 5)).toEqual([REVOKED, "4.1", "5.1", "6.2", REFUSED]);
+});
+
 test("a minted connection is not the broker's socket to relay, and ends with its last copy", async () => {
   await using broker = new TestBroker();
   using parent = broker.connect();

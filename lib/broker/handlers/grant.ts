@@ -8,6 +8,7 @@ import { authorize, chargeQuota, failureNumber } from "../core.ts";
 import { type Grant, GrantSet, type Right } from "../grants.ts";
 import type { Handle } from "../handles.ts";
 import { keepOutOfBandInLine } from "../out-of-band.ts";
+import { listenerName } from "../registry.ts";
 import type { Session } from "../session.ts";
 import { checkBits, invalidArgument } from "./checks.ts";
 
@@ -96,24 +97,44 @@ function revoke(session: Session, handle: GrantHandle, { rights, name }: Grant):
     if (holder.owner.grants?.descendsFrom(handle.grants) === true) tell(holder, gone);
 }
 
-/** Withdraws what stood for a right that is gone, and says so. */
+/** Says what is gone, and ends what stood for it: offered names and listeners, and waiting for something to take. */
 function tell(holder: Session, gone: readonly Grant[]): void {
-  const { grants } = holder.owner;
+  const { manager, owner } = holder;
+  if (manager === undefined) return; // before hello it has nothing, and nothing to hear it with
+  for (const { rights, name } of gone) holder.send(manager, "shmlink_manager_v1", { kind: "revoked", rights, name });
   for (const [object, handle] of [...holder.handles]) {
-    const right = RIGHT_OF[handle.kind];
-    const name = "name" in handle ? handle.name : undefined;
-    if (right !== undefined && name !== undefined && grants?.allows(right, name) === false) holder.release(object);
+    const stake = stakeOf(handle);
+    if (stake === undefined || owner.grants?.allows(stake.right, stake.name) !== false) continue;
+    holder.release(object);
+    const message = `Cannot ${stake.right} "${stake.name}" any longer: the right was revoked`;
+    holder.send(object, stake.on, { kind: "failed", code: failureNumber("denied"), message });
   }
-  if (holder.manager === undefined) return; // before hello it has nothing to hear it with
-  for (const { rights, name } of gone)
-    holder.send(holder.manager, "shmlink_manager_v1", { kind: "revoked", rights, name });
 }
 
-const RIGHT_OF: Readonly<Partial<Record<Handle["kind"], Right>>> = {
-  service: "listen",
-  relayed: "offer",
-  take: "take",
+/** The right that something needs for as long as it is there, and the kind of its object. */
+type Stake = {
+  readonly right: Right;
+  readonly name: string;
+  readonly on: "shmlink_service_v1" | "shmlink_listener_v1" | "shmlink_offer_v1" | "shmlink_delivery_v1";
 };
+
+function stakeOf(handle: Handle): Stake | undefined {
+  switch (handle.kind) {
+    case "service":
+      return { right: "listen", name: handle.name, on: "shmlink_service_v1" };
+    case "listener":
+      return { right: "listen", name: listenerName(handle.address, handle.port), on: "shmlink_listener_v1" };
+    case "relayed":
+      return { right: "offer", name: handle.name, on: "shmlink_offer_v1" };
+    case "take":
+      return { right: "take", name: handle.name, on: "shmlink_delivery_v1" };
+    case "grant":
+    case "side":
+      return undefined;
+    default:
+      return assertNever(handle);
+  }
+}
 
 /** As "shmlink run" takes it: dial,send,receive:db */
 function describe({ rights, name }: Grant): string {

@@ -19,6 +19,9 @@ import { checkBits, checkName, invalidArgument } from "./checks.ts";
 
 type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
 
+/** The name was refused, or the right to it was revoked, and who publishes has not heard it yet. */
+const WITHDRAWN = new FailureError("denied", "Cannot pass descriptors on: this offer has no name");
+
 /** @throws FailureError name-in-use, denied, quota; ProtocolError for a name that can never be valid */
 export function openOffer(session: Session, request: Extract<Manager, { kind: "offer" }>): void {
   const { core, owner } = session;
@@ -64,7 +67,7 @@ export function handleOffer(session: Session, object: ObjectId, request: Request
       return offer === undefined ? request.fd.close() : add(session.core, offer, request.fd); // one that failed is late, not wrong
     case "publish":
       checkBits("flags", request.flags, SHMLINK_OFFER_V1_PUBLISH_FLAGS);
-      return offer === undefined ? undefined : publish(session.core, offer, request.flags);
+      return offer === undefined ? refuse(session, object, WITHDRAWN) : publish(session.core, offer, request.flags);
     default:
       return assertNever(request);
   }
@@ -117,13 +120,16 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   } catch (error) {
     dropFds(core, offer, fds);
     if (!(error instanceof FailureError)) throw error;
-    const { code, message } = error;
-    return session.send(object, "shmlink_offer_v1", { kind: "refused", code: failureNumber(code), message });
+    return refuse(session, object, error);
   }
   session.send(object, "shmlink_offer_v1", { kind: "published", bundle: offer.published });
   matchUp(core, name);
   const bundle = offer.bundles.at(-1);
   if (bundle?.number === offer.published) core.survival.keepBundle(offer, bundle);
+}
+
+function refuse(session: Session, object: ObjectId, { code, message }: FailureError): void {
+  session.send(object, "shmlink_offer_v1", { kind: "refused", code: failureNumber(code), message });
 }
 
 /** Who offers again what an earlier broker had from him means the same bundle, not another one. */
