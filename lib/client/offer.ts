@@ -25,6 +25,7 @@ export type OfferLink = {
 export class Offer implements Disposable {
   readonly name: string;
   id = 0;
+  /** Why it is not, or no longer, offered. */
   failure: FailureError | undefined;
   /** Who has taken what, oldest first; the caller may empty it. */
   readonly taken: Taken[] = [];
@@ -56,13 +57,15 @@ export class Offer implements Disposable {
   /**
    * Hands descriptors out, in this order; they are lent, and one taker gets them all.
    * @param fds  1 to 28  @returns the bundle's number, as in `taken`
-   * @throws FailureError denied, quota, unknown-name; RangeError for more than 28
+   * @throws FailureError denied, also when the right to the name was revoked; quota, unknown-name; RangeError for more than 28
    */
   publish(fds: readonly BorrowedFd[], options: PublishOptions = {}): number {
+    if (this.failure !== undefined) throw this.failure;
     this.#link.publish(this.#object, fds, options);
-    this.#link.answer(() => this.#answers.length > 0, `the broker to take descriptors for "${this.name}"`);
+    const isAnswered = (): boolean => this.#answers.length > 0 || this.failure !== undefined;
+    this.#link.answer(isAnswered, `the broker to take descriptors for "${this.name}"`);
     const answer = this.#answers.shift();
-    if (typeof answer !== "number") throw answer ?? new Error("An answer came without a bundle");
+    if (typeof answer !== "number") throw this.failure ?? answer ?? new Error("An answer came without a bundle");
     return answer;
   }
 

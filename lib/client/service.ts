@@ -16,6 +16,7 @@ type ServiceOptions = EndOptions & { readonly capacity?: number; readonly direct
 export class Service implements Disposable {
   readonly name: string;
   id = 0;
+  /** Why it is not, or no longer, offered. */
   failure: FailureError | undefined;
   readonly #link: BrokerLink;
   /** Of the broker's request, 0 for its default. */
@@ -103,7 +104,8 @@ export class Service implements Disposable {
   }
 
   /** Waits for a dialler. @param timeoutMs  -1 for no limit
-   *  @returns undefined when the time is over, or the broker has ended and the connection does not come back
+   *  @returns undefined when the time is over, the right to the name was revoked, or the broker has ended and the connection
+   *  does not come back
    *  @throws FailureError, ProtocolError when the next broker refuses the name or us */
   accept(timeoutMs = -1): Channel | undefined {
     const left = countdown(timeoutMs);
@@ -112,7 +114,7 @@ export class Service implements Disposable {
       const outcome = this.#link.wait(() => this.#isWaitedFor, left());
       const channel = this.tryAccept();
       if (channel !== undefined) return channel;
-      if (this.failure !== undefined) throw this.failure;
+      if (this.#isOver()) return undefined;
       if (outcome === "timeout" || (outcome === "ended" && !this.#link.renewNow(left()))) return undefined;
     }
   }
@@ -125,16 +127,22 @@ export class Service implements Disposable {
       const outcome = await this.#link.waitAsync(() => this.#isWaitedFor, left());
       const channel = this.tryAccept(); // another acceptAsync() may have been faster
       if (channel !== undefined) return channel;
-      if (this.failure !== undefined) throw this.failure;
+      if (this.#isOver()) return undefined;
       if (outcome === "timeout" || (outcome === "ended" && !(await this.#link.renew(left())))) return undefined;
     }
+  }
+
+  /** Whether nobody can dial any more: what was registered, and has failed since, was revoked. @throws FailureError of a refusal */
+  #isOver(): boolean {
+    if (this.failure !== undefined && this.id === 0) throw this.failure;
+    return this.failure !== undefined;
   }
 
   get #isWaitedFor(): boolean {
     return this.#hasChannel || this.failure !== undefined;
   }
 
-  /** Channels as they come, until the service ends, or the broker and the connection does not come back. */
+  /** Channels as they come, until the service ends, its right is revoked, or the broker ends and the connection does not come back. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Channel> {
     while (!this.#closed) {
       const channel = await this.acceptAsync();

@@ -118,6 +118,44 @@ test("revoking withdraws what stood for it, all the way down, and tells the hold
     expect(broker.log).toMatch(line);
 });
 
+test("who waits when a right is revoked waits no longer, and hears why", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  using minted = parent.mint([{ rights: ["listen", "offer", "take"], name: "a*" }]);
+  using holder = enter(broker, minted, true);
+  using service = holder.listen("as");
+  using offer = holder.offer("ao");
+  using gift = memfdCreate("gift");
+  const iterated = Array.fromAsync(service);
+  const accepted = service.acceptAsync();
+  const taken = holder.takeAsync("at", { waitMs: -1 }).catch(String);
+  holder.sync();
+  minted.revoke();
+  expect(await taken).toBe('FailureError: Cannot take "at" any longer: the right was revoked');
+  expect(await accepted).toBeUndefined();
+  expect(await iterated).toEqual([]);
+  expect(service.failure?.message).toBe('Cannot listen "as" any longer: the right was revoked');
+  const refused = 'denied: Cannot offer "ao" any longer: the right was revoked';
+  expect(refusal(() => offer.publish([gift]))).toBe(refused);
+  expect(service.accept()).toBeUndefined();
+});
+
+test("who blocks in accept() or publish() when a right is revoked is not left there", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  using minted = parent.mint([{ rights: ["listen", "offer"], name: "a*" }]);
+  using holder = enter(broker, minted);
+  using service = holder.listen("as");
+  using offer = holder.offer("ao");
+  using gift = memfdCreate("gift");
+  minted.revoke(["offer"]); // what the broker says is read by the call
+  expect(refusal(() => offer.publish([gift]))).toBe('denied: Cannot offer "ao" any longer: the right was revoked');
+  minted.revoke();
+  expect(service.accept(10_000)).toBeUndefined();
+  expect(service.failure?.code).toBe("denied");
+  expect(holder.revoked.map(({ name }) => name)).toEqual(["a*", "a*"]);
+});
+
 test("a right that another grant gives as well ends nothing", async () => {
   await using broker = new TestBroker();
   using parent = broker.connect();
