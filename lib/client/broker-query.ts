@@ -1,5 +1,6 @@
 /** A connection to the broker for who asks and registers, without channels: `ls`, `inspect`, `wrap`. */
 import { duplicateFd } from "../../ffi/mod.ts";
+import type { FailureError } from "../errors.ts";
 import { type ConnectOptions, connectWith, type Reached, reach } from "./connect.ts";
 import { type Entry, entryOf } from "./entry.ts";
 import { GreetedLink } from "./greeted-link.ts";
@@ -48,10 +49,11 @@ export class BrokerQuery extends GreetedLink {
     return entries;
   }
 
-  /** Registers a wrapped listener; the counters stay the caller's. dispatch() or wait() until it is settled. */
-  requestListener(options: ListenerOptions): Listener {
+  /** Registers a wrapped listener; the counters stay the caller's. dispatch() or wait() until it is settled.
+   *  @param onRevoked  hears that it was registered and is not any more */
+  requestListener(options: ListenerOptions, onRevoked: (failure: FailureError) => void): Listener {
     const id = this.connection.newObject("shmlink_listener_v1");
-    const listener = new Listener(this, id);
+    const listener = new Listener(this, id, onRevoked);
     this.sinks.set(id, (message) => listener.handle(message));
     const { counters, ...rest } = options;
     this.request({ kind: "register_listener", id, ...rest, counters: duplicateFd(counters) });

@@ -116,7 +116,7 @@ export class ListenerRegistry implements Disposable {
 
   #registerWith(link: BrokerQuery, kept: Kept): void {
     if (this.#patience.isSilent) return;
-    const listener = link.requestListener(kept.options);
+    const listener = this.#request(link, kept);
     if (this.#patience.wait(link, () => listener.settled)) {
       kept.listener = listener;
       if (listener.failure === undefined) return;
@@ -128,11 +128,17 @@ export class ListenerRegistry implements Disposable {
     this.#asked = kept;
   }
 
+  #request(link: BrokerQuery, kept: Kept): Listener {
+    return link.requestListener(kept.options, (failure) => {
+      if (this.#kept.has(kept)) this.#refused(kept, failure); // else it is awaited, and thrown
+    });
+  }
+
   #registerNext(): void {
     if (this.#asked !== undefined || this.#patience.isSilent) return;
     for (const kept of this.#kept) {
       if (kept.listener !== undefined) continue;
-      kept.listener = this.#lasting.ask((link) => link.requestListener(kept.options));
+      kept.listener = this.#lasting.ask((link) => this.#request(link, kept));
       if (kept.listener !== undefined) this.#asked = kept;
       return;
     }
@@ -155,7 +161,7 @@ export class ListenerRegistry implements Disposable {
     for (const kept of this.#kept) kept.listener = undefined;
   }
 
-  /** Not asked for again: the next answer would be the same. */
+  /** Or revoked. Not asked for again: the next answer would be the same. */
   #refused(kept: Kept, { message }: Error): void {
     const { address, port } = kept.options;
     this.#logger.warn(`Wrapped clients do not find tcp:${address}:${port} any longer: ${message}`);
@@ -166,6 +172,7 @@ export class ListenerRegistry implements Disposable {
   #withdraw(kept: Kept): void {
     if (!this.#kept.delete(kept)) return;
     this.#lasting.ask(() => kept.listener?.close());
+    kept.listener = undefined;
     kept.options.counters.close();
     if (this.#asked !== kept) return;
     this.#asked = undefined;

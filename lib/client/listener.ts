@@ -24,9 +24,12 @@ export class Listener implements Disposable {
   readonly #link: BrokerQuery;
   readonly #object: ObjectId;
   readonly #generation: number;
+  readonly #onRevoked: (failure: FailureError) => void;
   #closed = false;
 
-  constructor(link: BrokerQuery, object: ObjectId) {
+  /** @param onRevoked  hears that it is not registered any more */
+  constructor(link: BrokerQuery, object: ObjectId, onRevoked: (failure: FailureError) => void) {
+    this.#onRevoked = onRevoked;
     this.#link = link;
     this.#object = object;
     this.#generation = link.generation;
@@ -40,7 +43,10 @@ export class Listener implements Disposable {
     if (message.interface !== "shmlink_listener_v1") return;
     const { event } = message;
     if (event.kind === "registered") this.id = event.listenerId;
-    else this.failure = failureOf(event.code, event.message);
+    else {
+      this.failure = failureOf(event.code, event.message);
+      if (this.id !== 0) this.#onRevoked(this.failure);
+    }
   }
 
   /** Takes it out of the registry. Safe to call twice. */

@@ -1,7 +1,7 @@
 /** Processes that stay, with what they write, against a broker of a test, and how that broker ends under them. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
-import { constants, kill } from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, kill } from "../../ffi/mod.ts";
 import { CHECKOUT, isRunning, processesAt, type TestBroker, waitUntil } from "./broker.ts";
 
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
@@ -12,9 +12,12 @@ export class StayingProgram implements AsyncDisposable {
   stderr = "";
   closed = false;
 
-  constructor(broker: TestBroker, argv: readonly string[]) {
+  /** @param minted  its connection to the broker, lent */
+  constructor(broker: TestBroker, argv: readonly string[], minted?: BorrowedFd) {
     const [program = "", ...words] = argv;
-    this.child = spawn(program, words, { env: broker.env, stdio: "pipe", cwd: broker.directory });
+    const env = minted === undefined ? broker.env : { ...broker.env, SHMLINK_FD: "3" };
+    const stdio = ["pipe", "pipe", "pipe", ...(minted === undefined ? [] : [minted.number])] as const;
+    this.child = spawn(program, words, { env, stdio: [...stdio], cwd: broker.directory });
     this.child.stdout?.on("data", (chunk: Buffer) => {
       this.stdout += chunk.toString();
     });
@@ -36,6 +39,11 @@ export class StayingProgram implements AsyncDisposable {
 export class Staying extends StayingProgram {
   constructor(broker: TestBroker, ...words: readonly string[]) {
     super(broker, [process.execPath, ENTRY, ...words]);
+  }
+
+  /** With a connection that was minted for it; lent. */
+  static on(minted: BorrowedFd, broker: TestBroker, ...words: readonly string[]): StayingProgram {
+    return new StayingProgram(broker, [process.execPath, ENTRY, ...words], minted);
   }
 }
 
