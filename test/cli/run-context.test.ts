@@ -7,6 +7,7 @@ import { listenOn } from "../../lib/transport/listen.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
+import { Staying } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
 
@@ -75,6 +76,24 @@ test("run gives a program exactly what is granted, on a descriptor and nowhere e
   expect(view.stdout).toMatch(/^SHMLINK_FD=3\nsocket:\[\d+\]\n$/);
   expect(view.code).toBe(9);
 });
+
+for (const [right, ...words] of [
+  ["listen", "listen", "--keep", "a"],
+  ["offer", "offer", "--keep", "--fd=0", "a"],
+  ["offer", "offer", "--tcp=127.0.0.1:0", "a"],
+  ["take", "take", "--keep", "a", "--", "true"],
+] as const)
+  test(`${words.join(" ")} ends when the right to the name is revoked`, async () => {
+    await using broker = new TestBroker();
+    using link = broker.connect();
+    using minted = link.mint([{ rights: [right], name: "a" }]);
+    await using command = Staying.on(minted.fd, broker, ...words);
+    await waitUntil(() => broker.log.includes(`Used grant ${right} "a"`), "the command");
+    minted.revoke();
+    await waitUntil(() => command.closed, "the command to end");
+    expect(command.child.exitCode).toBe(1);
+    expect(command.stderr).toEndWith(`shmlink: Cannot ${right} "a" any longer: the right was revoked\n`);
+  }, 30_000);
 
 test("run within run passes on less, never more, and repeats of --grant add up", async () => {
   await using broker = new TestBroker();

@@ -130,12 +130,14 @@ class Waiting {
     this.#dispatch();
   }
 
-  /** @returns undefined after a signal @throws FailureError "gone" without a broker nobody can find us */
+  /** @returns undefined after a signal @throws FailureError "gone" without a broker nobody can find us, "denied" when the
+   *  right to the name was revoked */
   next(): Channel | undefined {
     for (;;) {
       if (this.#loop.stoppedBy !== undefined) return undefined;
       const channel = this.#service.tryAccept();
       if (channel !== undefined) return channel;
+      if (this.#service.failure !== undefined) throw this.#service.failure;
       if (this.#brokerEnded) {
         const { name } = this.#service;
         throw new FailureError("gone", `Cannot wait for "${name}" to be dialled: the broker has ended; start it again`);

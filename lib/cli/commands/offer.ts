@@ -12,6 +12,7 @@ import {
   setNonBlocking,
 } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
+import type { Offer } from "../../client/offer.ts";
 import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { type Command, makeCommand } from "../command.ts";
@@ -97,19 +98,20 @@ class Offering implements Disposable {
   handOut(fds: readonly BorrowedFd[], keep: boolean): number {
     const offer = this.#link.offer(this.#name);
     offer.publish(fds, { keep });
-    return this.#run(() => !keep && offer.taken.length > 0);
+    return this.#run(offer, () => !keep && offer.taken.length > 0);
   }
 
   accept(listener: OwnedFd, peek: PeekKind | undefined): number {
     const onDropped = (why: string): void => printError(`shmlink: disconnected a client: ${why}\n`);
     const { name, link, reactor } = { name: this.#name, link: this.#link, reactor: this.#reactor };
-    using _accepting = new Accepting({ link, reactor, listener, name, peek, onDropped });
-    return this.#run(() => false);
+    using accepting = new Accepting({ link, reactor, listener, name, peek, onDropped });
+    return this.#run(accepting, () => false);
   }
 
-  /** @returns the exit code @throws FailureError "gone" without a broker nobody can take anything */
-  #run(until: () => boolean): number {
+  /** @returns the exit code @throws FailureError "gone" without a broker nobody can take anything; why it is not offered any more */
+  #run(offered: Pick<Offer, "failure">, until: () => boolean): number {
     while (!until()) {
+      if (offered.failure !== undefined) throw offered.failure;
       if (this.#stoppedBy !== undefined) return exitCodeOfSignal(this.#stoppedBy);
       if (this.#link.ended)
         throw new FailureError("gone", `Cannot offer "${this.#name}" any longer: the broker has ended`);

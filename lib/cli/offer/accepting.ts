@@ -46,6 +46,11 @@ export class Accepting implements Disposable {
     this.#watch();
   }
 
+  /** Why nothing can be offered any more. */
+  get failure(): FailureError | undefined {
+    return this.#one?.failure;
+  }
+
   get #full(): boolean {
     return this.#one?.full === true || this.#many?.full === true || (this.#peeking?.size ?? 0) >= MAX_PEEKING;
   }

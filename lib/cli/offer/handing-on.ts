@@ -25,6 +25,10 @@ export class OneName {
     this.#offer = offer;
   }
 
+  get failure(): FailureError | undefined {
+    return this.#offer.failure;
+  }
+
   /** Whether as many wait as may. */
   get full(): boolean {
     this.#nTaken += this.#offer.taken.splice(0).length;
