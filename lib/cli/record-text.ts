@@ -1,8 +1,10 @@
-/** One record as indented lines, for people. Keys become words, sizes get a unit. */
+/** One record as indented lines, for people. Keys that are names of ours become words, sizes get a unit. */
 import { formatBytes, formatDuration } from "./numbers.ts";
 import { printable } from "./table.ts";
 
 const SIZES = new Set(["bytes", "fill", "capacity", "hugePages"]);
+/** What is counted by texts: these are data, and no names of ours. */
+const TALLIES = new Set(["fallbacks"]);
 const INDENT = "  ";
 
 export function renderRecord(record: Readonly<Record<string, unknown>>): string {
@@ -17,6 +19,7 @@ function lines(record: Readonly<Record<string, unknown>>, indent: string, isSize
     const title = `${indent}${wordsOf(key)}`;
     const size = isSize || SIZES.has(key);
     if (!isNested(value)) return [`${title.padEnd(indent.length + width)}  ${scalar(key, value, size)}`];
+    if (TALLIES.has(key)) return [title, ...tally(value, indent + INDENT)];
     if (!Array.isArray(value)) return [title, ...lines(value as Record<string, unknown>, indent + INDENT, size)];
     return value.flatMap((each, index) => {
       return [`${title} ${index + 1}`, ...lines(each as Record<string, unknown>, indent + INDENT)];
@@ -24,8 +27,15 @@ function lines(record: Readonly<Record<string, unknown>>, indent: string, isSize
   });
 }
 
+/** The texts as they are, each with its count. */
+function tally(counts: object, indent: string): string[] {
+  const entries = Object.entries(counts).map(([text, count]) => [printable(text), scalar("", count, false)] as const);
+  const width = Math.max(...entries.map(([text]) => text.length));
+  return entries.map(([text, count]) => `${indent}${text.padEnd(width)}  ${count}`);
+}
+
 /** An object, or a list of objects that is not empty. */
-function isNested(value: unknown): boolean {
+function isNested(value: unknown): value is object {
   if (Array.isArray(value)) return value.length > 0 && typeof value[0] === "object";
   return typeof value === "object" && value !== null;
 }
