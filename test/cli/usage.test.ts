@@ -29,6 +29,7 @@ const WRONG: readonly (readonly [words: readonly string[], said: RegExp])[] = [
   [["config", "chekc"], /Unknown action: "chekc".*did you mean "check"\?/],
   [["wrap"], /Missing program/],
   [["wrap", "--no-tpc", "--", "true"], /Unknown option: "--no-tpc".*did you mean "--no-tcp"\?/],
+  [["offer", "x", "--tcp=127.0.0.1:0", "--keep"], /Cannot use --keep with connections: each goes to one taker/],
   [["install", "--user", "--system"], /choose one/],
   [["broker", "--idle-ms=never"], /Cannot use --idle-ms "never"/],
 ];

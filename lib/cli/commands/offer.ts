@@ -42,7 +42,7 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     unix: { type: "string", valueHint: "PATH", description: "connections to this socket" },
     listener: { type: "boolean", description: "with --tcp or --unix: the listening socket itself" },
     peek: { type: "string", valueHint: "http|tls", description: "send each connection to the host that it names" },
-    keep: { type: "boolean", alias: "k", description: "a copy to everyone, until interrupted" },
+    keep: { type: "boolean", alias: "k", description: "with --fd or --listener: a copy to everyone, until interrupted" },
   },
   examples: [
     ["shmlink offer log --fd=9 9>>app.log", "let another program append to our file"],
@@ -57,6 +57,8 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
       throw new UsageError("Cannot use --listener or --peek with --fd: they are about connections");
     if (listener === true && peek !== undefined)
       throw new UsageError("Cannot use --peek with --listener: whoever takes the listener accepts");
+    if (fd === undefined && listener !== true && keep === true)
+      throw new UsageError("Cannot use --keep with connections: each goes to one taker, nothing is copied");
     const kind = parsePeek(peek);
     const fds = fd === undefined ? [] : parseFds(fd);
     if (fd !== undefined)
