@@ -57,6 +57,13 @@ export function classifyFd(fd: BorrowedFd, { mode, sizeBytes }: FileStatus = fst
   }
 }
 
+/** Whether it tells when its other end is closed: a pipe, or a socket that does not listen. */
+export function hangsUp(fd: BorrowedFd): boolean {
+  const status = fstat(fd);
+  const kind = status.mode & S_IFMT;
+  return (kind === S_IFIFO || kind === S_IFSOCK) && !classifyFd(fd, status).type.endsWith("-listener");
+}
+
 const ACCESS: readonly Access[] = ["read", "write", "read-write", "none"];
 
 function socketType(fd: BorrowedFd): FdType {

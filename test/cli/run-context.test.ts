@@ -209,6 +209,21 @@ test("with --close-fd the context outlives the command, and ends when the other 
   await waitUntil(() => contexts().length === 0, "the context to end with its holder");
 });
 
+test("--close-fd takes only what tells when its other end is closed, and makes no socket otherwise", async () => {
+  await using broker = new TestBroker(RULES);
+  const path = join(broker.directory, "refused.sock");
+  const command = [...SELF, ...SHOP("1"), `--path=${path}`, "--close-fd=7"];
+  const result = await start(broker, ["sh", "-c", 'exec "$@" 7</etc/passwd', "sh", ...command]).ended;
+  expect(result).toEqual({
+    code: 2,
+    stdout: "",
+    stderr: expect.stringContaining(
+      'Cannot use --close-fd "7": a pipe or a socket is wanted, whose other end hangs up',
+    ),
+  });
+  expect(existsSync(path)).toBe(false);
+});
+
 test("context create says what is wrong with its words, and takes the place of one that was killed", async () => {
   await using broker = new TestBroker();
   const path = join(broker.directory, "context.sock");

@@ -10,6 +10,8 @@ import { Cli, errorLine } from "./fixture.ts";
 /** One file each. */
 const COMMANDS = readdirSync(join(CHECKOUT, "lib", "cli", "commands")).map((name) => basename(name, ".ts"));
 
+const CONTEXT = ["context", "create", "--engine=test", "--app=shop", "--instance=1", "--path=unmade.sock"];
+
 const WRONG: readonly (readonly [words: readonly string[], said: RegExp])[] = [
   [[], /Missing command: one of ls, /],
   [["lst"], /Unknown command: "lst".*did you mean "ls"\?/],
@@ -30,6 +32,8 @@ const WRONG: readonly (readonly [words: readonly string[], said: RegExp])[] = [
   [["wrap"], /Missing program/],
   [["wrap", "--no-tpc", "--", "true"], /Unknown option: "--no-tpc".*did you mean "--no-tcp"\?/],
   [["offer", "x", "--tcp=127.0.0.1:0", "--keep"], /Cannot use --keep with connections: each goes to one taker/],
+  [[...CONTEXT, "--close-fd=out"], /Cannot use --close-fd "out": the number of an open descriptor is wanted/],
+  [[...CONTEXT, "--close-fd=999"], /Cannot use --close-fd "999": it is not open here/],
   [["install", "--user", "--system"], /choose one/],
   [["broker", "--idle-ms=never"], /Cannot use --idle-ms "never"/],
 ];

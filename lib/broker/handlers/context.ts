@@ -1,9 +1,9 @@
 /** shmlink_context_v1: listening sockets with an identity of their own. */
-import { constants, fstat, isSameFile, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
+import { isSameFile, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
-import { classifyFd } from "../classify.ts";
+import { classifyFd, hangsUp } from "../classify.ts";
 import { authorize, chargeQuota } from "../core.ts";
 import { isConnectionTo } from "../own-sockets.ts";
 import { accountKey } from "../quota.ts";
@@ -76,10 +76,8 @@ function sameContext({ core, owner }: Session, name: string, listener: OwnedFd):
 function checkFds({ core }: Session, listenFd: OwnedFd, closeFd: OwnedFd): void {
   if (classifyFd(listenFd).type !== "unix-listener")
     throw invalidArgument("Invalid listen_fd: a listening Unix stream socket is wanted");
-  const kind = fstat(closeFd).mode & constants.S_IFMT;
-  const hangsUp =
-    (kind === constants.S_IFIFO || kind === constants.S_IFSOCK) && !classifyFd(closeFd).type.endsWith("-listener");
-  if (!hangsUp) throw invalidArgument("Invalid close_fd: a pipe or a socket is wanted, whose other end hangs up");
+  if (!hangsUp(closeFd))
+    throw invalidArgument("Invalid close_fd: a pipe or a socket is wanted, whose other end hangs up");
   if (core.ownSockets.has(listenFd) || core.ownSockets.has(closeFd))
     throw refuse(listenFd, closeFd, "denied", "Cannot create a context on a socket of the broker");
   // Whoever is let in through this one and is at the same time what a context waits for would keep both for ever.

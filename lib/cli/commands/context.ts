@@ -1,6 +1,7 @@
 /** `shmlink context create`: a listening socket with an identity, for a container. */
 import { chmodSync } from "node:fs";
-import { type BorrowedFd, borrowFd, constants, pipe, SignalPipe } from "../../../ffi/mod.ts";
+import { type BorrowedFd, constants, pipe, SignalPipe } from "../../../ffi/mod.ts";
+import { hangsUp } from "../../broker/classify.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
@@ -10,6 +11,7 @@ import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { listenUnix, removeUnix } from "../offer/address.ts";
+import { openFd } from "../open-fd.ts";
 import { printError } from "../output.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -138,6 +140,9 @@ function parseMode(text: string): number {
 
 function parseFd(text: string | undefined): BorrowedFd | undefined {
   if (text === undefined) return undefined;
-  if (/^\d{1,7}$/.test(text)) return borrowFd(Number(text));
-  throw new UsageError(`Cannot use --close-fd "${text}": the number of an open descriptor is wanted`);
+  if (!/^\d{1,7}$/.test(text))
+    throw new UsageError(`Cannot use --close-fd "${text}": the number of an open descriptor is wanted`);
+  const fd = openFd("close-fd", Number(text));
+  if (hangsUp(fd)) return fd;
+  throw new UsageError(`Cannot use --close-fd "${text}": a pipe or a socket is wanted, whose other end hangs up`);
 }

@@ -1,14 +1,11 @@
 /** `shmlink offer`: passes descriptors on. */
 import {
   type BorrowedFd,
-  borrowFd,
   constants,
-  duplicateFd,
   getsockname,
   type OwnedFd,
   readInetAddress,
   SignalPipe,
-  SyscallError,
   setNonBlocking,
 } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
@@ -21,6 +18,7 @@ import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { Accepting, type PeekKind } from "../offer/accepting.ts";
 import { listenTcp, listenUnix, parseHostPort, removeUnix } from "../offer/address.ts";
+import { openFd } from "../open-fd.ts";
 import { outliving } from "../outliving.ts";
 import { printError } from "../output.ts";
 import { parseServiceName } from "../service-name.ts";
@@ -42,7 +40,11 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     unix: { type: "string", valueHint: "PATH", description: "connections to this socket" },
     listener: { type: "boolean", description: "with --tcp or --unix: the listening socket itself" },
     peek: { type: "string", valueHint: "http|tls", description: "send each connection to the host that it names" },
-    keep: { type: "boolean", alias: "k", description: "with --fd or --listener: a copy to everyone, until interrupted" },
+    keep: {
+      type: "boolean",
+      alias: "k",
+      description: "with --fd or --listener: a copy to everyone, until interrupted",
+    },
   },
   examples: [
     ["shmlink offer log --fd=9 9>>app.log", "let another program append to our file"],
@@ -139,17 +141,7 @@ function parseFds(text: string): BorrowedFd[] {
     throw new UsageError(`Cannot use --fd "${text}": numbers are wanted, as in 0 or 3,4`);
   const numbers = text.split(",").map(Number);
   if (numbers.length > 28) throw new UsageError(`Cannot use --fd "${text}": 28 descriptors are the most`);
-  for (const number of numbers) checkOpen(number);
-  return numbers.map(borrowFd);
-}
-
-function checkOpen(number: number): void {
-  try {
-    duplicateFd(borrowFd(number)).close();
-  } catch (error) {
-    if (error instanceof SyscallError) throw new UsageError(`Cannot use --fd "${number}": it is not open here`);
-    throw error;
-  }
+  return numbers.map((number) => openFd("fd", number));
 }
 
 function placeOf(socket: OwnedFd): string {
