@@ -67,13 +67,18 @@ const RIGHT_FOR: Readonly<Record<Request["what"], Right | undefined>> = {
   context: undefined,
 };
 
+function wishOf(what: Request["what"], service: string): string {
+  const verb = what === "context" ? "create context" : what;
+  return service === "" ? verb : `${verb} "${service}"`;
+}
+
 /** A minted connection does what it was granted, and the policy then judges it as the one who minted it. */
 function checkGrants(core: BrokerCore, { grants, uid, pid }: Owner, what: Request["what"], service: string): void {
   if (grants === undefined) return;
   const right = RIGHT_FOR[what];
   const from = { uid, pid };
   if (what === "context" || (right !== undefined && !grants.allows(right, service))) {
-    const wish = service === "" ? what : `${what} "${service}"`;
+    const wish = wishOf(what, service);
     core.logger.warn(`Refused to ${wish}: it was not granted to this connection`, from);
     throw new FailureError("denied", `Cannot ${wish}: it was not granted to this connection`);
   }
@@ -92,7 +97,7 @@ export function authorize(
   const decision = decideFor({ rules: core.config.rules, brokerUid: core.uid, who, what, service, subject });
   const rule = decision.where === BUILT_IN ? decision.rule : `${decision.rule} (${decision.where})`;
   if (decision.kind === "allow") return rule;
-  const wish = service === "" ? what : `${what} "${service}"`;
+  const wish = wishOf(what, service);
   core.logger.warn(`Refused to ${wish}: ${decision.reason}`, { uid: who.uid, pid: who.pid, rule });
   const place = decision.where === BUILT_IN ? "" : ` at ${decision.where}`;
   throw new FailureError("denied", `Cannot ${wish}: ${decision.reason} (rule "${decision.rule}"${place})`);

@@ -209,6 +209,16 @@ test("with --close-fd the context outlives the command, and ends when the other 
   await waitUntil(() => contexts().length === 0, "the context to end with its holder");
 });
 
+test("a context that the policy forbids is refused with a sentence", async () => {
+  await using broker = new TestBroker('[[deny]]\nname = "none"\naction = "context"\n');
+  const path = join(broker.directory, "refused.sock");
+  const { code, stderr } = await broker.run([...SHOP("1"), `--path=${path}`, "--", "true"]);
+  expect(stderr).toMatch(
+    /^shmlink: Cannot create context "test\/shop\/1": user \d+ may not make it a context \(rule "none" at .*\)\n$/,
+  );
+  expect(code).toBe(1);
+});
+
 test("--close-fd takes only what tells when its other end is closed, and makes no socket otherwise", async () => {
   await using broker = new TestBroker(RULES);
   const path = join(broker.directory, "refused.sock");
