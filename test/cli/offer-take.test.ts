@@ -368,3 +368,12 @@ test("what cannot be is refused with a sentence and code 2, before anything is t
       'shmlink: Cannot take "nothing": nobody offers this name; run "shmlink offer nothing …" there, or wait for it with --wait=SECONDS\n',
   });
 });
+
+test("an offer says that it is one when it is, not when it is refused", async () => {
+  await using broker = new TestBroker('[[deny]]\naction = "offer"\n');
+  for (const how of [[], ["--listener"]]) {
+    const { code, stderr } = await broker.run(["offer", "web", "--tcp=127.0.0.1:0", ...how]);
+    expect(stderr).toMatch(/^shmlink: Cannot offer "web": .*\n$/);
+    expect(code).toBe(1);
+  }
+});

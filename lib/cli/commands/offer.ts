@@ -73,12 +73,14 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     using _removed = {
       [Symbol.dispose]: () => (unix === undefined || listener === true ? undefined : removeUnix(unix)),
     };
-    printError(
-      `shmlink: offering "${name}": ${listener === true ? "the listener" : "connections"} at ${unix ?? placeOf(socket)}\n`,
-    );
+    const offered = `${listener === true ? "the listener" : "connections"} at ${unix ?? placeOf(socket)}`;
+    const onOffered = (): void => printError(`shmlink: offering "${name}": ${offered}\n`);
     return outliving(
       () => new Offering(name, launcher),
-      (offering) => (listener === true ? offering.handOut([socket], keep === true) : offering.accept(socket, kind)),
+      (offering) =>
+        listener === true
+          ? offering.handOut([socket], keep === true, onOffered)
+          : offering.accept(socket, kind, onOffered),
     );
   },
 });
@@ -99,16 +101,18 @@ class Offering implements Disposable {
     this.#reactor.add(this.#link.fd, constants.EPOLLIN, () => this.#link.dispatch());
   }
 
-  handOut(fds: readonly BorrowedFd[], keep: boolean): number {
+  handOut(fds: readonly BorrowedFd[], keep: boolean, onOffered?: () => void): number {
     const offer = this.#link.offer(this.#name);
     offer.publish(fds, { keep });
+    onOffered?.();
     return this.#run(offer, () => !keep && offer.taken.length > 0);
   }
 
-  accept(listener: OwnedFd, peek: PeekKind | undefined): number {
+  accept(listener: OwnedFd, peek: PeekKind | undefined, onOffered: () => void): number {
     const onDropped = (why: string): void => printError(`shmlink: disconnected a client: ${why}\n`);
     const { name, link, reactor } = { name: this.#name, link: this.#link, reactor: this.#reactor };
     using accepting = new Accepting({ link, reactor, listener, name, peek, onDropped });
+    onOffered();
     return this.#run(accepting, () => false);
   }
 
