@@ -6,8 +6,10 @@
  * A listener's path says where the program listened: `DIRECTORY/4-127.0.0.1-8123-PID-N.tcp`.
  * A connection's client end has an abstract name, `shmlink/4/CLIENT-PORT/SERVER-PORT`, which is exactly the TCP
  * 4-tuple: the kernel refuses the same name twice, as it refuses the same 4-tuple twice.
+ *
+ * Anybody may bind a socket to such a name: what is read from one is nothing that a socket of its family could not show.
  */
-import { type Endpoint, formatHost, type Host, isUnspecified, loopbackFor, parseHost } from "./host.ts";
+import { type Endpoint, formatHost, type Host, isUnspecified, loopbackFor, parseHost, unmapHost } from "./host.ts";
 
 /** Which kind of socket the program made: 4 for AF_INET, 6 for AF_INET6. */
 export type Domain = 4 | 6;
@@ -32,14 +34,21 @@ function domainOf(text: string | undefined): Domain {
 function endpoint(host: string | undefined, port: string | undefined): Endpoint | undefined {
   const bytes: Host | undefined = parseHost(host ?? "");
   const number = Number(port);
-  return bytes === undefined || number > 65535 ? undefined : { host: bytes, port: number };
+  if (bytes === undefined || number > 65535 || unmapHost(bytes).length !== bytes.length) return undefined;
+  return { host: bytes, port: number };
+}
+
+/** An IPv6 socket shows either, IPv4 as mapped addresses. */
+function canShow(domain: Domain, { host }: Endpoint): boolean {
+  return domain === 6 || host.length === 4;
 }
 
 /** undefined for a path that listenerPath() did not make. */
 export function parseListenerPath(path: string): ListenerName | undefined {
   const match = LISTENER.exec(path);
   const local = endpoint(match?.[2], match?.[3]);
-  return match === null || local === undefined ? undefined : { domain: domainOf(match[1]), local };
+  const domain = domainOf(match?.[1]);
+  return local === undefined || !canShow(domain, local) ? undefined : { domain, local };
 }
 
 /** As readUnixAddress() shows an abstract name: "@" for its first, zero byte. */
@@ -95,8 +104,9 @@ function parseWholeName(name: string): ConnectionName | undefined {
   const match = CONNECTION.exec(name);
   const client = endpoint(match?.[2], match?.[3]);
   const server = endpoint(match?.[4], match?.[5]);
-  if (match === null || client === undefined || server === undefined) return undefined;
-  return { domain: domainOf(match[1]), client, server };
+  const domain = domainOf(match?.[1]);
+  if (client === undefined || server === undefined || !canShow(domain, client)) return undefined;
+  return client.host.length === server.host.length ? { domain, client, server } : undefined;
 }
 
 /** The name of a connection that only announces one from elsewhere. `token` is the supervisor's secret. */
@@ -144,15 +154,21 @@ export function shapeOf(
   const listener = listenerOf(own);
   if (listener === undefined) return undefined;
   if (peer === undefined) return { kind: "listener", ...listener, remote: undefined };
-  const known = parseConnectionName(peer);
+  const known = comingTo(listener, peer);
   if (known !== undefined)
     return { kind: "accepted", domain: listener.domain, local: known.server, remote: known.client };
   return stranger(listener, strangerPort());
 }
 
+/** undefined for a peer that has no such name, or one of a family that cannot reach this listener. */
+function comingTo({ domain }: ListenerName, peer: string): ConnectionName | undefined {
+  const known = parseConnectionName(peer);
+  return known !== undefined && canShow(domain, known.client) ? known : undefined;
+}
+
 /** Whom an accepted connection shows as its peer, by that end's name. @param strangerPort  as of shapeOf() */
 export function remoteOf(listener: ListenerName, peer: string, strangerPort: () => number): Endpoint {
-  return parseConnectionName(peer)?.client ?? strangerEndpoint(listener, strangerPort());
+  return comingTo(listener, peer)?.client ?? strangerEndpoint(listener, strangerPort());
 }
 
 /** Anybody may connect to the path (curl --unix-socket): such a peer looks like one on the loopback interface. */

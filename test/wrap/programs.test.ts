@@ -53,6 +53,48 @@ for (const [address, host] of [
   );
 }
 
+const SAYS_WHO = `
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print("port", listener.getsockname()[1], flush=True)
+while True:
+    connection, peer = listener.accept()
+    with connection: connection.sendall(f"{peer[0]} {connection.getpeername() == peer} {connection.getsockname()[0]}\\n".encode())
+`;
+const STRANGERS = `
+import socket, sys
+for name in sys.argv[2:]:
+    with socket.socket(socket.AF_UNIX) as own:
+        own.bind("\\0" + name)
+        own.connect(sys.argv[1])
+        print(own.makefile().readline().strip())
+`;
+
+requires.test(
+  [python],
+  "peers that come with a name of another family, or an odd one, look like strangers, and end nothing",
+  async () => {
+    await using stage = new Stage();
+    const server = stage.wrap(["python3", "-c", SAYS_WHO]);
+    const port = await server.match(/port (\d+)/);
+    const { path } = await stage.listener(Number(port));
+    const names = [
+      "/4/::1-5/127.0.0.1-",
+      "/4/127.0.0.1-5/::1-",
+      "/4/::ffff:127.0.0.1-5/127.0.0.1-",
+      "/6/::1-5/::1-",
+      "/6/::-5/x-",
+    ];
+    const argv = ["python3", "-c", STRANGERS, path, ...names.map((name) => `shmlink${name}${port}`)];
+    const stranger = "127.0.0.1 True 127.0.0.1\n";
+    expect(await output(stage.plain(argv))).toBe(stranger.repeat(names.length));
+    expect(await output(stage.plain([...argv.slice(0, 4), `shmlink/4/127.0.0.9-5/127.0.0.1-${port}`]))).toBe(
+      "127.0.0.9 True 127.0.0.1\n",
+    );
+  },
+  LIMIT_MS,
+);
+
 const NODE_SERVER = `
 const server = require("http").createServer(({ socket }, response) => {
   const { remoteAddress, remoteFamily, localAddress, localPort } = socket;

@@ -2,17 +2,17 @@
  * connect(2): a TCP socket on its way to a registered listener becomes a connected Unix socket, under the same number.
  * Whatever stands in the way, the untouched socket goes on over TCP, and the reason is recorded.
  */
-import { addressFamily, constants, errno, type OwnedFd, readInetAddress } from "../../../ffi/mod.ts";
+import { addressFamily, constants, errno, getIntOption, type OwnedFd, readInetAddress } from "../../../ffi/mod.ts";
 import { type Answer, CONTINUE, DONE, failure, value } from "../answer.ts";
 import { Attempt } from "../connecting/attempt.ts";
 import type { FirstData } from "../connecting/first-data.ts";
 import { makePlan } from "../connecting/plan.ts";
 import type { Call, Context } from "../context.ts";
-import { isUnspecified, loopbackFor, unmapHost } from "../host.ts";
-import { cookieOf, familyOf, inspectSocket, isFresh, tcpSocket } from "../socket.ts";
+import { type Endpoint, isUnspecified, loopbackFor, unmapHost } from "../host.ts";
+import { cookieOf, familyOf, inspectSocket, isFresh, type TcpSocket, tcpSocket } from "../socket.ts";
 import { disconnect } from "./disconnect.ts";
 
-const { AF_INET, AF_UNSPEC } = constants;
+const { AF_INET, AF_UNSPEC, IPPROTO_IPV6, IPV6_V6ONLY } = constants;
 const { EISCONN } = errno;
 
 const SOCKADDR_IN_BYTES = 16;
@@ -36,6 +36,7 @@ export function handleConnect(context: Context, call: Call, first?: FirstData): 
     if (socket.bound.port !== 0 && !isFresh(fd)) return answerOwed(context, call, fd, first) ?? CONTINUE;
     const host = unmapHost(destination.host);
     const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
+    if (!canReach(fd, socket, target)) return CONTINUE; // an error, too
     const plan = makePlan(context, call, fd, socket, target);
     if (!("path" in plan)) return plan;
     const attempt = new Attempt(context, call, fd, plan, first);
@@ -44,6 +45,12 @@ export function handleConnect(context: Context, call: Call, first?: FirstData): 
   } finally {
     fd?.close();
   }
+}
+
+/** Whether TCP could go there: IPv6 alone reaches no mapped address, and a socket that is bound none of the other family. */
+function canReach(fd: OwnedFd, { domain, bound }: TcpSocket, { host }: Endpoint): boolean {
+  if (!isUnspecified(bound.host) && bound.host.length !== host.length) return false;
+  return domain === 4 || host.length === 16 || getIntOption(fd, IPPROTO_IPV6, IPV6_V6ONLY) === 0;
 }
 
 function readSocketAddress({ tracee, args }: Call): Uint8Array | undefined {
