@@ -94,7 +94,9 @@ function classifyFile(fd: BorrowedFd, access: Access, isRegular: boolean, sizeBy
   if (!isRegular) return { type: "other", access };
   // Files of tmpfs have seals as well; a name that begins so can be made by root only, in the root directory.
   const seals = target.startsWith("/memfd:") ? sealsOf(fd) : undefined;
-  return seals === undefined ? { type: "file", access, sizeBytes } : { type: "memfd", access, sizeBytes, seals };
+  if (seals === undefined) return { type: "file", access, sizeBytes };
+  // As it is now: before the seals that were found were there it may have been another one.
+  return { type: "memfd", access, sizeBytes: seals.length === 0 ? sizeBytes : fstat(fd).sizeBytes, seals };
 }
 
 function classifyAnonymous(name: string, access: Access): Classified {

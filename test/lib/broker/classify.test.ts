@@ -6,6 +6,7 @@ import {
   connect,
   constants,
   epollCreate,
+  fstat,
   ftruncate,
   getsockname,
   inetAddress,
@@ -59,6 +60,14 @@ test("classifyFd() tells sockets by family, type and whether they listen", () =>
   connect(client, getsockname(listener));
   using accepted = accept(listener)?.fd;
   expect(accepted && classifyFd(accepted).type).toBe("tcp");
+});
+
+test("classifyFd() knows the size of a memfd as its seals have fixed it, not as it was before", () => {
+  using memfd = memfdCreate("x");
+  const before = fstat(memfd);
+  ftruncate(memfd, 4096);
+  addSeals(memfd, constants.F_SEAL_GROW);
+  expect(classifyFd(memfd, before)).toMatchObject({ sizeBytes: 4096, seals: ["grow"] });
 });
 
 test("classifyFd() tells memfds with their seals, files and directories with their access", () => {
