@@ -11,25 +11,16 @@ import {
   getStatusFlags,
   SyscallError,
 } from "../../ffi/mod.ts";
-import type { FdType } from "../policy/types.ts";
+import type { Access, Family, FdFacts, FdType, Seal } from "../policy/fd-facts.ts";
 
-export type Access = "read" | "write" | "read-write" | "none";
-
-export type Classified = {
-  readonly type: FdType;
+export type Classified = FdFacts & {
   readonly access: Access;
-  /** Of memfds, files and dma-bufs. */
-  readonly sizeBytes?: number;
-  /** Of memfds: "shrink", "grow" and so on. */
-  readonly seals?: readonly string[];
-  /** Of dma-bufs: the driver that made it. */
-  readonly exporter?: string;
   /** Holds or makes other descriptors, so nothing is known of what it gives access to. */
   readonly holdsOthers?: true;
 };
 
 const { S_IFMT, S_IFSOCK, S_IFREG, S_IFIFO, S_IFDIR, S_IFCHR, S_IFBLK, O_PATH } = constants;
-const SEALS: readonly (readonly [number, string])[] = [
+const SEALS: readonly (readonly [number, Seal])[] = [
   [constants.F_SEAL_SEAL, "seal"],
   [constants.F_SEAL_SHRINK, "shrink"],
   [constants.F_SEAL_GROW, "grow"],
@@ -44,7 +35,7 @@ export function classifyFd(fd: BorrowedFd, { mode, sizeBytes }: FileStatus = fst
   const access = ACCESS[flags & 3] ?? "none";
   switch (mode & S_IFMT) {
     case S_IFSOCK:
-      return { type: socketType(fd), access };
+      return { ...socketFacts(fd), access };
     case S_IFIFO:
       return { type: "pipe", access };
     case S_IFDIR:
@@ -66,9 +57,20 @@ export function hangsUp(fd: BorrowedFd): boolean {
 
 const ACCESS: readonly Access[] = ["read", "write", "read-write", "none"];
 
-function socketType(fd: BorrowedFd): FdType {
+const FAMILIES: ReadonlyMap<number, Family> = new Map([
+  [constants.AF_UNIX, "unix"],
+  [constants.AF_INET, "inet"],
+  [constants.AF_INET6, "inet6"],
+  [constants.AF_NETLINK, "netlink"],
+]);
+
+function socketFacts(fd: BorrowedFd): { readonly type: FdType; readonly family: Family } {
+  const domain = getIntOption(fd, constants.SOL_SOCKET, constants.SO_DOMAIN);
+  return { type: socketType(fd, domain), family: FAMILIES.get(domain) ?? "other" };
+}
+
+function socketType(fd: BorrowedFd, domain: number): FdType {
   const option = (name: number): number => getIntOption(fd, constants.SOL_SOCKET, name);
-  const domain = option(constants.SO_DOMAIN);
   const type = option(constants.SO_TYPE);
   const listens = option(constants.SO_ACCEPTCONN) === 1;
   if (domain === constants.AF_UNIX) {
@@ -114,7 +116,7 @@ function linkOf(fd: BorrowedFd): string {
   }
 }
 
-function sealsOf(fd: BorrowedFd): string[] | undefined {
+function sealsOf(fd: BorrowedFd): Seal[] | undefined {
   try {
     const bits = getSeals(fd);
     return SEALS.filter(([bit]) => (bits & bit) !== 0).map(([, name]) => name);

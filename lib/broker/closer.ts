@@ -8,7 +8,7 @@
  */
 import { CallThread, type CloseFd, closeNow, constants, type FileStatus, OwnedFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
-import type { FdType } from "../policy/types.ts";
+import type { FdType } from "../policy/fd-facts.ts";
 import { isTime, LAZY_MS, type Lane, newLane } from "./closing-lane.ts";
 import { type ClosingThread, ClosingThreads } from "./closing-threads.ts";
 import { type Devices, isDrained, isHarmless, knownDevices } from "./harmless.ts";

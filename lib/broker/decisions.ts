@@ -3,6 +3,8 @@
  * remembered for its asker, one for each operation, and goes with him; other rules are another question.
  */
 import { decide } from "../policy/decide.ts";
+import type { FdFacts } from "../policy/fd-facts.ts";
+import { factsNamedBy } from "../policy/match-fd.ts";
 import type { Decision, Operation, Peer, Request, Rule } from "../policy/types.ts";
 import type { Owner } from "./records.ts";
 
@@ -33,7 +35,8 @@ export type Question = {
 export function decideFor({ rules, brokerUid, who, what, service, subject }: Question): Decision {
   const { peer, last } = askerOf(brokerUid, who);
   const known = last.get(what);
-  if (known?.rules === rules && known.service === service && isSame(known.subject, subject)) return known.decision;
+  if (known?.rules === rules && known.service === service && isSame(rules, known.subject, subject))
+    return known.decision;
   const decision = decide(rules, peer, { what, service, ...subject });
   last.set(what, { rules, service, subject, decision });
   return decision;
@@ -47,12 +50,19 @@ function askerOf(brokerUid: number, who: Owner): Asker {
   return asker;
 }
 
-function isSame(one: Subject, other: Subject): boolean {
-  return one.target === other.target && isSameList(one.fds, other.fds);
+function isSame(rules: readonly Rule[], one: Subject, other: Subject): boolean {
+  return one.target === other.target && isSameBundle(rules, one.fds, other.fds);
 }
 
-function isSameList(one: readonly string[] | undefined, other: readonly string[] | undefined): boolean {
+/** Alike in all that these rules look at. */
+function isSameBundle(rules: readonly Rule[], one: Subject["fds"], other: Subject["fds"]): boolean {
   if (one === undefined || other === undefined || one.length !== other.length) return one === other;
-  for (let index = 0; index < one.length; index++) if (one[index] !== other[index]) return false;
+  for (const fact of factsNamedBy(rules))
+    for (let index = 0; index < one.length; index++)
+      if (!isSameFact(one[index]?.[fact], other[index]?.[fact])) return false;
   return true;
+}
+
+function isSameFact(one: FdFacts[keyof FdFacts], other: FdFacts[keyof FdFacts]): boolean {
+  return one === other || (typeof one === "object" && String(one) === String(other)); // seals are a list
 }

@@ -1,17 +1,11 @@
 /** Descriptors on their way from who offers to who takes: bundles in the order in which they came, takers likewise. */
 import type { OwnedFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
-import type { Classified } from "./classify.ts";
 import { authorize, type BrokerCore, failureNumber } from "./core.ts";
 import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
 
 /** Descriptors that may wait for a taker who asks and does not read. */
 const MAX_UNREAD_FDS = 256;
-
-export function typesOf(about: readonly Classified[]): string[] {
-  const [only] = about;
-  return about.length === 1 && only !== undefined ? [only.type] : about.map(({ type }) => type); // mostly it is one
-}
 
 /** Hands out what there is to who waits for it, as long as there are both. */
 export function matchUp(core: BrokerCore, name: string): void {
@@ -44,7 +38,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
   const { session, object } = take;
   let fds: OwnedFd[];
   try {
-    const subject = { fds: typesOf(bundle.about), target: offer.owner };
+    const subject = { fds: bundle.about, target: offer.owner };
     authorize(core, session.owner, "take", offer.name, subject);
     if (session.output.queuedFds + bundle.fds.length > MAX_UNREAD_FDS)
       throw new FailureError(

@@ -2,17 +2,10 @@
 import type { ShmlinkConfig } from "../config/schema.ts";
 import { type Account, findAccount, findUser } from "../config/users.ts";
 import { decide, type Explanation, explain } from "../policy/decide.ts";
-import {
-  type ContextIdentity,
-  FD_TYPES,
-  type FdType,
-  OPERATIONS,
-  type Operation,
-  type Peer,
-  type Request,
-} from "../policy/types.ts";
+import { type ContextIdentity, OPERATIONS, type Operation, type Peer, type Request } from "../policy/types.ts";
 import { processIdentity } from "../transport/peer.ts";
 import { suggest } from "../util/suggest.ts";
+import { parseFds } from "./explain-fds.ts";
 import { parseServiceName } from "./service-name.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -56,7 +49,7 @@ export function answer(config: ShmlinkConfig, question: Question, brokerUid: num
   const request: Request = {
     what: parseAction(question.action),
     service: parseService(question),
-    ...(question.fd === undefined ? {} : { fds: question.fd.split(",").map(parseFdType) }),
+    ...(question.fd === undefined ? {} : { fds: parseFds(question.fd) }),
     target: { uid: question.owner === undefined ? brokerUid : parseId(question.owner, "--owner"), context: undefined },
   };
   const considered = explain(config.rules, peer, request).map(({ rule, mismatch }: Explanation) => {
@@ -91,12 +84,6 @@ function parseAction(text: string | undefined): Operation {
   if (found !== undefined) return found;
   const hint = text === undefined ? "" : suggest(text, OPERATIONS);
   throw new UsageError(`Invalid --action "${text ?? ""}": one of ${OPERATIONS.join(", ")} is wanted${hint}`);
-}
-
-function parseFdType(text: string): FdType {
-  const found = FD_TYPES.find((type) => type === text);
-  if (found !== undefined) return found;
-  throw new UsageError(`Invalid --fd "${text}": types are wanted, of ${FD_TYPES.join(", ")}${suggest(text, FD_TYPES)}`);
 }
 
 /** "uid=1001,exe=/usr/bin/x", "pid=1234" for a process that runs; what is left out is unknown, the uid the

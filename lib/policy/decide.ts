@@ -72,5 +72,7 @@ const PHRASES: Partial<Record<Request["what"], string>> = { listen: "listen unde
 
 function describe({ what, service, fds }: Request): string {
   const phrase = service === "" ? what : (PHRASES[what] ?? `${what} it`);
-  return fds === undefined || fds.length === 0 ? phrase : `${phrase} as ${[...new Set(fds)].join(", ")}`;
+  return fds === undefined || fds.length === 0
+    ? phrase
+    : `${phrase} as ${[...new Set(fds.map(({ type }) => type))].join(", ")}`;
 }

@@ -1,5 +1,10 @@
 /** Globs over names: * is any run of characters, ? is one. Linear backtracking only: no pattern can take long. */
 
+/** Without globs everything fits. */
+export function matchesAny(globs: readonly string[] | undefined, text: string): boolean {
+  return globs === undefined || globs.some((glob) => matchGlob(glob, text));
+}
+
 export function matchGlob(pattern: string, name: string): boolean {
   let at = 0;
   let patternAt = 0;

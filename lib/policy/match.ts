@@ -1,5 +1,6 @@
 /** One function for each key of a rule: does it speak of this peer and this request? A key that is missing always does. */
-import { matchGlob } from "./glob.ts";
+import { matchesAny } from "./glob.ts";
+import { FD_CRITERIA, matchesFds } from "./match-fd.ts";
 import type { Criteria, Peer, Request, Rule, Subject } from "./types.ts";
 
 export type CriterionName = keyof Criteria;
@@ -30,15 +31,14 @@ export const CRITERIA: readonly (readonly [CriterionName, Criterion])[] = [
   ["engine", ({ criteria: { engine } }, { context }) => yesNo(matchesContext(engine, context?.engine))],
   ["app", ({ criteria: { app } }, { context }) => yesNo(matchesContext(app, context?.app))],
   ["instance", ({ criteria: { instance } }, { context }) => yesNo(matchesContext(instance, context?.instance))],
-  ["fd", (rule, _, request) => yesNo(matchesFds(rule, request))],
+  ...FD_CRITERIA.map(({ key }, index): (typeof CRITERIA)[number] => [
+    key,
+    (rule, _, request) => yesNo(rule.criteria[key] === undefined || matchesFds(index, rule, request)),
+  ]),
 ];
 
 function yesNo(value: boolean): Verdict {
   return value ? "yes" : "no";
-}
-
-function matchesAny(globs: readonly string[] | undefined, text: string): boolean {
-  return globs === undefined || globs.some((glob) => matchGlob(glob, text));
 }
 
 function matchesKnown(globs: readonly string[] | undefined, text: string): Verdict {
@@ -60,14 +60,6 @@ function isMeant(subject: Subject, { uid, brokerUid, context }: Peer, { target }
 function isSameContext(one: Peer["context"], other: Peer["context"]): boolean {
   if (one === undefined || other === undefined) return one === other;
   return one.engine === other.engine && one.app === other.app && one.instance === other.instance;
-}
-
-/** Allowed when each of them is named, refused when one of them is. Before the descriptors are known, who may relay
- *  something under a name may open it, and is asked again when they come. */
-function matchesFds({ effect, criteria: { fd } }: Rule, { what, fds }: Request): boolean {
-  if (fd === undefined) return true;
-  if (fds === undefined) return effect === "allow" && (what === "offer" || what === "take");
-  return effect === "allow" ? fds.every((type) => matchesAny(fd, type)) : fds.some((type) => matchesAny(fd, type));
 }
 
 /** The systemd unit that a cgroup belongs to, "" for none: the innermost part that is one, slices apart. */

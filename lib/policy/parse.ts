@@ -2,14 +2,21 @@
  *  throws nothing. */
 import { suggest } from "../util/suggest.ts";
 import { DEFAULT_DENY } from "./decide.ts";
+import { ACCESSES, FAMILIES, FD_TYPES, SEALS } from "./fd-facts.ts";
 import { matchGlob } from "./glob.ts";
-import { type Criteria, FD_TYPES, OPERATIONS, type Operation, type Problem, type Rule, type Subject } from "./types.ts";
+import { type Criteria, OPERATIONS, type Problem, type Rule, type Subject } from "./types.ts";
 
 const WHO = ["uid", "gid", "user", "exe", "unit", "cgroup", "engine", "app", "instance"] as const;
-const KEYS = ["name", ...WHO, "action", "service", "fd"] as const;
-const GLOBS = ["exe", "unit", "cgroup", "engine", "app", "instance", "service"] as const;
-/** What is one of a list, for who has misspelt it. */
-const WORDS: Readonly<Record<string, readonly string[]>> = { action: OPERATIONS, fd: FD_TYPES };
+/** Of which the values are known. */
+const WORDS: Readonly<Record<string, readonly string[]>> = {
+  action: OPERATIONS,
+  family: FAMILIES,
+  access: ACCESSES,
+  seals: SEALS,
+};
+const SIZES = ["minSizeBytes", "maxSizeBytes"] as const;
+const GLOBS = ["exe", "unit", "cgroup", "engine", "app", "instance", "service", "exporter"] as const;
+const KEYS = ["name", "uid", "gid", "user", "fd", ...GLOBS, ...Object.keys(WORDS), ...SIZES];
 const MAX_ID = 0xfffffffe; // (uid_t) -1 means nobody
 const MAX_GLOB = 256;
 const RULE_NAME = /^[A-Za-z0-9._-]{1,64}$/;
@@ -75,6 +82,7 @@ class RuleParser {
       criteria: this.#criteria(table),
     };
     this.#checkWhole(table);
+    this.#checkSizes(rule.criteria);
     return this.#problems.length === before ? rule : undefined;
   }
 
@@ -88,7 +96,11 @@ class RuleParser {
     if (!WHO.some((key) => key in table)) {
       this.#report("uid", `nobody is named: uid = "any" is everybody; ${WHO.slice(1).join(", ")} say more`);
     }
-    if (!("action" in table)) this.#report("action", `action is missing: a list of ${wanted()} is wanted`);
+    if (!("action" in table)) this.#report("action", `action is missing: ${listOf(OPERATIONS)} is wanted`);
+  }
+
+  #checkSizes({ minSizeBytes: least = 0, maxSizeBytes: most = least }: Criteria): void {
+    if (least > most) this.#report("minSizeBytes", `minSizeBytes is ${least}: it is above maxSizeBytes, ${most}`);
   }
 
   #name(value: unknown): string {
@@ -103,12 +115,23 @@ class RuleParser {
   #criteria(table: Table): Criteria {
     const uid = [...(this.#list(table, "uid", isSubject, SUBJECTS) ?? []), ...this.#users(table)];
     const gid = this.#list(table, "gid", isId, "a group id or a list of these");
-    const action = this.#list(table, "action", isOperation, `a list of ${wanted()}`);
+    const words = Object.entries(WORDS).flatMap(([key, known]) => {
+      const isKnown = (item: unknown): item is string => known.some((word) => word === item);
+      const list = this.#list(table, key, isKnown, listOf(known), known);
+      return list === undefined ? [] : [[key, list] as const];
+    });
+    const sizes = SIZES.flatMap((key) => {
+      const size = table[key];
+      if (size === undefined) return [];
+      if (isSize(size)) return [[key, size] as const];
+      return this.#report(key, `${key} is ${show(size)}: a whole number of bytes is wanted`) ?? [];
+    });
     const fd = this.#list(
       table,
       "fd",
       isFdGlob,
       `a type or a glob that fits one, of ${FD_TYPES.join(", ")}, or a list of these`,
+      FD_TYPES,
     );
     const globs = GLOBS.flatMap((key) => {
       const list = this.#list(table, key, isGlob, `a glob of 1 to ${MAX_GLOB} characters or a list of these`);
@@ -117,9 +140,9 @@ class RuleParser {
     return {
       ...(uid.length > 0 ? { uid } : {}),
       ...(gid === undefined ? {} : { gid }),
-      ...(action === undefined ? {} : { action }),
       ...(fd === undefined ? {} : { fd }),
-      ...Object.fromEntries(globs),
+      ...Object.fromEntries([...words, ...globs]),
+      ...Object.fromEntries(sizes),
     };
   }
 
@@ -128,13 +151,20 @@ class RuleParser {
     return names.flatMap((name) => this.#lookup(name) ?? this.#report("user", `user "${name}" does not exist`) ?? []);
   }
 
-  #list<T>(table: Table, key: string, isGood: (item: unknown) => item is T, what: string): readonly T[] | undefined {
+  /** @param known  to guess from what was meant */
+  #list<T>(
+    table: Table,
+    key: string,
+    isGood: (item: unknown) => item is T,
+    what: string,
+    known: readonly string[] = [],
+  ): readonly T[] | undefined {
     if (!Object.hasOwn(table, key)) return undefined;
     const value = table[key];
     const list: readonly unknown[] = Array.isArray(value) ? value : [value];
     if (list.length > 0 && list.every(isGood)) return list;
     const wrong = list.find((item) => !isGood(item));
-    const hint = typeof wrong === "string" ? suggest(wrong, WORDS[key] ?? []) : "";
+    const hint = typeof wrong === "string" ? suggest(wrong, known) : "";
     return this.#report(key, `${key} is ${show(value)}: ${what} is wanted${hint}`);
   }
 }
@@ -143,8 +173,8 @@ type Table = Readonly<Record<string, unknown>>;
 
 const SUBJECTS = '"owner", "same", "any", a user id or a list of these';
 
-function wanted(): string {
-  return `"${OPERATIONS.join('", "')}"`;
+function listOf(words: readonly string[]): string {
+  return `a list of "${words.join('", "')}"`;
 }
 
 function isTable(value: unknown): value is Table {
@@ -165,8 +195,8 @@ function isSubject(value: unknown): value is Subject {
   return value === "owner" || value === "same" || value === "any" || isId(value);
 }
 
-function isOperation(value: unknown): value is Operation {
-  return OPERATIONS.some((operation) => operation === value);
+function isSize(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 function isGlob(value: unknown): value is string {

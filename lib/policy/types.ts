@@ -1,4 +1,5 @@
 /** Who may do what. Values only; decide.ts judges, whoever asked acts. */
+import type { Access, Family, FdFacts, Seal } from "./fd-facts.ts";
 
 export const OPERATIONS = [
   "connect",
@@ -14,34 +15,12 @@ export const OPERATIONS = [
 ] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
-/** What a descriptor can be; broker/classify.ts tells. */
-export const FD_TYPES = [
-  "unix-stream",
-  "unix-dgram",
-  "unix-seqpacket",
-  "unix-listener",
-  "tcp",
-  "tcp-listener",
-  "udp",
-  "socket",
-  "pipe",
-  "memfd",
-  "file",
-  "eventfd",
-  "pidfd",
-  "dma-buf",
-  "directory",
-  "device",
-  "other",
-] as const;
-export type FdType = (typeof FD_TYPES)[number];
-
 /** "owner" is the user the broker runs as, and root, outside of contexts; "same" is the user who offers what is asked
  *  for; "any" is everybody; a number is a uid. */
 export type Subject = "owner" | "same" | "any" | number;
 
 /** What a rule speaks of, keyed as in the file. A key that is missing is no condition; the values of one are
- *  alternatives; texts are globs (* any characters, ? one). */
+ *  alternatives, but all seals have to be there; texts are globs (* any characters, ? one). */
 export type Criteria = {
   readonly uid?: readonly Subject[];
   readonly gid?: readonly number[];
@@ -54,6 +33,12 @@ export type Criteria = {
   readonly action?: readonly Operation[];
   readonly service?: readonly string[];
   readonly fd?: readonly string[];
+  readonly family?: readonly Family[];
+  readonly access?: readonly Access[];
+  readonly seals?: readonly Seal[];
+  readonly minSizeBytes?: number;
+  readonly maxSizeBytes?: number;
+  readonly exporter?: readonly string[];
 };
 
 export type Rule = {
@@ -85,8 +70,8 @@ export type Request = {
   readonly what: Operation;
   /** "" where none is named. */
   readonly service: string;
-  /** Types of the descriptors that are to change hands. */
-  readonly fds?: readonly string[];
+  /** The descriptors that are to change hands. */
+  readonly fds?: readonly FdFacts[];
   /** Who offers what is asked for. */
   readonly target?: { readonly uid: number; readonly context: ContextIdentity | undefined };
 };

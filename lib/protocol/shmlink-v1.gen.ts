@@ -288,7 +288,7 @@ export type Requests<Fd> = {
    * which they were published, or, with the flag keep, a copy to everyone who asks.
    *
    * The broker looks at each descriptor (its type, the family of a socket, access mode, size, seals, the exporter of a
-   * dma-buf) and asks the policy, which may speak of the type. Never passed on: the broker's own sockets and
+   * dma-buf) and asks the policy, which may speak of all of it. Never passed on: the broker's own sockets and
    * connections to it, which would be authority that nobody granted; and epoll, io_uring and O_PATH descriptors, which
    * hold others.
    */
@@ -564,7 +564,7 @@ export type Events<Fd> = {
    * which they were published, or, with the flag keep, a copy to everyone who asks.
    *
    * The broker looks at each descriptor (its type, the family of a socket, access mode, size, seals, the exporter of a
-   * dma-buf) and asks the policy, which may speak of the type. Never passed on: the broker's own sockets and
+   * dma-buf) and asks the policy, which may speak of all of it. Never passed on: the broker's own sockets and
    * connections to it, which would be authority that nobody granted; and epoll, io_uring and O_PATH descriptors, which
    * hold others.
    */

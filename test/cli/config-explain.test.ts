@@ -72,16 +72,45 @@ test("explain asks getent(1) for users and groups that are in no file", async ()
   }
 });
 
+test("explain is asked about descriptors with what they are, one after another", async () => {
+  await using broker = new TestBroker(
+    '[[allow]]\nname = "owner-fds"\nuid = "owner"\naction = "offer"\nfd = ["memfd", "tcp"]\naccess = ["read", "read-write"]\n\n' +
+      '[[deny]]\nname = "not-sealed"\nfd = "memfd"\nminSizeBytes = 4097\n\n[[deny]]\nname = "ipv6"\nfamily = "inet6"\n',
+  );
+  const ask = async (fd: string): Promise<string> => {
+    const { code, stdout, stderr } = await broker.run([
+      "config",
+      "explain",
+      "--action=offer",
+      "--service=x",
+      `--fd=${fd}`,
+    ]);
+    expect([code, stderr]).toEqual([stdout.startsWith("allowed") ? 0 : 1, ""]);
+    return stdout;
+  };
+  expect(await ask("memfd,seals=write+shrink,access=read,size=4096,tcp,family=inet,access=read")).toStartWith(
+    "allowed",
+  );
+  expect(await ask("memfd,size=5000,access=read")).toMatch(/rule "not-sealed", .*shmlink\.toml:8/);
+  expect(await ask("memfd,access=read,tcp,family=inet6,access=read")).toMatch(/rule "ipv6", .*shmlink\.toml:13/);
+  expect(await ask("memfd,access=write")).toMatch(/allow "owner-fds" .*: does not fit: access/);
+});
+
 test("explain says what is wrong with the question", async () => {
   await using broker = new TestBroker();
   for (const [words, message] of [
     [["--action=dail"], /Invalid --action "dail".*did you mean "dial"/],
-    [["--action=take", "--fd=memfd,pip"], /Invalid --fd "pip": types are wanted, .*did you mean "pipe"/],
+    [["--action=take", "--fd=memfd,pip"], /Invalid --fd type "pip".*did you mean "pipe"/],
     [["--action=dial", "--peer=uid"], /Invalid --peer field "uid": KEY=VALUE/],
     [["--action=dial", "--peer=uid=x"], /Invalid uid "x"/],
     [["--action=dial", "--peer=groups=4,x"], /Invalid --peer field "x"/],
     [["--action=dial", "--peer=groups=4:"], /Invalid groups ""/],
     [["--action=dial", "--service=no name"], /Cannot use name "no name"/],
+    [["--action=take", "--fd=mmfd"], /Invalid --fd type "mmfd".*did you mean "memfd"/],
+    [["--action=take", "--fd=memfd,seal=write"], /Invalid --fd key "seal".*did you mean "seals"/],
+    [["--action=take", "--fd=memfd,seals=write+grwo"], /Invalid --fd seals "grwo".*did you mean "grow"/],
+    [["--action=take", "--fd=size=1,memfd"], /"size=1" stands before the type it is about/],
+    [["--action=take", "--fd=memfd,size=4K"], /Cannot use --fd size "4K": a whole number/],
     [["--action=dial", "--peer=user=nobody-like-this"], /does not exist/],
   ] as const) {
     const { code, stderr } = await broker.run(["config", "explain", ...words]);

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import {
+  addSeals,
   type BorrowedFd,
   borrowFd,
   constants,
@@ -15,6 +16,7 @@ import {
   poll,
   read,
   sendmsg,
+  socket,
   socketpair,
   write,
 } from "../../ffi/mod.ts";
@@ -142,14 +144,14 @@ test("what is relayed still works: a pipe carries what was written before, a soc
   offer.publish([far, reader]);
   for (const fd of [far, reader]) fd.close();
   using delivery = link.take("pair");
-  const [socket, readEnd] = delivery.fds;
+  const [end, readEnd] = delivery.fds;
   const bytes = new Uint8Array(100);
   const take = (fd: BorrowedFd | undefined): string =>
     new TextDecoder().decode(bytes.subarray(0, read(fd ?? borrowFd(-1), bytes) ?? 0));
   expect(take(readEnd)).toBe("through the pipe");
   write(near, new TextEncoder().encode("there"));
-  expect(take(socket)).toBe("there");
-  write(socket ?? near, new TextEncoder().encode("back"));
+  expect(take(end)).toBe("there");
+  write(end ?? near, new TextEncoder().encode("back"));
   expect(take(near)).toBe("back");
   for (const fd of [near, writer]) fd.close();
 });
@@ -169,6 +171,92 @@ test("a name is withdrawn with its connection, and what nobody took is closed", 
   reader.close();
   await waitUntil(() => broker.fdCount() === before, "the broker to have closed everything");
   watcher.offer("gone").close();
+});
+
+const FD_RULES = `
+[[deny]]
+name = "only-small-ones"
+action = "offer"
+fd = "memfd"
+minSizeBytes = 4097
+
+[[deny]]
+name = "no-ipv6"
+action = "offer"
+family = "inet6"
+
+[[deny]]
+name = "write-only-stays"
+action = "take"
+fd = "pipe"
+access = "write"
+`;
+
+test("a rule speaks of size, family and access of what is offered, and of the one descriptor that has all of it", async () => {
+  await using broker = new TestBroker(FD_RULES);
+  using link = broker.connect();
+  using offer = link.offer("judged");
+  const publish = (...fds: readonly OwnedFd[]) => failure(() => offer.publish(fds));
+  using small = memfdWith("small");
+  using large = memfdWith("x".repeat(4097));
+  using file = open(join(broker.directory, "large"), constants.O_RDWR | constants.O_CREAT, 0o600);
+  write(file, new Uint8Array(5000));
+  using inet = socket(constants.AF_INET, constants.SOCK_DGRAM);
+  using inet6 = socket(constants.AF_INET6, constants.SOCK_DGRAM);
+  expect(publish(small, large)).toMatch(
+    /user \d+ may not offer it as memfd \(rule "only-small-ones" at .*shmlink\.toml:2\)/,
+  );
+  expect(publish(inet, inet6)).toMatch(/may not offer it as udp \(rule "no-ipv6" at .*shmlink\.toml:8\)/);
+  expect(offer.publish([small, file, inet])).toBe(1); // the memfd is small, and what is large is no memfd
+});
+
+test("a rule about what is taken is named to who may not have it, and its answer is not that to another descriptor", async () => {
+  await using broker = new TestBroker(FD_RULES);
+  using giver = broker.connect();
+  using taker = broker.connect();
+  using offer = giver.offer("ends");
+  const { reader, writer } = pipe();
+  offer.publish([writer], { keep: true });
+  for (let turn = 0; turn < 2; turn++)
+    expect(failure(() => taker.take("ends"))).toMatch(
+      /^denied: Cannot take "ends": user \d+ may not take it as pipe \(rule "write-only-stays" at .*shmlink\.toml:13\)/,
+    );
+  offer.publish([reader], { keep: true }); // of the same type, under the same name
+  using delivery = taker.take("ends");
+  expect(delivery.fds.map(inodeOf)).toEqual([inodeOf(reader)]);
+  for (const fd of [reader, writer]) fd.close();
+});
+
+test("only sealed memfds and files to read, and a decision about one is not kept for the next of its type", async () => {
+  const head = 'uid = "owner"\naction = ["offer", "take"]\n';
+  await using broker = new TestBroker(
+    `[[allow]]\nname = "owner-fds"\n${head}fd = "memfd"\nseals = ["write", "grow"]\nmaxSizeBytes = 4\n\n` +
+      `[[allow]]\nname = "to-read"\n${head}fd = "file"\naccess = "read"\n`,
+  );
+  using link = broker.connect();
+  using offer = link.offer("sealed");
+  const sealed = (content: string, seals: number): OwnedFd => {
+    const fd = memfdWith(content);
+    addSeals(fd, seals);
+    return fd;
+  };
+  const { F_SEAL_WRITE, F_SEAL_GROW, O_RDONLY, O_RDWR, O_CREAT } = constants;
+  using good = sealed("good", F_SEAL_WRITE | F_SEAL_GROW);
+  using large = sealed("large", F_SEAL_WRITE | F_SEAL_GROW);
+  using growing = sealed("good", F_SEAL_WRITE);
+  using reading = open("/etc/passwd", O_RDONLY);
+  using writing = open(join(broker.directory, "file"), O_RDWR | O_CREAT, 0o600);
+  let published = 0;
+  for (const bad of [large, growing, writing]) {
+    expect(offer.publish([good])).toBe(++published);
+    expect(failure(() => offer.publish([bad]))).toMatch(/no rule allows user \d+ to offer it as (memfd|file)/);
+  }
+  expect(failure(() => offer.publish([good, reading]))).toContain("no rule allows"); // each rule is for one of them
+  expect(offer.publish([reading])).toBe(++published);
+  for (const fd of [good, good, good, reading]) {
+    using delivery = link.take("sealed");
+    expect(delivery.fds.map(inodeOf)).toEqual([inodeOf(fd)]);
+  }
 });
 
 test("ls shows what is relayed, with what the broker makes of it", async () => {

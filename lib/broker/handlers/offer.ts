@@ -11,7 +11,7 @@ import type { ObjectId } from "../../util/brand.ts";
 import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
 import { type Classified, classifyFd } from "../classify.ts";
 import { authorize, type BrokerCore, chargeQuota, failureNumber } from "../core.ts";
-import { dropBundles, dropFds, handOut, matchUp, typesOf } from "../offers.ts";
+import { dropBundles, dropFds, handOut, matchUp } from "../offers.ts";
 import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
 import type { Session } from "../session.ts";
@@ -108,7 +108,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     if (spoilt !== undefined) throw spoilt;
     if (fds.length === 0)
       throw new FailureError("invalid", `Cannot offer "${name}": there is no descriptor to pass on`);
-    authorize(core, owner, "offer", name, { fds: typesOf(about) });
+    authorize(core, owner, "offer", name, { fds: about });
     if ((flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0 && !core.registry.takers.has(name))
       throw new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": nobody waits for it`);
     const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
@@ -169,7 +169,7 @@ export function take(session: Session, request: Extract<Manager, { kind: "take" 
   const record: TakeRecord = { kind: "take", name, session, object };
   const offer = core.registry.offers.get(name);
   const bundle = offer?.bundles[0];
-  // Where there is something, the rules are asked with its types when it is handed over, and that is enough.
+  // Where there is something, the rules are asked about it when it is handed over, and that is enough.
   if (offer !== undefined && bundle !== undefined) return handOut(core, offer, bundle, record);
   authorize(core, owner, "take", name, offer === undefined ? {} : { target: offer.owner });
   if ((request.flags & SHMLINK_MANAGER_V1_TAKE_FLAGS.wait) === 0) {

@@ -18,22 +18,28 @@ export const command: Command = makeCommand({
 with it. "config show" prints every value in force, whether from a file or built in. "config explain"
 says whether a peer may do something, which rule decides it and why the others do not, without doing
 it; the peer is KEY=VALUE,... with uid, user, gid, groups (N:N), exe, unit, cgroup, engine, app,
-instance, or pid of a process that runs; groups are those of the user database unless given. FILE is read
-instead of the first one found: $SHMLINK_CONFIG, $XDG_CONFIG_HOME/shmlink/shmlink.toml (or ~/.config),
-/etc/shmlink/shmlink.toml; rules also come from policy.d/*.toml beside it.`,
+instance, or pid of a process that runs; groups are those of the user database unless given. A descriptor is TYPE,KEY=VALUE,... with family, access, seals (joined by +), size in
+bytes and exporter, and what is left out it has not; the next TYPE begins another one of the bundle.
+FILE is read instead of the first one found: $SHMLINK_CONFIG, $XDG_CONFIG_HOME/shmlink/shmlink.toml
+(or ~/.config), /etc/shmlink/shmlink.toml; rules also come from policy.d/*.toml beside it.`,
   args: {
     verb: { type: "positional", required: true, description: "check, show or explain" },
     file: { type: "positional", required: false, description: "a TOML file" },
     peer: { type: "string", valueHint: "KEY=VALUE,...", description: "explain: who asks (default: this user)" },
     action: { type: "string", valueHint: "ACTION", description: "explain: what for, such as dial or offer" },
     service: { type: "string", valueHint: "NAME", description: "explain: the service or listener it is about" },
-    fd: { type: "string", valueHint: "TYPE,...", description: "explain: types of the descriptors, such as tcp" },
+    fd: {
+      type: "string",
+      valueHint: "TYPE,KEY=VALUE,...",
+      description: "explain: descriptors, such as tcp,family=inet6",
+    },
     owner: { type: "string", valueHint: "UID", description: "explain: who offers the service" },
     json: { type: "boolean", description: "one JSON object" },
   },
   examples: [
     ["shmlink config check shmlink.toml", "before the broker reads it"],
     ["shmlink config explain --peer=uid=1001 --action=dial --service=db", "may user 1001 dial it, and why"],
+    ["shmlink config explain --action=offer --fd=memfd,seals=write+grow,size=4096", "may it be passed on"],
     ["shmlink config show --json | jq .limits", "the limits in force"],
   ],
   run: ({ verb, file, json, peer, action, service, fd, owner }) => {

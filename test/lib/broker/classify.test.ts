@@ -55,11 +55,21 @@ test("classifyFd() tells sockets by family, type and whether they listen", () =>
   using listener = socket(AF_INET, SOCK_STREAM);
   bind(listener, inetAddress({ family: AF_INET, host: new Uint8Array([127, 0, 0, 1]), port: 0 }));
   listen(listener, 1);
-  expect(classifyFd(listener)).toEqual({ type: "tcp-listener", access: "read-write" });
+  expect(classifyFd(listener)).toEqual({ type: "tcp-listener", family: "inet", access: "read-write" });
   using client = socket(AF_INET, SOCK_STREAM);
   connect(client, getsockname(listener));
   using accepted = accept(listener)?.fd;
   expect(accepted && classifyFd(accepted).type).toBe("tcp");
+});
+
+test("classifyFd() tells IPv4 from IPv6 in sockets of one type", () => {
+  const familyOf = (family: number, type: number): string | undefined => {
+    using fd = socket(family, type);
+    return classifyFd(fd).family;
+  };
+  for (const type of [SOCK_STREAM, SOCK_DGRAM])
+    expect([AF_INET, AF_INET6, AF_UNIX].map((family) => familyOf(family, type))).toEqual(["inet", "inet6", "unix"]);
+  expect(familyOf(constants.AF_NETLINK, SOCK_DGRAM)).toBe("netlink");
 });
 
 test("classifyFd() knows the size of a memfd as its seals have fixed it, not as it was before", () => {

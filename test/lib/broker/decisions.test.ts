@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { decideFor } from "../../../lib/broker/decisions.ts";
 import type { Owner } from "../../../lib/broker/records.ts";
 import { decide } from "../../../lib/policy/decide.ts";
+import type { FdFacts } from "../../../lib/policy/fd-facts.ts";
 import type { Rule } from "../../../lib/policy/types.ts";
 
 function owner(uid: number): Owner {
@@ -18,8 +19,28 @@ const RULES: readonly (readonly Rule[])[] = [
     { name: "pipes", effect: "allow", where: "file:1", criteria: { fd: ["pipe"] } },
     { name: "db", effect: "deny", where: "file:2", criteria: { service: ["db"] } },
   ],
+  ...[
+    { family: ["inet" as const] },
+    { access: ["read" as const] },
+    { seals: ["write" as const] },
+    { minSizeBytes: 2 },
+    { maxSizeBytes: 1 },
+    { exporter: ["a*"] },
+  ].map((criteria): Rule[] => [{ name: "facts", effect: "allow", where: "file:1", criteria }]),
   [{ name: "dial", effect: "allow", where: "file:1", criteria: { action: ["dial"], uid: ["owner"] } }],
 ];
+
+const FACT = fc.record(
+  {
+    type: fc.constantFrom<FdFacts["type"]>("pipe", "memfd"),
+    family: fc.constantFrom<NonNullable<FdFacts["family"]>>("inet", "inet6"),
+    access: fc.constantFrom<NonNullable<FdFacts["access"]>>("read", "write"),
+    seals: fc.subarray<"seal" | "write">(["seal", "write"]),
+    sizeBytes: fc.constantFrom(1, 2),
+    exporter: fc.constantFrom("a", "b"),
+  },
+  { requiredKeys: ["type"] },
+) as fc.Arbitrary<FdFacts>;
 
 const QUESTION = fc.record({
   rules: fc.constantFrom(...RULES),
@@ -27,7 +48,7 @@ const QUESTION = fc.record({
   brokerUid: fc.constantFrom(1000, 1001),
   what: fc.constantFrom("dial" as const, "take" as const),
   service: fc.constantFrom("db", "web"),
-  fds: fc.constantFrom(undefined, ["pipe"], ["pipe", "memfd"], ["memfd"]),
+  fds: fc.option(fc.array(FACT, { minLength: 1, maxLength: 2 }), { nil: undefined }),
   target: fc.constantFrom(...TARGETS),
 });
 
@@ -42,4 +63,39 @@ test("decideFor() decides as decide() does, in any order of questions", () => {
     }),
     { numRuns: 300 },
   );
+});
+
+test("decideFor() asks again for another size where a rule names sizes, and only there", () => {
+  const who = owner(1000);
+  const ask = (rules: readonly Rule[], sizeBytes: number) =>
+    decideFor({
+      rules,
+      who,
+      brokerUid: 1000,
+      what: "take",
+      service: "x",
+      subject: { fds: [{ type: "memfd", sizeBytes }] },
+    });
+  const rule: Rule = { name: "r", effect: "allow", where: "file:1", criteria: { fd: ["memfd"] } };
+  const plain = [rule];
+  const first = ask(plain, 1);
+  expect(ask(plain, 2)).toBe(first);
+  const sized = [{ ...rule, criteria: { maxSizeBytes: 1 } }];
+  expect([ask(sized, 1), ask(sized, 2), ask(sized, 1)].map(({ kind }) => kind)).toEqual(["allow", "deny", "allow"]);
+});
+
+test("decideFor() names the type that is refused, also where no rule speaks of descriptors", () => {
+  const who = owner(1000);
+  const rules: readonly Rule[] = [{ name: "r", effect: "deny", where: "file:1", criteria: {} }];
+  for (const type of ["memfd", "pipe"] as const) {
+    const decision = decideFor({
+      rules,
+      who,
+      brokerUid: 1000,
+      what: "take",
+      service: "x",
+      subject: { fds: [{ type }] },
+    });
+    expect(decision).toMatchObject({ reason: `user 1000 may not take it as ${type}` });
+  }
 });

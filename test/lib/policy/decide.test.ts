@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { BUILT_IN_RULES } from "../../../lib/config/schema.ts";
 import { decide, explain } from "../../../lib/policy/decide.ts";
+import type { Access, Family, FdFacts, FdType, Seal } from "../../../lib/policy/fd-facts.ts";
 import { matchGlob } from "../../../lib/policy/glob.ts";
 import { unitOf } from "../../../lib/policy/match.ts";
 import { type Criteria, OPERATIONS, type Peer, type Request, type Rule } from "../../../lib/policy/types.ts";
@@ -18,6 +19,16 @@ function rule(effect: Rule["effect"], criteria: Criteria, name: string = effect)
 }
 
 const DIAL: Request = { what: "dial", service: "db.main", target: { uid: 1001, context: undefined } };
+
+const TCP: FdFacts = { type: "tcp", family: "inet", access: "read-write" };
+const PIPE: FdFacts = { type: "pipe", access: "read" };
+const FILE: FdFacts = { type: "file", access: "read", sizeBytes: 100 };
+const SEALED: FdFacts = { type: "memfd", access: "read-write", sizeBytes: 4096, seals: ["shrink", "write"] };
+const DMA_BUF: FdFacts = { type: "dma-buf", access: "read-write", sizeBytes: 8192, exporter: "i915" };
+
+function offer(...fds: readonly FdFacts[]): Request {
+  return { what: "offer", service: "x", fds };
+}
 
 /** Whether a rule with these criteria speaks of the request, asked as the only rule. */
 const TABLE: readonly (readonly [
@@ -82,11 +93,39 @@ const TABLE: readonly (readonly [
   ["service", { service: ["web.*", "db.*"] }, {}, {}, true, true],
   ["another service", { service: ["web.*"] }, {}, {}, false, false],
   ["connect has no service", { service: ["db.*"] }, {}, { what: "connect", service: "" }, false, false],
-  ["fd types, all named", { fd: ["tcp", "unix-*"] }, {}, { what: "offer", fds: ["tcp", "unix-stream"] }, true, true],
-  ["fd types, one named", { fd: ["tcp"] }, {}, { what: "offer", fds: ["tcp", "directory"] }, false, true],
-  ["fd types, none named", { fd: ["pipe"] }, {}, { what: "offer", fds: ["tcp"] }, false, false],
+  [
+    "fd types, all named",
+    { fd: ["tcp", "unix-*"] },
+    {},
+    { what: "offer", fds: [TCP, { type: "unix-stream" }] },
+    true,
+    true,
+  ],
+  ["fd types, one named", { fd: ["tcp"] }, {}, { what: "offer", fds: [TCP, { type: "directory" }] }, false, true],
+  ["fd types, none named", { fd: ["pipe"] }, {}, { what: "offer", fds: [TCP] }, false, false],
   ["fd types that are not known yet", { fd: ["tcp"] }, {}, { what: "take" }, true, false],
   ["fd types where there are none", { fd: ["*"] }, {}, {}, false, false],
+  ["a family", { family: ["inet"] }, {}, offer(TCP), true, true],
+  ["IPv6 is not IPv4", { family: ["inet"] }, {}, offer({ ...TCP, family: "inet6" }), false, false],
+  ["a family of several", { family: ["inet", "inet6"] }, {}, offer(TCP), true, true],
+  ["a pipe has no family", { family: ["other"] }, {}, offer(PIPE), false, false],
+  ["access", { access: ["read"] }, {}, offer(PIPE, FILE), true, true],
+  ["access of one", { access: ["read"] }, {}, offer(PIPE, TCP), false, true],
+  ["seals, all there", { seals: ["write", "shrink"] }, {}, offer(SEALED), true, true],
+  ["seals, one missing", { seals: ["write", "grow"] }, {}, offer(SEALED), false, false],
+  ["a file has no seals", { seals: ["write"] }, {}, offer(FILE), false, false],
+  ["a size that is the most", { maxSizeBytes: 4096 }, {}, offer(SEALED), true, true],
+  ["a size above it", { maxSizeBytes: 4095 }, {}, offer(SEALED), false, false],
+  ["a size that is the least", { minSizeBytes: 4096 }, {}, offer(SEALED), true, true],
+  ["a size below it", { minSizeBytes: 4097 }, {}, offer(SEALED), false, false],
+  ["a pipe has no size", { minSizeBytes: 0, maxSizeBytes: 9 }, {}, offer(PIPE), false, false],
+  ["an exporter", { exporter: ["i9*"] }, {}, offer(DMA_BUF), true, true],
+  ["another exporter", { exporter: ["amdgpu"] }, {}, offer(DMA_BUF), false, false],
+  ["a memfd has no exporter", { exporter: ["*"] }, {}, offer(SEALED), false, false],
+  ["two keys, of the same descriptor", { fd: ["memfd"], access: ["read-write"] }, {}, offer(PIPE, SEALED), false, true],
+  ["two keys, of one descriptor each", { fd: ["memfd"], access: ["read"] }, {}, offer(PIPE, SEALED), false, false],
+  ["descriptors that are not known yet", { seals: ["write"], maxSizeBytes: 1 }, {}, { what: "take" }, true, false],
+  ["descriptors where there are none", { access: ["read"] }, {}, {}, false, false],
   ["all of several criteria", { uid: [1001], exe: ["/usr/bin/d"] }, {}, {}, false, false],
 ];
 
@@ -101,12 +140,12 @@ for (const [name, criteria, who, asked, allow, deny] of TABLE) {
 
 test("the built-in rules let the owner and root do everything, and others nothing", () => {
   for (const what of OPERATIONS) {
-    const request = { what, service: "x", fds: ["memfd", "unix-listener"] };
+    const request: Request = { what, service: "x", fds: [{ type: "memfd" }, { type: "unix-listener" }] };
     for (const uid of [0, 1000]) expect(decide(BUILT_IN_RULES, peer({ uid }), request).kind).toBe("allow");
     expect(decide(BUILT_IN_RULES, peer(), request).kind).toBe("deny");
     expect(decide(BUILT_IN_RULES, peer({ uid: 0, context: SHOP }), request).kind).toBe("deny");
   }
-  const directory = { what: "offer", service: "x", fds: ["directory"] } as const;
+  const directory: Request = { what: "offer", service: "x", fds: [{ type: "directory" }] };
   expect(decide(BUILT_IN_RULES, peer({ uid: 0 }), directory)).toEqual({
     kind: "deny",
     rule: "default",
@@ -175,6 +214,65 @@ test("the order of the rules never matters, and nothing is allowed that no allow
     }),
   );
 });
+
+test("an allow fits when each descriptor fits all its keys, a deny when one of them does", () => {
+  const some = <T>(...values: readonly T[]): fc.Arbitrary<T[]> => fc.subarray([...values], { minLength: 1 });
+  const criteria = fc.record(
+    {
+      fd: some("memfd", "tcp", "*"),
+      family: some<Family>("inet", "inet6"),
+      access: some<Access>("read", "read-write"),
+      seals: some<Seal>("write", "grow"),
+      minSizeBytes: fc.nat(3),
+      maxSizeBytes: fc.nat(3),
+      exporter: some("a*", "b"),
+    },
+    { requiredKeys: [] },
+  );
+  const fact = fc.record(
+    {
+      type: fc.constantFrom<FdType>("memfd", "tcp", "dma-buf"),
+      family: fc.constantFrom<Family>("inet", "inet6"),
+      access: fc.constantFrom<Access>("read", "read-write"),
+      sizeBytes: fc.nat(3),
+      seals: fc.subarray<Seal>(["write", "grow", "seal"]),
+      exporter: fc.constantFrom("a", "ab", "b", ""),
+    },
+    { requiredKeys: ["type"] },
+  );
+  const isNamed = (globs: readonly string[], text: string | undefined): boolean =>
+    text !== undefined && globs.some((glob) => new RegExp(`^${glob.replaceAll("*", ".*")}$`).test(text));
+  fc.assert(
+    fc.property(criteria, fc.array(fact, { minLength: 1, maxLength: 3 }), (asked, fds) => {
+      const fits = fds.map((fd) =>
+        [
+          asked.fd === undefined || isNamed(asked.fd, fd.type),
+          asked.family === undefined || (fd.family !== undefined && asked.family.includes(fd.family)),
+          asked.access === undefined || (fd.access !== undefined && asked.access.includes(fd.access)),
+          asked.seals === undefined || asked.seals.every((seal) => (fd.seals ?? []).includes(seal)),
+          asked.minSizeBytes === undefined || (fd.sizeBytes !== undefined && fd.sizeBytes >= asked.minSizeBytes),
+          asked.maxSizeBytes === undefined || (fd.sizeBytes !== undefined && fd.sizeBytes <= asked.maxSizeBytes),
+          asked.exporter === undefined || isNamed(asked.exporter, fd.exporter),
+        ].every(Boolean),
+      );
+      const found = asked as Criteria;
+      const [allow, deny] = [rule("allow", found), rule("deny", found)];
+      const everybody = rule("allow", {}, "all");
+      expect(decide([allow], peer(), offer(...fds)).kind).toBe(fits.every(Boolean) ? "allow" : "deny");
+      expect(decide([everybody, deny], peer(), offer(...fds)).kind).toBe(fits.some(Boolean) ? "deny" : "allow");
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test("explain() names the first key that no descriptor fits together with those before it", () => {
+  const criteria: Criteria = { fd: ["memfd", "file"], access: ["read-write"], maxSizeBytes: 100 };
+  const why = (effect: Rule["effect"]): unknown =>
+    explain([rule(effect, criteria)], peer(), offer(FILE, SEALED))[0]?.mismatch;
+  expect(why("deny")).toBe("maxSizeBytes"); // the file is small enough, but it is the memfd that can be written
+  expect(why("allow")).toBe("access");
+});
+
 test("matchGlob() agrees with the regular expression that the glob stands for", () => {
   const pattern = fc.stringMatching(/^[ab*?]{0,12}$/);
   fc.assert(

@@ -58,6 +58,36 @@ test("fd is a type of descriptors or a glob that fits one: what can never come i
   for (const fd of ["*", "unix-*", "pip?", ["dma-buf", "other"]]) expect(complaints({ ...GOOD, fd })).toEqual([]);
 });
 
+test("what a rule says of descriptors is taken as it is", () => {
+  const about = { fd: "memfd", family: ["inet", "inet6"], access: "read", seals: ["write", "grow"], exporter: "i9*" };
+  const sizes = { minSizeBytes: 0, maxSizeBytes: 4096 };
+  expect(parse({ uid: 1, action: "offer", ...about, ...sizes }).rules[0]?.rule.criteria).toEqual({
+    uid: [1],
+    action: ["offer"],
+    fd: ["memfd"],
+    family: ["inet", "inet6"],
+    access: ["read"],
+    seals: ["write", "grow"],
+    exporter: ["i9*"],
+    ...sizes,
+  });
+});
+
+test("what no descriptor can be is reported, with what was meant", () => {
+  expect(complaints({ ...GOOD, family: "inet4" })[0]).toEndWith('"other" is wanted: did you mean "inet"?');
+  expect(complaints({ ...GOOD, access: ["raed"] })[0]).toEndWith('is wanted: did you mean "read"?');
+  expect(complaints({ ...GOOD, seals: ["write", "shirnk"] })[0]).toEndWith('is wanted: did you mean "shrink"?');
+  expect(complaints({ ...GOOD, seals: [] })[0]).toContain("seals is []");
+  expect(complaints({ ...GOOD, exporter: "" })[0]).toContain('exporter is ""');
+  for (const size of ["64M", -1, 1.5, 2n ** 60n, [1]])
+    expect(complaints({ ...GOOD, maxSizeBytes: size })[0]).toEndWith("a whole number of bytes is wanted");
+  expect(complaints({ ...GOOD, minSizeBytes: 2, maxSizeBytes: 1 })).toEqual([
+    'allow.0.minSizeBytes: rule "r": minSizeBytes is 2: it is above maxSizeBytes, 1',
+  ]);
+  expect(complaints({ ...GOOD, maxsize: 1 })[0]).toContain('unknown key "maxsize"');
+  expect(complaints({ ...GOOD, seal: "write" })[0]).toEndWith('did you mean "seals"?');
+});
+
 test("an [[allow]] says for whom and to what; a [[deny]] without either is for all", () => {
   expect(complaints({}).map((text) => text.split(":")[0])).toEqual(["allow.0.uid", "allow.0.action"]);
   expect(parseRules("deny", [{}], () => undefined)).toEqual({
