@@ -36,6 +36,13 @@ requires.test(
       "peer's process": "False",
       "send buffer as it was set": "True",
       "descriptors come with data": "False",
+      "data sent with an address": "done",
+      "error queue": "EAGAIN",
+      "hang-up of who has closed": "False",
+      "SO_BROADCAST as it was set": "True",
+      "SO_DONTROUTE as it was set": "True",
+      "SO_TIMESTAMP as it was set": "True",
+      "inherits what the listener was given later": "True",
     });
     expect(answers(wrapped)).toEqual({
       "first write to who has closed": "EPIPE",
@@ -46,6 +53,13 @@ requires.test(
       "peer's process": "True",
       "send buffer as it was set": "False",
       "descriptors come with data": "True",
+      "data sent with an address": "EISCONN",
+      "error queue": "done",
+      "hang-up of who has closed": "True",
+      "SO_BROADCAST as it was set": "False",
+      "SO_DONTROUTE as it was set": "False",
+      "SO_TIMESTAMP as it was set": "False",
+      "inherits what the listener was given later": "False",
     });
   },
   LIMIT_MS,
