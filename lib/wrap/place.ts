@@ -33,7 +33,7 @@ export type Place =
   | { readonly kind: "path"; readonly path: string }
   | { readonly kind: "abstract"; readonly name: string }
   | { readonly kind: "nowhere" }
-  | { readonly kind: "given"; readonly fd: OwnedFd; readonly path: string };
+  | { readonly kind: "given"; readonly take: () => { readonly fd: OwnedFd; readonly path: string } };
 
 export type Access = {
   readonly mode?: number | undefined;
@@ -74,8 +74,10 @@ export function placeListener(
       const unix = listenAt(`@${place.name}`, undefined);
       return { unix, path: `@${place.name}`, address: `@${place.name}`, inode: undefined };
     }
-    case "given":
-      return { unix: place.fd, path: place.path, address: place.path, inode: undefined };
+    case "given": {
+      const { fd, path } = place.take();
+      return { unix: fd, path, address: path, inode: undefined };
+    }
   }
 }
 

@@ -206,11 +206,14 @@ rule([python], "no-tcp keeps plain clients away from that listener", async (scen
 
 const TWICE = `
 import socket, sys, time
-a = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-b = socket.create_server(("::1", int(sys.argv[1])), family=socket.AF_INET6)
+first = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+second = socket.create_server(("::1", int(sys.argv[1])), family=socket.AF_INET6)
 print("listening", flush=True)
-connection, _ = a.accept()
-connection.sendall(b"first")
+for _ in range(2):
+    connection, _ = first.accept()
+    connection.sendall(b"HELLO")
+    connection.shutdown(socket.SHUT_WR)
+    connection.recv(1000)
 `;
 
 rule([python, curl], "the same path a second time, for IPv6 besides IPv4, is a blackhole", async ({ stage, port }) => {
@@ -220,6 +223,9 @@ rule([python, curl], "the same path a second time, for IPv6 besides IPv4, is a b
   await until("the socket", () => existsSync(path));
   const client = stage.plain(["curl", "-s", "--http0.9", "--unix-socket", path, "http://x/"]);
   await client.exit;
-  expect(client.output).toContain("first");
+  expect(client.output).toContain("HELLO");
+  const dialTcp = (host: string) => finish(stage.plain(["python3", "-c", CLIENT, host, String(port)]));
+  expect(await dialTcp("::1")).toBe("connect: ECONNREFUSED\n");
+  expect(await dialTcp("127.0.0.1")).toBe(hello(port));
   await finish(server);
 });

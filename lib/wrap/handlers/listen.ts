@@ -95,10 +95,10 @@ function refuse(context: Context, plan: Plan, number: number, reason?: string): 
 }
 
 function listenAs(context: Context, plan: Plan): Answer {
-  const isNowhere = plan.rule?.action.kind === "blackhole";
-  const exposeTcp = context.exposeTcp && plan.rule?.noTcp !== true && !isNowhere;
+  const place = placeFor(context, plan.rule, localEndpoint(plan.tcp));
+  const exposeTcp = context.exposeTcp && plan.rule?.noTcp !== true && place.kind !== "nowhere";
   const failed = exposeTcp ? attempt(() => listen(plan.tcp, LONGEST_BACKLOG)) : undefined;
-  return failed ?? handOff(context, plan, exposeTcp);
+  return failed ?? handOff(context, plan, place, exposeTcp);
 }
 
 /** @returns an answer where that fails, as the program would have seen it */
@@ -118,9 +118,9 @@ function bindIfUnbound(tcp: OwnedFd, domain: Domain): void {
   if (port === 0) bind(tcp, inetAddress({ family: familyOf(domain), host: mapHost(host, domain === 6), port: 0 }));
 }
 
-function handOff(context: Context, plan: Plan, exposeTcp: boolean): Answer {
+function handOff(context: Context, plan: Plan, place: Place, exposeTcp: boolean): Answer {
   const { call, old } = plan;
-  const created = create(context, plan, exposeTcp);
+  const created = create(context, plan, place, exposeTcp);
   if ("reason" in created) return stayOnTcp(context, plan, created);
   using unix = created.unix;
   if (!swapSocket(context, call, old, unix)) {
@@ -185,6 +185,7 @@ function bindAgain(domain: Domain, local: Endpoint): OwnedFd | undefined {
 function create(
   context: Context,
   { call, tcp, domain, rule }: Plan,
+  place: Place,
   exposeTcp: boolean,
 ): { readonly listener: WrappedListener; readonly unix: OwnedFd } | Obstacle {
   const local = localEndpoint(tcp);
@@ -197,7 +198,7 @@ function create(
       nonBlocking: (tracee.descriptorFlags(args[0]) & O_NONBLOCK) !== 0,
       v6only: domain === 6 && getIntOption(tcp, constants.IPPROTO_IPV6, constants.IPV6_V6ONLY) !== 0,
       pid: processOf(tracee.thread),
-      place: placeFor(context, rule, local),
+      place,
       access: { mode: rule?.mode, owner: rule?.owner, group: rule?.group },
       exposeTcp,
       keepsFile: rule?.keepsFile === true,
@@ -221,8 +222,10 @@ function placeFor({ listeners, given }: Context, rule: Rule | undefined, local: 
       const name = expand(rule.action.name, local);
       return listeners.holds(`@${name}`) ? { kind: "nowhere" } : { kind: "abstract", name };
     }
-    case "systemd":
-      return { kind: "given", ...given.take(rule.action.name) };
+    case "systemd": {
+      const { name } = rule.action;
+      return { kind: "given", take: () => given.take(name) };
+    }
     case "blackhole":
       return { kind: "nowhere" };
     default:
