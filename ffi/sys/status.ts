@@ -11,6 +11,8 @@ export type FileStatus = {
   readonly uid: number;
   readonly gid: number;
   readonly ino: bigint;
+  /** How many names it has: none once it was removed. */
+  readonly links: number;
   /** Which file system it is on: the two halves of its number in one. */
   readonly device: number;
   readonly sizeBytes: number;
@@ -69,6 +71,7 @@ function readStatus(): FileStatus {
     uid: data.getUint32(STATX.offsets.stx_uid, true),
     gid: data.getUint32(STATX.offsets.stx_gid, true),
     ino: data.getBigUint64(STATX.offsets.stx_ino, true),
+    links: data.getUint32(STATX.offsets.stx_nlink, true),
     device: STATUS.data.getUint32(DEVICE_AT, true) * 2 ** 20 + STATUS.data.getUint32(DEVICE_AT + 4, true),
     sizeBytes: long(STATX.offsets.stx_size),
     storedBytes: long(STATX.offsets.stx_blocks) * BLOCK_BYTES,

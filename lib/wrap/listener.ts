@@ -15,6 +15,7 @@ import {
   connect,
   constants,
   errno,
+  fstat,
   type OwnedFd,
   pollNow,
   readUnixAddress,
@@ -44,6 +45,8 @@ export type WrappedListenerOptions = {
   readonly name: ListenerName;
   /** What to connect to; "" for nothing. */
   readonly path: string;
+  /** What that path was, opened with O_PATH; taken. */
+  readonly file: OwnedFd | undefined;
   /** What the Unix socket says of itself. */
   readonly address: string;
   /** The program's TCP socket, bound; taken. */
@@ -69,15 +72,17 @@ export class WrappedListener implements Disposable {
   readonly counters: Counters;
   /** What its connections get. */
   readonly options: readonly OptionValue[];
+  readonly #file: OwnedFd | undefined;
   readonly #adopted: Accepted[] = [];
   readonly #token: string;
   readonly #waiting: Connection[] = [];
   /** Whether there was no descriptor for the last one. */
   #owesMarker = false;
 
-  constructor({ name, path, address, tcp, counters, options, token }: WrappedListenerOptions) {
+  constructor({ name, path, file, address, tcp, counters, options, token }: WrappedListenerOptions) {
     this.name = name;
     this.path = path;
+    this.#file = file;
     this.address = address;
     this.tcp = tcp;
     this.tcpCookie = cookieOf(tcp);
@@ -95,6 +100,11 @@ export class WrappedListener implements Disposable {
   /** How many connections wait here, each with a descriptor of ours. */
   get heldCount(): number {
     return this.#waiting.length;
+  }
+
+  /** Whether somebody has removed its socket file, or put another in its place. */
+  isFileGone(): boolean {
+    return this.#file !== undefined && fstat(this.#file).links === 0;
   }
 
   /** Takes the next TCP connection that the kernel has made, if there is one. */
@@ -118,8 +128,9 @@ export class WrappedListener implements Disposable {
     using marker = this.#makeMarker();
     this.#owesMarker = marker === undefined;
     if (marker === undefined) return "full";
+    const path = this.#file === undefined ? this.path : `/proc/self/fd/${this.#file.number}`;
     try {
-      connect(marker, unixAddress(this.path), this.path);
+      connect(marker, unixAddress(path), this.path);
       return "announced"; // it keeps its name in the queue although our end closes here
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
@@ -189,6 +200,7 @@ export class WrappedListener implements Disposable {
   [Symbol.dispose](): void {
     for (const { fd } of [...this.#waiting.splice(0), ...this.#adopted.splice(0)]) fd.close();
     this.tcp.close();
+    this.#file?.close();
     this.counters[Symbol.dispose]();
   }
 }

@@ -19,7 +19,7 @@ import { WrappedListener } from "./listener.ts";
 import { ListenerWatch } from "./listener-watch.ts";
 import type { ListenerName } from "./names.ts";
 import { dressUnixSocket, type OptionValue } from "./options.ts";
-import { type Access, type Place, placeListener, unlinkSame } from "./place.ts";
+import { type Access, openSocketFile, type Place, placeListener, unlinkSame } from "./place.ts";
 import type { Registration, Registry } from "./registry.ts";
 import { addAlias, cookieOf, removeAlias } from "./socket.ts";
 import type { SocketTable } from "./socket-table.ts";
@@ -65,6 +65,8 @@ type Entry = {
   readonly exposeTcp: boolean;
   /** Of the socket itself, as in /proc/PID/fd. */
   readonly socket: bigint;
+  /** Whether it was said that its socket file is gone. */
+  isFileGone: boolean;
   watching: Watching | undefined;
   ending: Ending | undefined;
   /** Where it was put last. */
@@ -97,18 +99,20 @@ export class Listeners implements Disposable {
     const placed = placeListener(place, access, this.#options.directory, name, this.#lastSerial);
     const unix = stack.use(placed.unix);
     stack.defer(() => unlinkSame(placed.path ?? "", placed.inode));
+    const file = stack.use(openSocketFile(placed.path));
     dressUnixSocket(unix, options);
     setNonBlocking(unix, request.nonBlocking);
     const counters = stack.use(new Counters(`shmlink:listener:${name.local.port}`));
     const registration = this.#register(request, placed.path, counters);
     stack.move();
     const { path = "", address } = placed;
-    const listener = new WrappedListener({ name, path, address, tcp, counters, options, token: this.#token });
+    const listener = new WrappedListener({ name, path, file, address, tcp, counters, options, token: this.#token });
     this.#serve(listener, unix, {
       registration,
       inode: request.keepsFile ? undefined : placed.inode,
       socket: fstat(unix).ino,
       exposeTcp: request.exposeTcp,
+      isFileGone: false,
       watching: undefined,
       ending: undefined,
       holder: undefined,
@@ -144,6 +148,7 @@ export class Listeners implements Disposable {
   }
 
   #onTcpConnection(listener: WrappedListener, entry: Entry): void {
+    this.#lookForFile(listener, entry);
     for (let count = 0; count < ACCEPTS_PER_TURN; count++) {
       if (this.#holdsEnough(listener)) return this.#pause(listener, entry);
       const connection = this.#acceptTcp(listener, entry);
@@ -153,6 +158,14 @@ export class Listeners implements Disposable {
       this.#options.onReady(listener);
       if (announced === "full") return this.#pause(listener, entry);
     }
+  }
+
+  #lookForFile(listener: WrappedListener, entry: Entry): void {
+    if (entry.isFileGone || !listener.isFileGone()) return;
+    entry.isFileGone = true;
+    this.#options.logger.warn(`The socket file of ${listener.label} is gone: wrapped clients reach it over TCP`, {
+      path: listener.path,
+    });
   }
 
   /** A server that does not accept must not take the descriptors that all calls are answered with, nor stop others'. */

@@ -23,7 +23,7 @@ import { type ListenerName, listenerPath } from "./names.ts";
 import { groupId, ownerId } from "./rules/owners.ts";
 import { isServed, whileUnswept } from "./sweep.ts";
 
-const { AF_UNIX, LOCK_EX, O_RDONLY, SOCK_STREAM } = constants;
+const { AF_UNIX, LOCK_EX, O_PATH, O_RDONLY, SOCK_STREAM } = constants;
 
 /** The kernel cuts it to net.core.somaxconn. A short backlog is a queue of SYNs to TCP, but EAGAIN to a Unix client. */
 export const LONGEST_BACKLOG = 0x7fffffff;
@@ -151,6 +151,18 @@ function isThere(path: string): boolean {
 
 function inodeOf(path: string): bigint {
   return lstatSync(path, { bigint: true }).ino;
+}
+
+/** The file alone, by which the socket can be connected to when its path is gone, too. The listener ends in spite of it.
+ *  @returns undefined where there is none, or none that we may see */
+export function openSocketFile(path: string | undefined): OwnedFd | undefined {
+  if (path?.startsWith("/") !== true) return undefined;
+  try {
+    return open(path, O_PATH);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined; // one that systemd made may be in another mount namespace
+    throw error;
+  }
 }
 
 /** Only the file that we made: somebody may have removed it and put another in its place. */

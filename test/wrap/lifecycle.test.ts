@@ -1,14 +1,14 @@
 /** How a wrapped program starts, ends, and is told to; and that nothing outlives it. */
 import { expect, test } from "bun:test";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
+import { existsSync, readFileSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { sleepsThrough } from "../helpers/process-state.ts";
 import { requires } from "../helpers/requires.ts";
 import { RUNTIMES } from "../helpers/runtimes.ts";
-import { compileFixture, freePort, Stage, until } from "../helpers/wrapped.ts";
+import { compileFixture, freePort, type Running, Stage, until } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
 const python = requires.program("python3", "python3");
@@ -211,6 +211,37 @@ requires.test([python], "without TCP the port is reserved, but only wrapped clie
   server.child.kill();
   expect(await server.exit).toBe(143);
 });
+
+requires.test(
+  [python],
+  "a listener whose socket file was removed is served over TCP, also when another's file is there, which stays",
+  async () => {
+    await using stage = new Stage();
+    const port = freePort();
+    const program = ["python3", "-m", "http.server", String(port), "--bind", "127.0.0.1"];
+    const server = stage.wrap(program, { flags: ["--log"] });
+    const { path } = await stage.listener(port);
+    const get = `import urllib.request; print(urllib.request.urlopen("http://127.0.0.1:${port}/").status)`;
+    const fetches = async (client: Running): Promise<void> => {
+      expect([await client.exit, client.output]).toEqual([0, "200\n"]);
+    };
+    unlinkSync(path);
+    await fetches(stage.plain(["python3", "-c", get]));
+    await fetches(stage.wrap(["python3", "-c", get]));
+    expect(stage.registry.fallbacks()).toEqual([expect.stringMatching(/ENOENT/)]);
+    let strangers = 0;
+    const other = createServer(() => strangers++);
+    await new Promise<void>((resolve) => other.listen(path, resolve));
+    await fetches(stage.plain(["python3", "-c", get]));
+    expect(strangers).toBe(0);
+    expect(stage.registry.entries()).toHaveLength(1);
+    server.child.kill();
+    expect(await server.exit).toBe(143);
+    expect(server.output.match(/warn: The socket file of tcp:127\.0\.0\.1:\d+ is gone/g)).toHaveLength(1);
+    expect(existsSync(path)).toBe(true);
+    await new Promise((resolve) => other.close(resolve));
+  },
+);
 
 requires.test([cc], "an idle wrap is never woken", async () => {
   await using stage = new Stage();
