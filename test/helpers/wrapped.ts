@@ -77,7 +77,7 @@ export class Stage implements AsyncDisposable {
   }
 
   wrap(argv: readonly string[], options: WrapChoices & { readonly input?: boolean } = {}): Running {
-    return this.#start(this.wrapCommand(argv, options));
+    return this.#start(this.wrapCommand(argv, options), options.input === true ? "pipe" : "ignore");
   }
 
   /** The command line that wrap() starts. */
@@ -90,8 +90,8 @@ export class Stage implements AsyncDisposable {
     return this.#start(argv);
   }
 
-  #start(argv: readonly string[]): Running {
-    const running = new Running(argv, this.path);
+  #start(argv: readonly string[], stdin: "ignore" | "pipe" = "ignore"): Running {
+    const running = new Running(argv, this.path, stdin);
     this.#running.push(running);
     return running;
   }
