@@ -27,7 +27,12 @@ export class TestBroker implements AsyncDisposable {
   /** Connects, starting the broker the first time. */
   connect(options: Partial<ConnectOptions> = {}): BrokerLink {
     const link = BrokerLink.connect({ name: "test", env: this.env, ...options });
-    this.#brokers.add(brokerPid(link));
+    try {
+      this.#brokers.add(brokerPid(link));
+    } catch (error) {
+      link.close(); // that broker is just ending
+      throw error;
+    }
     return link;
   }
 
