@@ -188,6 +188,7 @@ export const SA_SIGINFO = 4;
 export const SA_RESTORER = 0x04000000;
 export const SA_RESTART = 0x10000000;
 export const SIG_BLOCK = 0;
+export const SIG_UNBLOCK = 1;
 export const SIG_SETMASK = 2;
 
 // linux/sched.h, linux/wait.h

@@ -5,7 +5,7 @@
  */
 import { calls } from "../calls.ts";
 import { installCode, MACHINE, machineCode } from "../code-page.ts";
-import { O_NONBLOCK, SA_RESTART, SA_RESTORER, SA_SIGINFO } from "../constants.ts";
+import { O_NONBLOCK, SA_RESTART, SA_RESTORER, SA_SIGINFO, SIG_BLOCK, SIG_UNBLOCK } from "../constants.ts";
 import { check, SyscallError } from "../errno.ts";
 import type { OwnedFd } from "../fd.ts";
 import { allocateEach } from "../memory.ts";
@@ -13,6 +13,7 @@ import { KERNEL_SIGACTION } from "../structs/process.ts";
 import { pipe, read } from "./io.ts";
 
 const [NEW, OLD] = allocateEach(KERNEL_SIGACTION.size, KERNEL_SIGACTION.size);
+const [NEW_MASK, OLD_MASK] = allocateEach(8, 8);
 
 function exchange(signal: number, action: Uint8Array): Uint8Array {
   NEW.bytes.set(action);
@@ -38,6 +39,17 @@ function handlerAction(codeAddress: number): Uint8Array {
   return new Uint8Array(data.buffer);
 }
 
+function maskOf(signals: readonly number[]): bigint {
+  return signals.reduce((mask, signal) => mask | (1n << BigInt(signal - 1)), 0n);
+}
+
+/** @returns what this thread blocked before */
+function changeMask(how: number, mask: bigint): bigint {
+  NEW_MASK.data.setBigUint64(0, mask, true);
+  check(calls.rtSigprocmask(how, NEW_MASK.address, OLD_MASK.address, 8), "rt_sigprocmask");
+  return OLD_MASK.data.getBigUint64(0, true);
+}
+
 /** bit 7 of what the handler writes (machine/x64.s) */
 const FROM_PROCESS = 0x80;
 
@@ -47,11 +59,13 @@ export type SentSignal = {
   readonly fromProcess: boolean;
 };
 
-/** Takes over `signals` until closed; `fd` becomes readable when one arrives. */
+/** Takes over `signals` until closed; `fd` becomes readable when one arrives, also of those that we inherited blocked. */
 export class SignalPipe implements Disposable {
   readonly fd: OwnedFd;
   readonly #writer: OwnedFd;
   readonly #previous: Map<number, Uint8Array> = new Map();
+  /** What this thread blocked before. */
+  readonly #mask: bigint;
   readonly #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(64);
 
   constructor(signals: readonly number[]) {
@@ -60,6 +74,7 @@ export class SignalPipe implements Disposable {
     this.#writer = writer;
     const action = handlerAction(installCode(machineCode(writer.number)));
     for (const signal of signals) this.#previous.set(signal, exchange(signal, action));
+    this.#mask = changeMask(SIG_UNBLOCK, maskOf(signals));
   }
 
   /** The signals that arrived since the last call, oldest first. */
@@ -77,6 +92,8 @@ export class SignalPipe implements Disposable {
 
   /** Puts the earlier dispositions back. Safe to call twice. */
   close(): void {
+    const unblocked = this.#mask & maskOf([...this.#previous.keys()]);
+    if (unblocked !== 0n) changeMask(SIG_BLOCK, unblocked);
     for (const [signal, action] of this.#previous) exchange(signal, action);
     this.#previous.clear();
     this.fd.close();

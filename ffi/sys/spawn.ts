@@ -40,9 +40,9 @@ const MAX_RECORDS = 192;
 const SIG_IGN = 1; // asm-generic/signal-defs.h
 
 const table: NativeMemory = allocateForever(RECORD_BYTES * MAX_RECORDS);
-/** restoreDefault and emptyMask stay zero. */
+/** restoreDefault stays zero. */
 const [ignore, restoreDefault] = allocateEach(KERNEL_SIGACTION.size, KERNEL_SIGACTION.size);
-const [limitMemory, emptyMask, fullMask, savedMask] = allocateEach(RLIMIT.size, 8, 8, 8);
+const [limitMemory, givenMask, fullMask, savedMask] = allocateEach(RLIMIT.size, 8, 8, 8);
 
 /** One record of the table. */
 export type Step = { readonly call: SymbolName; readonly args: readonly number[] };
@@ -55,6 +55,8 @@ export type SpawnOptions = {
   readonly env: readonly string[];
   /** Signals the program is to find ignored; every other one gets its default action. */
   readonly ignoredSignals?: readonly number[];
+  /** The signals the program is to find blocked, bit 0 for signal 1; none, whatever we block ourselves. */
+  readonly blockedSignals?: bigint;
   readonly fileLimit?: FileLimit;
   /** Leads a session of its own, without a controlling terminal (setsid(2)). */
   readonly newSession?: boolean;
@@ -188,7 +190,8 @@ function buildSteps(options: SpawnOptions, program: NativeMemory): Step[] {
   }
   if (options.newSession === true) steps.push({ call: "setsid", args: [] });
   if (options.filter !== undefined) steps.push(...filterSteps(options.filter, program));
-  steps.push({ call: "rtSigprocmask", args: [SIG_SETMASK, emptyMask.address, 0, 8] });
+  givenMask.data.setBigUint64(0, options.blockedSignals ?? 0n, true);
+  steps.push({ call: "rtSigprocmask", args: [SIG_SETMASK, givenMask.address, 0, 8] });
   // With CLONE_FILES the table is ours until execve: descriptors are given away only in a child that has its own.
   if (options.fds !== undefined) steps.push(...fdSteps(options.fds));
   const args = [pathMemory.address, stringVector(options.argv), stringVector(options.env)];

@@ -13,7 +13,7 @@ import {
 } from "../../ffi/mod.ts";
 import { explainExecve, findProgram, needsShell } from "../wrap/find-program.ts";
 import { SIGNAL_BASE } from "./exit-codes.ts";
-import { ignoredSignals } from "./ignored-signals.ts";
+import { blockedSignals, ignoredSignals } from "./inherited-signals.ts";
 import type { LauncherState } from "./launcher.ts";
 
 /** Nobody knows a program's number before it runs, so a shell writes down its own and becomes the program. */
@@ -53,7 +53,8 @@ export function startChild(options: ChildOptions): number {
     const limit =
       launcher.fileLimit === undefined ? {} : { fileLimit: { soft: launcher.fileLimit, hard: getFileLimit().hard } };
     const given = { env: environment(options), fds: [...placed, ...stdio] };
-    const rest = { ...given, ignoredSignals: ignoredSignals(launcher), ...limit };
+    const signals = { ignoredSignals: ignoredSignals(launcher), blockedSignals: blockedSignals(launcher) };
+    const rest = { ...given, ...signals, ...limit };
     try {
       return spawn({ path: file, argv: words, ...rest }).pid;
     } catch (error) {

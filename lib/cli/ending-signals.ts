@@ -1,7 +1,7 @@
 /** The signals that end a command which stays until it is told to end: with 128 + n, as if it had not caught them. */
 import { constants } from "../../ffi/mod.ts";
 import { SIGNAL_BASE } from "./exit-codes.ts";
-import { ignoredSignals } from "./ignored-signals.ts";
+import { ignoredSignals } from "./inherited-signals.ts";
 import type { LauncherState } from "./launcher.ts";
 
 const { SIGHUP, SIGINT, SIGTERM } = constants;

@@ -1,15 +1,18 @@
 /**
  * What bin/shmlink wrote down before the runtime started, because runtimes change it and a wrapped program must find
- * it as it was: the soft limit of open files, the ignored signals, the descriptors that were handed down, and which
- * of the first three were closed. Started without the launcher, what can still be found out is taken from /proc.
+ * it as it was: the soft limit of open files, the ignored and the blocked signals, the descriptors that were handed
+ * down, and which of the first three were closed. Started without the launcher, what can still be found out is taken
+ * from /proc.
  */
 const UNLIMITED = 0xffffffffffffffffn; // RLIM_INFINITY of getrlimit(2)
 
 export type LauncherState = {
   /** Soft RLIMIT_NOFILE to restore; undefined when it is not known to have changed. */
   readonly fileLimit: bigint | undefined;
-  /** Of the signals from 1 to 31, bit 0 for signal 1; see ignored-signals.ts. undefined where it is not known. */
+  /** Of the signals from 1 to 31, bit 0 for signal 1; see inherited-signals.ts. undefined where it is not known. */
   readonly lowIgnored: number | undefined;
+  /** Bit 0 for signal 1; undefined where it is not known. */
+  readonly blocked: bigint | undefined;
   /** Descriptors from 3 on that were inherited and not close-on-exec. */
   readonly inheritedFds: readonly number[];
   /** Those of 0, 1 and 2 that we were started without: what is open there now is the runtime's. */
@@ -23,15 +26,18 @@ type Env = Record<string, string | undefined>;
 export function takeLauncherState(env: Env): LauncherState {
   const limit = env["SHMLINK_NOFILE"];
   const mask = env["SHMLINK_SIGIGN"];
+  const blocked = env["SHMLINK_SIGBLK"];
   delete env["SHMLINK_NOFILE"];
   const fds = env["SHMLINK_FDS"];
   const closedFds = parseNumbers(env["SHMLINK_CLOSED"]);
   delete env["SHMLINK_CLOSED"];
   delete env["SHMLINK_SIGIGN"];
+  delete env["SHMLINK_SIGBLK"];
   delete env["SHMLINK_FDS"];
   return {
     fileLimit: parseLimit(limit),
     lowIgnored: mask !== undefined && /^\d{1,10}$/.test(mask) ? Number(mask) : undefined,
+    blocked: blocked !== undefined && /^[0-9a-f]{16}$/.test(blocked) ? BigInt(`0x${blocked}`) : undefined,
     inheritedFds: parseNumbers(fds),
     closedFds,
     lacksStdout: closedFds.includes(1),

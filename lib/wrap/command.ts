@@ -13,6 +13,8 @@ export type CommandOptions = {
   /** "NAME=value" strings. */
   readonly env: readonly string[];
   readonly ignoredSignals: readonly number[];
+  /** Bit 0 for signal 1. */
+  readonly blockedSignals: bigint;
   readonly inheritedFds: readonly number[];
   readonly closedFds: readonly number[];
   readonly fileLimit: FileLimit | undefined;
@@ -64,10 +66,11 @@ function startWith(
   argv: readonly string[],
   noNewPrivs: boolean,
 ): StartedProgram {
-  const { env, ignoredSignals, inheritedFds, closedFds, fileLimit, program } = options;
+  const { env, ignoredSignals, blockedSignals, inheritedFds, closedFds, fileLimit, program } = options;
   const limit = fileLimit === undefined ? {} : { fileLimit };
   const filter = program === undefined ? {} : { filter: { program, noNewPrivs } };
-  return spawn({ path, argv, env, ignoredSignals, inheritedFds, closedFds, ...limit, ...filter });
+  const signals = { ignoredSignals, blockedSignals };
+  return spawn({ path, argv, env, ...signals, inheritedFds, closedFds, ...limit, ...filter });
 }
 
 function isErrno(error: unknown, syscall: string, number: number): boolean {

@@ -56,6 +56,8 @@ export type WrapOptions = {
   readonly fileLimit?: FileLimit | undefined;
   /** Signals that the program is to find ignored, as under nohup(1). */
   readonly ignoredSignals?: readonly number[] | undefined;
+  /** Signals that the program is to find blocked: bit 0 for signal 1. */
+  readonly blockedSignals?: bigint | undefined;
   /** Descriptors from 3 on that the program is to inherit; runtimes mark them close-on-exec. */
   readonly inheritedFds?: readonly number[] | undefined;
   /** Those of 0, 1 and 2 that the program is to find closed; runtimes open them at their start. */
@@ -105,9 +107,11 @@ function sweep({ directory, logger }: WrapOptions): void {
 }
 
 function start(options: WrapOptions, program: Uint8Array | undefined): StartedProgram {
-  const { argv, env, ignoredSignals = [], inheritedFds = [], closedFds = [], fileLimit, logger } = options;
+  const { argv, env, ignoredSignals = [], blockedSignals = 0n, fileLimit, logger } = options;
+  const { inheritedFds = [], closedFds = [] } = options;
   const strings = Array.isArray(env) ? env : Object.entries(env).map(([name, value]) => `${name}=${value}`);
-  return startCommand({ argv, env: strings, ignoredSignals, inheritedFds, closedFds, fileLimit, program, logger });
+  const signals = { ignoredSignals, blockedSignals };
+  return startCommand({ argv, env: strings, ...signals, inheritedFds, closedFds, fileLimit, program, logger });
 }
 
 /** The kernel allows one supervisor for a tree: inside another wrap the program is simply run, and served by that. */

@@ -3,7 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { requires } from "../helpers/requires.ts";
 import { BUN, DENO, ROOT, RUNTIMES } from "../helpers/runtimes.ts";
+
+const python = requires.program("python3", "python3");
 
 const REPORT = `const { env, pid, versions } = process;
 const runtime = "Deno" in globalThis ? "deno" : versions.bun ? "bun" : "node";
@@ -131,6 +134,19 @@ describe("bin/shmlink", () => {
     expect(Number(env["SHMLINK_SIGIGN"]) & 0x1001001).toBe(0x1000001);
   });
 
+  requires.test([python], "hands over the blocked signals, through a symlink too", () => {
+    const blocking = `import os, signal, sys
+signal.pthread_sigmask(signal.SIG_SETMASK, [2, 31, 34, 64])
+os.execvp(sys.argv[1], sys.argv[1:])`;
+    symlinkSync(join(checkout, "bin/shmlink"), join(work, "linked"));
+    for (const shell of ["dash", "bash"]) {
+      for (const path of [join(checkout, "bin/shmlink"), join(work, "linked")]) {
+        const { env } = report(`python3 -I -c '${blocking}' ${shell} "${path}"`);
+        expect(env["SHMLINK_SIGBLK"]).toBe("8000000240000002");
+      }
+    }
+  });
+
   test("leaves stdin as it was", () => {
     const { stdout } = start('printf "one two" | { "$1/bin/shmlink" x >/dev/null; cat; }');
     expect(stdout).toBe("one two");
@@ -163,7 +179,13 @@ describe("bin/shmlink", () => {
   test("leaves no variable of its own, and changes none of the caller's", () => {
     const env = { self: "1", bin: "2", bun: "3", _shm_bin: "mine" };
     const { env: seen } = report('unset _shm_bin; "$1/bin/shmlink"', { env });
-    expect(Object.keys(seen)).toEqual(["SHMLINK_CLOSED", "SHMLINK_FDS", "SHMLINK_NOFILE", "SHMLINK_SIGIGN"]);
+    expect(Object.keys(seen)).toEqual([
+      "SHMLINK_CLOSED",
+      "SHMLINK_FDS",
+      "SHMLINK_NOFILE",
+      "SHMLINK_SIGBLK",
+      "SHMLINK_SIGIGN",
+    ]);
   });
 
   test("says in one line what to do when there is no runtime, or none of that name", () => {

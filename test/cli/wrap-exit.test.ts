@@ -26,8 +26,9 @@ for (const runtime of RUNTIMES) {
 
     test("hands stdin, arguments with dashes, environment and open file limit on, but not the launcher's variables", async () => {
       await using cli = new Cli(runtime);
-      const script = 'cat; echo "$1 $FROM $(ulimit -Sn)"; env | grep -c "^SHMLINK_\\(NOFILE\\|SIGIGN\\)="; true';
-      const env = { FROM: "outside", SHMLINK_NOFILE: "123", SHMLINK_SIGIGN: "0" };
+      const script =
+        'cat; echo "$1 $FROM $(ulimit -Sn)"; env | grep -c "^SHMLINK_\\(NOFILE\\|SIGIGN\\|SIGBLK\\)="; true';
+      const env = { FROM: "outside", SHMLINK_NOFILE: "123", SHMLINK_SIGIGN: "0", SHMLINK_SIGBLK: "0" };
       const { code, text } = await cli.run(["wrap", "sh", "-c", script, "sh", "--json"], { input: "in\n", env });
       expect([code, text]).toEqual([0, "in\n--json outside 123\n0\n"]);
     }, 60_000);

@@ -117,7 +117,7 @@ const STARTING: readonly Case[] = [
     },
   },
   {
-    name: "the program ignores exactly the signals it was told to, blocks none and handles none",
+    name: "the program ignores and blocks exactly the signals it was told to, and handles none",
     run() {
       const grep = { path: "/bin/grep", argv: ["grep", "-E", "^Sig(Ign|Blk|Cgt)", "/proc/self/status"], env: ENV };
       const plain = outputOf(grep);
@@ -126,9 +126,10 @@ const STARTING: readonly Case[] = [
         [0n, 0n],
       );
       const ignoredSignals = [SIGHUP, SIGPIPE, SIGINT, 64];
-      const told = outputOf({ ...grep, ignoredSignals });
+      const blocked = [SIGHUP, SIGTERM, 33, 64];
+      const told = outputOf({ ...grep, ignoredSignals, blockedSignals: maskOf(blocked) });
       assert.equal(statusMask(told, "SigIgn"), maskOf(ignoredSignals));
-      assert.equal(statusMask(told, "SigBlk"), 0n);
+      assert.equal(statusMask(told, "SigBlk"), maskOf(blocked));
     },
   },
   {

@@ -12,18 +12,46 @@ expectNoFdLeaks();
 const python = requires.program("python3", "python3");
 const PROGRAM = ["python3", "-I", join(ROOT, "test/fixtures/programs/process-state.py"), "a b", "--json", ""];
 
-/** Unusual in all that a shell can set; then runs its arguments. */
+/** What a shell cannot set: blocked signals, and those above 31. */
+const SIGNALS = `import os, signal, sys
+signal.pthread_sigmask(signal.SIG_SETMASK, [2, 10, 15, 20, 31, 34, 64])
+for number in (21, 25, 34, 63): signal.signal(number, signal.SIG_IGN)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])`;
+
+/** Unusual in all that can be set; then runs its arguments. */
 const SCRIPT = (stdio: string): string => `umask 027; ulimit -Sn 345; ulimit -c 0; ulimit -Ss 4096; cd sub
 trap "" USR2 HUP; exec 5</etc/passwd 7>>out 9<>out
-export SHELL_PID=$$ ODD='a = "b"' EMPTY=
+SET=$1; shift; export SHELL_PID=$$ ODD='a = "b"' EMPTY=
 exec ${stdio}
-exec nice -n 3 "$@"`;
+exec nice -n 3 python3 -I -c "$SET" "$@"`;
 
 async function stateOf(cli: Cli, command: readonly string[], stdio = "0</dev/null"): Promise<string[]> {
-  const running = new Running(["bash", "-c", SCRIPT(stdio), "bash", ...command], cli.directory);
+  const running = new Running(["bash", "-c", SCRIPT(stdio), "bash", SIGNALS, ...command], cli.directory);
   expect(await running.exit, running.output).toBe(0);
   return running.output.replace(/^env SHELL_PID .*$/m, "env SHELL_PID").split("\n");
 }
+
+requires.test(
+  [python],
+  "a signal that wrap was started to block reaches the program, by a wrap inside it, too",
+  async () => {
+    await using cli = new Cli(BUN);
+    const blocking = `import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGCHLD])
+os.execvp(sys.argv[1], sys.argv[1:])`;
+    const waiting = `import signal, sys
+print("ready", flush=True)
+sys.exit(signal.sigwait([signal.SIGTERM]))`;
+    const wrap = [join(ROOT, "bin/shmlink"), "wrap", "--"];
+    const program = ["python3", "-I", "-c", blocking, ...wrap, ...wrap, "python3", "-I", "-c", waiting];
+    const running = new Running(["env", `SHMLINK_SOCKET=${cli.socketPath}`, ...program], cli.directory);
+    await running.match(/ready/);
+    running.child.kill("SIGTERM");
+    expect(await running.exit, running.output).toBe(15);
+  },
+  60_000,
+);
 
 if (RUNTIMES.some(({ name }) => name === "node")) test("the build for node is there", () => buildForNode());
 
@@ -37,6 +65,8 @@ for (const runtime of RUNTIMES) {
       const set = ["env", `SHMLINK_SOCKET=${cli.socketPath}`, `SHMLINK_RUNTIME=${runtime.name}`];
       const native = await stateOf(cli, [...set, ...PROGRAM]);
       expect(native.length).toBeGreaterThan(40);
+      expect(native).toContain("status SigBlk 8000000240084202");
+      expect(native).toContain("status SigIgn 4000000201101801");
       const wrapped = await stateOf(cli, [...set, join(ROOT, "bin/shmlink"), "wrap", "--", ...PROGRAM]);
       // seccomp(2): a filter needs CAP_SYS_ADMIN or no_new_privs
       const expected =

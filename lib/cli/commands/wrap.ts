@@ -12,7 +12,7 @@ import type { Rule } from "../../wrap/rules/types.ts";
 import { runWrapped } from "../../wrap/run.ts";
 import { type Command, type CommandInput, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
-import { ignoredSignals } from "../ignored-signals.ts";
+import { blockedSignals, ignoredSignals } from "../inherited-signals.ts";
 import type { LauncherState } from "../launcher.ts";
 import { passListenFds } from "../listen-fds.ts";
 import { createLogger } from "../logger.ts";
@@ -125,6 +125,7 @@ function run(args: Arguments, { program, verbose, launcher }: CommandInput, made
     logger,
     fileLimit: originalLimit(launcher),
     ignoredSignals: ignoredSignals(launcher),
+    blockedSignals: blockedSignals(launcher),
     inheritedFds: passed.inheritedFds,
     closedFds: launcher.closedFds,
   });

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { errno, SyscallError } from "../../../ffi/mod.ts";
 import { parseJob } from "../../../lib/cli/copy/terminal.ts";
-import { ignoredSignals } from "../../../lib/cli/ignored-signals.ts";
+import { ignoredSignals } from "../../../lib/cli/inherited-signals.ts";
 import { takeLauncherState } from "../../../lib/cli/launcher.ts";
 import { createLogger } from "../../../lib/cli/logger.ts";
 import { renderError } from "../../../lib/cli/report-error.ts";
@@ -17,12 +17,13 @@ describe("takeLauncherState()", () => {
     const env: Record<string, string | undefined> = {
       SHMLINK_NOFILE: "1024",
       SHMLINK_SIGIGN: "3",
+      SHMLINK_SIGBLK: "c000000000000200",
       SHMLINK_FDS: "3 12",
       SHMLINK_CLOSED: " 0 1",
       PATH: "/bin",
     };
     const fds = { inheritedFds: [3, 12], closedFds: [0, 1], lacksStdout: true };
-    const state = { fileLimit: 1024n, lowIgnored: 3, ...fds };
+    const state = { fileLimit: 1024n, lowIgnored: 3, blocked: 0xc000000000000200n, ...fds };
     expect(takeLauncherState(env)).toEqual(state);
     expect(Object.keys(env)).toEqual(["PATH"]);
   });
@@ -40,7 +41,7 @@ describe("takeLauncherState()", () => {
   });
 
   test("knows of the others by itself", () => {
-    const signals = `import { ignoredSignals } from "${ROOT}/lib/cli/ignored-signals.ts";
+    const signals = `import { ignoredSignals } from "${ROOT}/lib/cli/inherited-signals.ts";
       console.log(ignoredSignals({ lowIgnored: 1 }).join());`;
     const script = ["-c", 'trap "" TERM RTMIN RTMAX; exec "$0" -e "$1"', BUN.binary, signals];
     const { stdout, stderr } = spawnSync("bash", script, { encoding: "utf8" });
