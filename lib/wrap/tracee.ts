@@ -19,7 +19,7 @@ import {
 } from "../../ffi/mod.ts";
 import type { Fdinfo } from "./fdinfo.ts";
 
-const { EBADF, EINVAL, ENOENT, ESRCH } = errno;
+const { EBADF, ENOENT, ESRCH } = errno;
 
 /** The call has gone: its thread was killed or a signal interrupted it. Nobody waits for an answer. */
 export class CallGone extends Error {
@@ -30,6 +30,7 @@ export class CallGone extends Error {
 export class PidfdCache implements Disposable {
   readonly #byThread: Map<number, OwnedFd> = new Map();
   readonly #limit: number;
+  readonly #flags: number = hasThreadPidfds() ? constants.PIDFD_THREAD : 0;
 
   constructor(limit = 64) {
     this.#limit = limit;
@@ -38,39 +39,54 @@ export class PidfdCache implements Disposable {
   /** Told before a descriptor is closed. */
   onDrop: (thread: number) => void = () => undefined;
 
+  /** What get() has opened for that very thread. */
   known(thread: number): BorrowedFd | undefined {
     return this.#byThread.get(thread);
   }
 
   /** @throws SyscallError ESRCH */
   get(thread: number): BorrowedFd {
-    const known = this.#byThread.get(thread);
+    const opener = this.#openerOf(thread);
+    const known = this.#byThread.get(opener);
     if (known !== undefined) return known;
-    const opened = openThread(thread);
-    this.#byThread.set(thread, opened);
-    if (this.#byThread.size > this.#limit) this.drop(this.#byThread.keys().next().value ?? thread);
+    const opened = pidfdOpen(opener, this.#flags);
+    this.#byThread.set(opener, opened);
+    if (this.#byThread.size > this.#limit) this.#drop(this.#byThread.keys().next().value ?? opener);
     return opened;
   }
 
   drop(thread: number): void {
-    this.onDrop(thread);
-    this.#byThread.get(thread)?.close();
-    this.#byThread.delete(thread);
+    this.#drop(this.#openerOf(thread));
+  }
+
+  /** Before Linux 6.9 the leader's descriptor serves for all threads of a process, which is right unless one has unshared
+   *  its descriptor table. It outlives a thread and does not tell whose the number is by then: nothing is kept under it. */
+  #openerOf(thread: number): number {
+    if (this.#flags !== 0) return thread;
+    const leader = processOf(thread);
+    if (leader !== thread) this.#drop(thread);
+    return leader;
+  }
+
+  #drop(opener: number): void {
+    this.onDrop(opener);
+    this.#byThread.get(opener)?.close();
+    this.#byThread.delete(opener);
   }
 
   [Symbol.dispose](): void {
-    for (const thread of [...this.#byThread.keys()]) this.drop(thread);
+    for (const opener of [...this.#byThread.keys()]) this.#drop(opener);
   }
 }
 
-/** PIDFD_THREAD is Linux 6.9; before, the process's own pidfd has to do, which is right unless a thread has unshared
- *  its descriptor table. */
-function openThread(thread: number): OwnedFd {
+/** PIDFD_THREAD is Linux 6.9. */
+function hasThreadPidfds(): boolean {
   try {
-    return pidfdOpen(thread, constants.PIDFD_THREAD);
+    using _ours = pidfdOpen(process.pid, constants.PIDFD_THREAD);
+    return true;
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== EINVAL) throw error;
-    return pidfdOpen(processOf(thread));
+    if (error instanceof SyscallError) return false;
+    throw error;
   }
 }
 

@@ -117,14 +117,17 @@ export class Stage implements AsyncDisposable {
 
 const built: Map<string, string> = new Map();
 
-/** Compiles a fixture program once per run. @returns its path */
-export function compileFixture(name: string): string {
-  const known = built.get(name);
+/** Compiles a fixture program once per run. @param header  what is included before it @returns its path */
+export function compileFixture(name: string, header?: string): string {
+  const key = header === undefined ? name : `${name} ${header}`;
+  const known = built.get(key);
   if (known !== undefined) return known;
   const output = join(makeRuntimeDir().path, name);
-  const source = join(ROOT, "test/fixtures/programs", `${name}.c`);
-  execFileSync("cc", ["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", output, source]);
-  built.set(name, output);
+  const folder = join(ROOT, "test/fixtures/programs");
+  const first = header === undefined ? [] : ["-include", join(folder, header)];
+  const source = join(folder, `${name}.c`);
+  execFileSync("cc", ["-O1", "-Wall", "-Wextra", "-Werror", "-pthread", ...first, "-o", output, source]);
+  built.set(key, output);
   return output;
 }
 

@@ -14,6 +14,7 @@ const CASES: Readonly<Record<string, { readonly title: string; readonly only?: r
   families: { title: "an address of another family than the socket's is refused" },
   namespace: { title: "who leaves the network namespace is not connected to who listens in the old one" },
   "reused-id": { title: "a process that gets the id of another has epoll sets of its own" },
+  "thread-id": { title: "a process that gets the id of a thread of another has descriptors of its own" },
   scarce: { title: "a supervisor without descriptors leaves connections to TCP, and loses none", only: ["supervised"] },
 };
 
