@@ -32,7 +32,12 @@ export function isUnspecified(host: Uint8Array): boolean {
   return host.every((byte) => byte === 0);
 }
 
-/** What connect(2) makes of an unspecified destination. */
+/** 127.255.255.255: the loopback network's own, to which no connection can be made. */
+export function isBroadcast(host: Uint8Array): boolean {
+  return host.length === 4 && host[0] === 127 && host[1] === 255 && host[2] === 255 && host[3] === 255;
+}
+
+/** What connect(2) makes of an unspecified destination, for a socket that is bound to nothing. */
 export function loopbackFor(host: Uint8Array): Host {
   if (host.length === 4) return LOOPBACK_V4.slice();
   const loopback = new Uint8Array(16);

@@ -29,6 +29,7 @@ const CASES: Readonly<Record<string, Case>> = {
   faults: { title: "pointers and lengths that are wrong" },
   others: { title: "UDP, Unix sockets and files are left alone" },
   wildcards: { title: "listeners on every address, for IPv4, for IPv6, and for both" },
+  meant: { title: "0.0.0.0, :: and a broadcast address as destinations of sockets that are bound to an address" },
   "handed-on": { title: "listeners and connections that go on by fork, vfork and exec, and in messages" },
   "half-close": { title: "half and whole closes, and their events" },
   moved: { title: "sendfile, splice, peeking, and what is unread" },

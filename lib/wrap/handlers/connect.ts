@@ -8,7 +8,7 @@ import { Attempt } from "../connecting/attempt.ts";
 import type { FirstData } from "../connecting/first-data.ts";
 import { makePlan } from "../connecting/plan.ts";
 import type { Call, Context } from "../context.ts";
-import { type Endpoint, isUnspecified, loopbackFor, unmapHost } from "../host.ts";
+import { type Endpoint, type Host, isBroadcast, isUnspecified, loopbackFor, unmapHost } from "../host.ts";
 import { cookieOf, familyOf, inspectSocket, isFresh, type TcpSocket, tcpSocket } from "../socket.ts";
 import { disconnect } from "./disconnect.ts";
 
@@ -34,8 +34,7 @@ export function handleConnect(context: Context, call: Call, first?: FirstData): 
     if (isOtherFamily || (socket.domain === 6 && bytes.length < SOCKADDR_IN6_LEAST_BYTES)) return CONTINUE; // an error
     // EISCONN, EALREADY, or the news of a connect over TCP; without a port it has done nothing yet.
     if (socket.bound.port !== 0 && !isFresh(fd)) return answerOwed(context, call, fd, first) ?? CONTINUE;
-    const host = unmapHost(destination.host);
-    const target = { host: isUnspecified(host) ? loopbackFor(host) : host, port: destination.port };
+    const target = { host: meantBy(unmapHost(destination.host), socket), port: destination.port };
     if (!canReach(fd, socket, target)) return CONTINUE; // an error, too
     const plan = makePlan(context, call, fd, socket, target);
     if (!("path" in plan)) return plan;
@@ -47,8 +46,16 @@ export function handleConnect(context: Context, call: Call, first?: FirstData): 
   }
 }
 
+/** An unspecified address is this machine: IPv4's the address that the socket is bound to, if it is. */
+function meantBy(host: Host, { bound }: TcpSocket): Host {
+  if (!isUnspecified(host)) return host;
+  if (host.length === 4 && bound.host.length === 4 && !isUnspecified(bound.host)) return bound.host;
+  return loopbackFor(host.length === 4 ? host : bound.host); // who is bound to a mapped address reaches IPv4 by :: too
+}
+
 /** Whether TCP could go there: IPv6 alone reaches no mapped address, and a socket that is bound none of the other family. */
 function canReach(fd: OwnedFd, { domain, bound }: TcpSocket, { host }: Endpoint): boolean {
+  if (isBroadcast(host)) return false;
   if (!isUnspecified(bound.host) && bound.host.length !== host.length) return false;
   return domain === 4 || host.length === 16 || getIntOption(fd, IPPROTO_IPV6, IPV6_V6ONLY) === 0;
 }
