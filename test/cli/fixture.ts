@@ -93,13 +93,18 @@ export class Cli implements AsyncDisposable {
 
   /** Waits until somebody offers `name`. */
   async offered(name: string): Promise<void> {
-    await waitUntil(() => this.#lists(name), `"${name}" to be offered`);
+    await waitUntil(() => this.#lists(name, "service"), `"${name}" to be offered`);
   }
 
-  #lists(name: string): boolean {
+  /** Waits until a wrapped program listens on `port`. */
+  async listening(port: number): Promise<void> {
+    await waitUntil(() => this.#lists(String(port), "listener"), `a listener on port ${port}`);
+  }
+
+  #lists(name: string, kind: string): boolean {
     try {
       using link = this.link();
-      return link.list(name).some((entry) => entry.kind === "service");
+      return link.list(name).some((entry) => entry.kind === kind);
     } catch {
       return false; // no broker yet
     }

@@ -111,15 +111,6 @@ function trapsIn(file: string): string[] {
   return records.filter(({ event }) => event === "trap").map(({ call }) => call as string);
 }
 
-function isListed(cli: Cli, port: number): boolean {
-  try {
-    using link = cli.link();
-    return link.list(String(port)).some(({ kind }) => kind === "listener");
-  } catch {
-    return false; // no broker yet
-  }
-}
-
 for (const [name, { needs, command, request, end, trapsEach = 0 }] of Object.entries(SERVERS)) {
   requires.test(
     [python, ...needs],
@@ -132,7 +123,7 @@ for (const [name, { needs, command, request, end, trapsEach = 0 }] of Object.ent
       const wrap = (trace: string | undefined, ...words: string[]): ReturnType<Cli["start"]> =>
         cli.start(["wrap", `--trace=${trace}`, "--", ...words], { env: { PATH: path } });
       const server = wrap(traces[0], ...command(port, cli.directory));
-      await until("the server", () => isListed(cli, port));
+      await cli.listening(port);
       const client = wrap(traces[1], "python3", "-c", CLIENT, String(port), request, end);
       let said = "";
       client.child.stdout?.on("data", (data: Buffer) => {
