@@ -45,14 +45,14 @@ static int32_t answer(struct trap_path *s, const struct notif *n, int64_t value)
   return ask(s, SEND, &response) == 0;
 }
 
-/* @param file  what says of the number what it means now @returns O_CLOEXEC or 0 as the number has it; -1 where it means
+/* @param file  what says of the number what it means now @returns its flags, O_CLOEXEC among them; -1 where it means
  * another file than `socket`: another thread may have given it to one. Two files that are there at a time have different
  * inodes, as long as one of them is a socket. */
-static long read_close_on_exec(int file, int socket) {
+static long read_flags(int file, int socket) {
   struct status status;
   struct info info = {0, 0};
   if (CALL3(FSTAT, socket, &status, 0) != 0 || !read_info(file, &info)) return -1;
-  return info.inode == status.inode ? info.flags & O_CLOEXEC : -1;
+  return info.inode == status.inode ? info.flags : -1;
 }
 
 /* Puts `to` in the place of `from`, and closes `from`. @returns LEFT_TO_YOU: neither is done */
@@ -78,13 +78,13 @@ static int32_t swap(struct trap_path *s, const struct notif *n, int from, int to
   return SERVED;
 }
 
-/* @param file  of read_close_on_exec(); is `*is_read` when that could be used, or was not needed */
+/* @param file  of read_flags(); is `*is_read` when that could be used, or was not needed */
 static int32_t exchange(struct trap_path *s, const struct notif *n, struct target *to, int tcp, int file, int *is_read) {
-  long flags, fd, on_exec;
-  if (!is_plain(s, tcp, &flags) || (fd = reach(s, to)) < 0) return LEFT_TO_YOU;
-  if (!(flags & O_NONBLOCK)) CALL3(FCNTL, fd, F_SETFL, 0);
-  *is_read = (on_exec = read_close_on_exec(file, tcp)) >= 0; /* as late as can be */
-  int32_t result = *is_read ? swap(s, n, tcp, fd, on_exec) : LEFT_TO_YOU;
+  long flags, fd;
+  if (!is_plain(s, tcp) || (fd = reach(s, to)) < 0) return LEFT_TO_YOU;
+  *is_read = (flags = read_flags(file, tcp)) >= 0; /* as late as can be */
+  if (*is_read && (flags & SET_FLAGS) != O_NONBLOCK) CALL3(FCNTL, fd, F_SETFL, flags);
+  int32_t result = *is_read ? swap(s, n, tcp, fd, flags & O_CLOEXEC) : LEFT_TO_YOU;
   if (result == LEFT_TO_YOU) CALL3(CLOSE, fd, 0, 0);
   return result;
 }

@@ -36,7 +36,7 @@ static int is_touched(struct trap_path *s, int fd) {
 }
 
 /* Whether it is a TCP socket of IPv4 that is bound to nothing, has those options as it was born, and signals nobody. */
-static int is_plain(struct trap_path *s, int fd, long *flags) {
+static int is_plain(struct trap_path *s, int fd) {
   char value[16];
   for (int i = 0; i < s->check_count; i++) {
     struct check *c = &s->checks[i];
@@ -50,8 +50,6 @@ static int is_plain(struct trap_path *s, int fd, long *flags) {
   for (int i = 0; i < 8; i++)
     if (name[i] != (i == 0 ? AF_INET : 0)) return 0;
   int32_t owner[2];
-  *flags = CALL3(FCNTL, fd, F_GETFL, 0);
-  if (*flags < 0 || (*flags & O_ASYNC)) return 0;
   return CALL3(FCNTL, fd, F_GETOWN_EX, owner) == 0 && owner[1] == 0 && CALL3(FCNTL, fd, F_GETSIG, 0) == 0;
 }
 

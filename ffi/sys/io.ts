@@ -9,7 +9,6 @@ import {
   F_SETOWN_EX,
   F_SETSIG,
   FIONBIO,
-  O_ASYNC,
   O_CLOEXEC,
 } from "../constants.ts";
 import { check, EAGAIN, retry, SyscallError } from "../errno.ts";
@@ -87,13 +86,14 @@ export function fcntl(fd: BorrowedFd, command: number, arg = 0): number {
 
 const OWNER = allocateForever(8); // struct f_owner_ex
 
-/** Whom `from` sends SIGIO and SIGURG, and which signal, for `to` as well (fcntl(2), F_SETOWN_EX and F_SETSIG). */
-export function copySignalOwner(from: BorrowedFd, to: BorrowedFd): void {
+/** The flags of `from`, whom it sends SIGIO and SIGURG, and which signal, for `to` as well (fcntl(2), F_SETFL, F_SETOWN_EX and
+ *  F_SETSIG). */
+export function copyFileStatus(from: BorrowedFd, to: BorrowedFd): void {
   check(calls.fcntl(from.number, F_GETOWN_EX, OWNER.address), "fcntl F_GETOWN_EX");
   if (OWNER.data.getInt32(4, true) !== 0) calls.fcntl(to.number, F_SETOWN_EX, OWNER.address); // EPERM, ESRCH: nobody
   const signal = check(calls.fcntl(from.number, F_GETSIG, 0), "fcntl F_GETSIG");
   if (signal !== 0) check(calls.fcntl(to.number, F_SETSIG, signal), "fcntl F_SETSIG");
-  if ((getStatusFlags(from) & O_ASYNC) !== 0) fcntl(to, F_SETFL, getStatusFlags(to) | O_ASYNC);
+  fcntl(to, F_SETFL, getStatusFlags(from));
 }
 
 export function fchmod(fd: BorrowedFd, mode: number): void {

@@ -7,7 +7,7 @@ import {
   addFd,
   type BorrowedFd,
   constants,
-  copySignalOwner,
+  copyFileStatus,
   isSameFile,
   moveEpollRegistration,
   type OwnedFd,
@@ -25,7 +25,7 @@ const { O_CLOEXEC } = constants;
 export function swapSocket(context: Context, call: Call, old: BorrowedFd, fresh: BorrowedFd): boolean {
   const number = call.args[0] | 0;
   const { numbers, registrations } = context.holdings.findAll(call.tracee.thread, number, old);
-  copySignalOwner(old, fresh);
+  copyFileStatus(old, fresh);
   if (!install(context, call, old, fresh, number)) return false;
   const others = numbers.filter((other) => other !== number);
   afterwards(context, call, () => replaceOthers(context, call, { numbers: others, registrations }, old, fresh));
@@ -51,7 +51,7 @@ export function swapAndClose(
   const { thread } = call.tracee;
   const number = call.args[0] | 0;
   const registrations = holdings.findRegistrations(thread, number, old);
-  copySignalOwner(old, fresh);
+  copyFileStatus(old, fresh);
   if (!install(context, call, old, fresh, number)) return false;
   beforeClose();
   afterwards(context, call, () => {

@@ -36,7 +36,6 @@ export class Attempt {
   readonly #first: FirstData | undefined;
   #firstBytes: Uint8Array | undefined;
   #path: string;
-  #isNonBlocking = false;
   #delayMs: number = FIRST_RETRY_MS;
   #leftMs: number = PATIENCE_MS;
 
@@ -80,8 +79,7 @@ export class Attempt {
   #prepare(): void {
     const { call, tcp } = this.#connecting;
     refuseZeroCopy(this.#connecting);
-    this.#isNonBlocking = (getStatusFlags(tcp) & O_NONBLOCK) !== 0;
-    if (this.#isNonBlocking) this.#leftMs = PATIENCE_NON_BLOCKING_MS;
+    if ((getStatusFlags(tcp) & O_NONBLOCK) !== 0) this.#leftMs = PATIENCE_NON_BLOCKING_MS;
     this.#firstBytes = this.#first && readFirst(call, this.#first);
     dressAndName(this.#connecting);
   }
@@ -94,8 +92,7 @@ export class Attempt {
       if (error.errno === EAGAIN && this.#leftMs > 0) return this.#wait();
       return this.#askAgain(error);
     }
-    const [path, isNonBlocking, firstBytes] = [this.#path, this.#isNonBlocking, this.#firstBytes];
-    putInPlace(this.#connecting, { path, isNonBlocking, firstBytes });
+    putInPlace(this.#connecting, { path: this.#path, firstBytes: this.#firstBytes });
     return DONE;
   }
 

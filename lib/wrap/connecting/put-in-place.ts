@@ -1,5 +1,4 @@
 /** Puts a connected Unix socket in the place of the program's and answers its connect(). */
-import { constants, fcntl } from "../../../ffi/mod.ts";
 import { value } from "../answer.ts";
 import { whatWasChosen } from "../handlers/disconnect.ts";
 import { isUnspecified } from "../host.ts";
@@ -14,16 +13,14 @@ import { note } from "./plan.ts";
 
 export type Placing = {
   readonly path: string;
-  readonly isNonBlocking: boolean;
   /** To be sent before the answer, which is its length then. */
   readonly firstBytes: Uint8Array | undefined;
 };
 
 /** @throws CallGone when nobody waits any more: what is in place is owed an answer then */
-export function putInPlace(connecting: Connecting, { path, isNonBlocking, firstBytes }: Placing): void {
+export function putInPlace(connecting: Connecting, { path, firstBytes }: Placing): void {
   const { context, call, plan, unix } = connecting;
   const touched = keepOptions(connecting);
-  if (!isNonBlocking) fcntl(unix, constants.F_SETFL, 0);
   let isAnswered = false;
   try {
     if (!exchange(connecting)) throw new CallGone();

@@ -3,11 +3,9 @@ import {
   bind,
   constants,
   errno,
-  getStatusFlags,
   listen,
   type OwnedFd,
   SyscallError,
-  setNonBlocking,
   setsockopt,
   shutdown,
   socket,
@@ -80,7 +78,6 @@ function bindAsBefore(fresh: OwnedFd, domain: Domain, chosen: Endpoint | undefin
 /** With the options that the program had set. */
 function freshSocket({ table, template }: Context, old: OwnedFd, domain: Domain): OwnedFd {
   const fresh = socket(familyOf(domain), constants.SOCK_STREAM);
-  setNonBlocking(fresh, (getStatusFlags(old) & constants.O_NONBLOCK) !== 0);
   const remembered = [...table.options(cookieOf(old))].map(([key, value]) => ({ option: keyOption(key), value }));
   for (const { option, value } of [...template(domain).commonOptions(old), ...remembered]) {
     try {
