@@ -18,11 +18,14 @@ export function startListing(session: Session, object: ObjectId, selector: strin
   }
   core.survival.sweep(core);
   const { grants } = session.owner;
-  const maySee = (record: AnyRecord): boolean => grants === undefined || grants.allows("inspect", nameOf(record));
+  const maySee = (name: string): boolean => grants === undefined || grants.allows("inspect", name);
   const records = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
   const ended = records.length === 0 ? core.registry.recall(selector) : undefined;
-  if (ended !== undefined && (grants === undefined || grants.allows("inspect", ended.name)))
-    session.send(object, "shmlink_listing_v1", ended);
+  if (grants !== undefined) {
+    const names = ended === undefined ? records.map(nameOf) : [ended.name];
+    audit(session, selector, { found: names.length, shown: names.filter(maySee).length });
+  }
+  if (ended !== undefined && maySee(ended.name)) session.send(object, "shmlink_listing_v1", ended);
   let index = 0;
   if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));
   session.output.addListing(() => {
@@ -31,9 +34,20 @@ export function startListing(session: Session, object: ObjectId, selector: strin
       session.send(object, "shmlink_listing_v1", { kind: "done" });
       return false;
     }
-    if (isAlive(core, record) && maySee(record)) session.send(object, "shmlink_listing_v1", recordEntry(record));
+    if (isAlive(core, record) && maySee(nameOf(record)))
+      session.send(object, "shmlink_listing_v1", recordEntry(record));
     return true;
   });
+}
+
+/** One line for each listing, however much is left out of it. The peer is not told: hidden is like empty. */
+function audit({ core, owner }: Session, selector: string, { found, shown }: { found: number; shown: number }): void {
+  if (found === 0) return;
+  const what = selector === "" ? "inspect" : `inspect "${selector}"`;
+  const leftOut = shown === found ? "" : `: ${found - shown} of ${found} left out, not granted to this connection`;
+  const from = { uid: owner.uid, pid: owner.pid };
+  if (shown === 0) core.logger.warn(`Refused to ${what}${leftOut}`, from);
+  else core.logger.info(`Used grant ${what}${leftOut}`, from);
 }
 
 function nameOf(record: AnyRecord): string {

@@ -118,6 +118,27 @@ test("revoking withdraws what stood for it, all the way down, and tells the hold
     expect(broker.log).toMatch(line);
 });
 
+test("what a connection is shown by its right to inspect, and what is left out, is one line of the audit a listing", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  for (const name of ["web/a", "db", "log"]) parent.listen(name);
+  using minted = parent.mint([{ rights: ["inspect"], name: "web/*" }]);
+  using holder = enter(broker, minted);
+  for (const selector of ["", "web/a", "db", "nothing"]) holder.list(selector);
+  parent.list();
+  minted.revoke();
+  holder.list();
+  const audit = (): string[] =>
+    broker.log.match(/(?<= (info|warn) )(Used grant|Refused to) inspect.*(?= \(uid \d+, pid)/g) ?? [];
+  await waitUntil(() => audit().length >= 4, "the audit");
+  expect(audit()).toEqual([
+    "Used grant inspect: 2 of 3 left out, not granted to this connection",
+    'Used grant inspect "web/a"',
+    'Refused to inspect "db": 1 of 1 left out, not granted to this connection',
+    "Refused to inspect: 3 of 3 left out, not granted to this connection",
+  ]);
+});
+
 test("who waits when a right is revoked waits no longer, and hears why", async () => {
   await using broker = new TestBroker();
   using parent = broker.connect();
