@@ -95,6 +95,46 @@ for (const [right, ...words] of [
     expect(command.stderr).toEndWith(`shmlink: Cannot ${right} "a" any longer: the right was revoked\n`);
   }, 30_000);
 
+const PEEKING = ["offer", "--tcp=127.0.0.1:0", "--peek=http", "web"] as const;
+const PEEKING_REVOKED = 'shmlink: Cannot offer "web/*" any longer: the right was revoked\n';
+
+test("offer --peek ends when the right to all of its names is revoked", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  using minted = link.mint([{ rights: ["offer"], name: "web/*" }]);
+  await using command = Staying.on(minted.fd, broker, ...PEEKING);
+  await waitUntil(() => command.stderr.includes("offering"), "the command");
+  minted.revoke();
+  await waitUntil(() => command.closed, "the command to end");
+  expect(command.child.exitCode).toBe(1);
+  expect(command.stderr).toEndWith(PEEKING_REVOKED);
+}, 30_000);
+
+test("offer --peek stays while another grant covers a name that it has had", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ wake: true });
+  using minted = link.mint([
+    { rights: ["offer"], name: "web/*" },
+    { rights: ["offer"], name: "web/one.test" },
+  ]);
+  await using command = Staying.on(minted.fd, broker, ...PEEKING);
+  await waitUntil(() => /:\d+\n/.test(command.stderr), "the address");
+  const port = Number(/:(\d+)\n/.exec(command.stderr)?.[1]);
+  const ask = (host: string): Promise<unknown> =>
+    fetch(`http://127.0.0.1:${port}`, { headers: { host } }).catch(() => undefined);
+  const taken = link.takeAsync("web/one.test", { waitMs: -1 });
+  const asked = ask("one.test");
+  (await taken)[Symbol.dispose]();
+  await asked;
+  minted.revoke(["offer"], "web/*");
+  await ask("two.test");
+  await waitUntil(() => command.stderr.includes('Cannot offer "web/two.test"'), "a name that is not granted any more");
+  expect(command.closed).toBe(false);
+  minted.revoke();
+  await waitUntil(() => command.closed, "the command to end");
+  expect(command.stderr).toEndWith(PEEKING_REVOKED);
+}, 30_000);
+
 test("run within run passes on less, never more, and repeats of --grant add up", async () => {
   await using broker = new TestBroker();
   broker.connect().close();

@@ -48,7 +48,7 @@ export class Accepting implements Disposable {
 
   /** Why nothing can be offered any more. */
   get failure(): FailureError | undefined {
-    return this.#one?.failure;
+    return this.#one?.failure ?? this.#many?.failure;
   }
 
   get #full(): boolean {

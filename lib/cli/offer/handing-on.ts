@@ -4,6 +4,7 @@
  * waits for it, and are closed when nobody comes: names that a stranger makes up must not fill anything.
  */
 import type { OwnedFd } from "../../../ffi/mod.ts";
+import { coversName } from "../../broker/grants.ts";
 import type { BrokerLink } from "../../client/broker-link.ts";
 import type { Offer } from "../../client/offer.ts";
 import { FailureError } from "../../errors.ts";
@@ -64,6 +65,15 @@ export class ManyNames implements Disposable {
 
   get full(): boolean {
     return this.#waiting.size >= MAX_PATIENT;
+  }
+
+  /** The right to whatever a connection may name was revoked, and no other grant covers one that was named before. */
+  get failure(): FailureError | undefined {
+    const names = `${this.#name}/*`;
+    const isGone = this.#link.revoked.some(({ rights, name }) => rights.includes("offer") && coversName(name, names));
+    const isLeft = [...this.#offers.values()].some(({ failure }) => failure === undefined);
+    if (!isGone || isLeft) return undefined;
+    return new FailureError("denied", `Cannot offer "${names}" any longer: the right was revoked`);
   }
 
   /** Takes the connection. */
