@@ -1,4 +1,5 @@
 /** Names and ids to records. Knows nothing of connections; ids are never used twice. */
+import { hostPort, plainAddress } from "../util/ip-address.ts";
 import type { ListingEntry } from "./listing.ts";
 import type {
   AnyRecord,
@@ -87,7 +88,7 @@ export class Registry {
   /** Who would answer a connect to this address: an exact match before a wildcard, which stands for the addresses
    *  of this machine and no other. @param isLocal  whether an address that is not loopback is one of ours */
   resolve(address: string, port: number, isLocal: (address: string) => boolean): ListenerRecord | undefined {
-    const wanted = destination(address);
+    const wanted = destination(plainAddress(address));
     let wildcard: ListenerRecord | undefined;
     for (const record of this.#byPort.get(port) ?? []) {
       if (record.address === wanted) return record;
@@ -130,7 +131,7 @@ function isLoopback(address: string): boolean {
 
 /** `tcp:127.0.0.1:80`, `tcp:[::1]:80`. */
 export function listenerName(address: string, port: number): string {
-  return address.includes(":") ? `tcp:[${address}]:${port}` : `tcp:${address}:${port}`;
+  return `tcp:${hostPort(address, port)}`;
 }
 
 function matches(record: AnyRecord, selector: string): boolean {

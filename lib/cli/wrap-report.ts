@@ -1,4 +1,5 @@
 /** What `wrap --explain` says after a run: which calls were trapped, where sockets went, by which rule, and why. */
+import { hostPort } from "../util/ip-address.ts";
 import type { DecisionCount, Summary } from "../wrap/journal.ts";
 import { renderTable } from "./table.ts";
 
@@ -18,7 +19,7 @@ function renderCounted({ traps, decisions }: Omit<Summary, "lostLines">): string
   if (decisions.length === 0) return `${calls}shmlink: the program neither listened nor connected by TCP\n`;
   const went = decisions.map((decision) => [
     decision.call,
-    `${decision.address.includes(":") ? `[${decision.address}]` : decision.address}:${decision.port}`,
+    hostPort(decision.address, decision.port),
     String(decision.count),
     outcome(decision),
     decision.rule === undefined ? "-" : decision.rule,

@@ -4,11 +4,13 @@
  * asked has no answer, so connections go over TCP; listeners, old and new, are registered with the next one, or when it
  * answers again, one after the other, so that it is clear which of them a refusal is about.
  */
+
 import { type BorrowedFd, duplicateFd, type OwnedFd } from "../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { SHMLINK_MANAGER_V1_LISTENER_FLAGS as FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import type { Reactor } from "../transport/reactor.ts";
+import { hostPort } from "../util/ip-address.ts";
 import { BrokerQuery } from "./broker-query.ts";
 import type { ConnectOptions } from "./connect.ts";
 import { brokerGone } from "./failure.ts";
@@ -164,7 +166,7 @@ export class ListenerRegistry implements Disposable {
   /** Or revoked. Not asked for again: the next answer would be the same. */
   #refused(kept: Kept, { message }: Error): void {
     const { address, port } = kept.options;
-    this.#logger.warn(`Wrapped clients do not find tcp:${address}:${port} any longer: ${message}`);
+    this.#logger.warn(`Wrapped clients do not find tcp:${hostPort(address, port)} any longer: ${message}`);
     this.#withdraw(kept);
   }
 

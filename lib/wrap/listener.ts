@@ -25,7 +25,7 @@ import {
   unixAddress,
 } from "../../ffi/mod.ts";
 import type { Counters } from "./counters.ts";
-import { formatHost } from "./host.ts";
+import { formatHost, hostPort } from "./host.ts";
 import { isMarkerName, isProbeName, type ListenerName, markerName } from "./names.ts";
 import { dressUnixSocket, type OptionValue } from "./options.ts";
 import { cookieOf } from "./socket.ts";
@@ -94,7 +94,7 @@ export class WrappedListener implements Disposable {
   /** For messages: tcp:127.0.0.1:8123. */
   get label(): string {
     const { host, port } = this.name.local;
-    return `tcp:${formatHost(host)}:${port}`;
+    return `tcp:${hostPort(formatHost(host), port)}`;
   }
 
   /** How many connections wait here, each with a descriptor of ours. */

@@ -345,6 +345,13 @@ requires.test(
   },
 );
 
+test("an offer says its IPv6 address in the usual form", async () => {
+  await using broker = new TestBroker();
+  await using offer = shmlink(broker, "offer", "web", "--tcp=[0:0:0:0:0:0:0:1]:0");
+  const port = await portOf(offer);
+  expect(offer.output).toBe(`shmlink: offering "web": connections at [::1]:${port}\n`);
+});
+
 test("what cannot be is refused with a sentence and code 2, before anything is tried", async () => {
   await using broker = new TestBroker();
   for (const [words, message] of [
@@ -352,6 +359,7 @@ test("what cannot be is refused with a sentence and code 2, before anything is t
     [["offer", "x", "--fd=99"], /--fd "99": it is not open here/],
     [["offer", "x", "--fd=a"], /--fd "a": numbers are wanted/],
     [["offer", "x", "--tcp=example"], /ADDRESS:PORT is wanted/],
+    [["offer", "x", "--tcp=[fe80::1%lo]:80"], /ADDRESS:PORT is wanted/],
     [["offer", "x", "--tcp=127.0.0.1:0", "--peek=ftp"], /http or tls is wanted/],
     [["offer", "x", "--fd=0", "--peek=http"], /about connections/],
     [["take", "x"], /Missing program/],

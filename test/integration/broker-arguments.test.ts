@@ -49,9 +49,9 @@ for (const [which, make] of Object.entries({
   });
 }
 
-function register(peer: RawPeer, flags: number, pid: number): void {
+function register(peer: RawPeer, flags: number, pid: number, address = "127.0.0.1"): void {
   using counters = makeCounters();
-  peer.send(message(MANAGER, 3, 4, ...text("127.0.0.1"), 8123, ...text("/tmp/x.sock"), flags, pid), [counters]);
+  peer.send(message(MANAGER, 3, 4, ...text(address), 8123, ...text("/tmp/x.sock"), flags, pid), [counters]);
 }
 
 /** Every request with a bitfield: sends it with `bits`. */
@@ -155,4 +155,14 @@ test("a listener's process is the client, or its child, or the client for one th
     for (let event = peer.next(); event?.sender !== 5; event = peer.next());
   }
   child.kill();
+});
+
+test("an address has one form, however it is written", () => {
+  using peer = new RawPeer(broker.socketPath);
+  peer.greet();
+  register(peer, 0, 0, "0:0::0:0:0:1");
+  for (let event = peer.next(); event?.sender !== 4; event = peer.next());
+  expect(witness.list("8123").map(({ name, details }) => [name, details["address"]])).toEqual([
+    ["tcp:[::1]:8123", "::1"],
+  ]);
 });

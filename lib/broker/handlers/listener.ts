@@ -5,6 +5,7 @@ import { mostStored } from "../../channel/stored.ts";
 import { FailureError } from "../../errors.ts";
 import { type Requests, SHMLINK_MANAGER_V1_LISTENER_FLAGS } from "../../protocol/shmlink-v1.gen.ts";
 import { executableOf } from "../../transport/peer.ts";
+import { plainAddress } from "../../util/ip-address.ts";
 import { judgeClaim } from "../claimed-process.ts";
 import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
 import { plainText } from "../plain-text.ts";
@@ -46,14 +47,15 @@ function mapCounters(fd: OwnedFd): ListenerRecord["counters"] {
 /** @throws FailureError name-in-use, denied, quota; ProtocolError */
 export function registerListener(session: Session, request: Register): void {
   const { core, owner } = session;
-  const { address, port, path, flags, counters: fd } = request;
+  const { port, path, flags, counters: fd } = request;
   using _owned = fd;
   checkPort(port);
-  checkAddress(address);
+  checkAddress(request.address);
   checkBits("flags", flags, SHMLINK_MANAGER_V1_LISTENER_FLAGS);
   if (!path.startsWith("/") || plainText(path, 128) !== path || new TextEncoder().encode(path).length > 107)
     throw invalidArgument(`Invalid socket path ${JSON.stringify(path)}`);
   const process = listeningProcess(session, request.pid);
+  const address = plainAddress(request.address);
   const name = listenerName(address, port);
   authorize(core, owner, "register", name);
   const holder = core.registry.findListener(address, port);

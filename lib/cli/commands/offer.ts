@@ -12,6 +12,7 @@ import { BrokerLink } from "../../client/broker-link.ts";
 import type { Offer } from "../../client/offer.ts";
 import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
+import { formatHost, hostPort } from "../../util/ip-address.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import { OK } from "../exit-codes.ts";
@@ -151,9 +152,5 @@ function parseFds(text: string): BorrowedFd[] {
 function placeOf(socket: OwnedFd): string {
   const address = readInetAddress(getsockname(socket));
   if (address === undefined) return "?";
-  const host =
-    address.family === constants.AF_INET
-      ? address.host.join(".")
-      : `[${Array.from({ length: 8 }, (_, index) => (((address.host[index * 2] ?? 0) << 8) | (address.host[index * 2 + 1] ?? 0)).toString(16)).join(":")}]`;
-  return `${host}:${address.port}`;
+  return hostPort(formatHost(address.host), address.port);
 }

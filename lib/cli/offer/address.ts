@@ -1,6 +1,5 @@
 /** Words of a command line as listening sockets: HOST:PORT, or a path. */
 import { existsSync, lstatSync, unlinkSync } from "node:fs";
-import { isIP } from "node:net";
 import {
   bind,
   connect,
@@ -16,6 +15,7 @@ import {
   unixAddress,
 } from "../../../ffi/mod.ts";
 import { SUN_PATH_MAX_BYTES } from "../../transport/listen.ts";
+import { parseHost } from "../../util/ip-address.ts";
 import { UsageError } from "../usage-error.ts";
 
 const BACKLOG = 4096;
@@ -25,33 +25,10 @@ export function parseHostPort(text: string): InetAddress {
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
   const host = match?.[1] ?? match?.[2] ?? "";
   const port = Number(match?.[3]);
-  const address = host === "localhost" ? "127.0.0.1" : host === "*" ? "0.0.0.0" : host;
-  if (isIP(address) === 0 || !(port <= 65535))
+  const address = parseHost(host === "localhost" ? "127.0.0.1" : host === "*" ? "0.0.0.0" : host);
+  if (address === undefined || !(port <= 65535))
     throw new UsageError(`Cannot use --tcp "${text}": ADDRESS:PORT is wanted, as in 127.0.0.1:8080 or [::1]:8080`);
-  const isV6 = isIP(address) === 6;
-  return {
-    family: isV6 ? constants.AF_INET6 : constants.AF_INET,
-    host: isV6 ? v6Bytes(address) : v4Bytes(address),
-    port,
-  };
-}
-
-function v4Bytes(text: string): Uint8Array {
-  return new Uint8Array(text.split(".").map(Number));
-}
-
-/** @param text  valid, without a scope */
-function v6Bytes(text: string): Uint8Array {
-  const dotted = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(text);
-  const [a = 0, b = 0, c = 0, d = 0] = dotted === null ? [] : v4Bytes(dotted[2] ?? "");
-  const hex = dotted === null ? text : `${dotted[1]}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
-  const [head = "", tail] = hex.split("::");
-  const groups = (part: string): number[] =>
-    part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16));
-  const before = groups(head);
-  const after = groups(tail ?? "");
-  const zeros = Array.from({ length: 8 - before.length - after.length }, () => 0);
-  return new Uint8Array([...before, ...zeros, ...after].flatMap((group) => [group >> 8, group & 0xff]));
+  return { family: address.length === 16 ? constants.AF_INET6 : constants.AF_INET, host: address, port };
 }
 
 /** A listening TCP socket, non-blocking. @throws SyscallError EADDRINUSE, EACCES, EADDRNOTAVAIL */

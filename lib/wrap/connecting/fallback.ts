@@ -1,7 +1,7 @@
 /** A connection to a registered listener that goes over TCP instead: the untouched socket, and the recorded reason. */
 import { connect, constants, errno, getsockopt, type OwnedFd, SyscallError, setsockopt } from "../../../ffi/mod.ts";
 import { type Answer, CONTINUE, failure } from "../answer.ts";
-import { formatHost } from "../host.ts";
+import { formatHost, hostPort } from "../host.ts";
 import { cookieOf, socketAddress } from "../socket.ts";
 import type { Connecting } from "./connecting.ts";
 import { note } from "./plan.ts";
@@ -24,7 +24,7 @@ export function fallBack({ context, call, plan }: Connecting, error: Error): Ans
   const isRefused = rule?.require === true;
   note(context, call, target, { outcome: isRefused ? "refused" : "tcp", reason, rule });
   if (isRefused) return failure(asTcp(error));
-  logger.info(`Connected to tcp:${host}:${port} over TCP: ${reason}`);
+  logger.info(`Connected to tcp:${hostPort(host, port)} over TCP: ${reason}`);
   registry.reportFallback(host, port, reason);
   return CONTINUE;
 }

@@ -18,7 +18,7 @@ import {
 import { ShmlinkError } from "../../errors.ts";
 import { type Answer, CONTINUE, DONE, failure, value } from "../answer.ts";
 import type { Call, Context } from "../context.ts";
-import { type Endpoint, formatHost, mapHost } from "../host.ts";
+import { type Endpoint, formatHost, hostPort, mapHost } from "../host.ts";
 import type { Outcome } from "../journal.ts";
 import type { WrappedListener } from "../listener.ts";
 import type { Domain, Shape } from "../names.ts";
@@ -138,7 +138,7 @@ type Obstacle = { readonly reason: string; readonly errno: number };
 function stayOnTcp(context: Context, plan: Plan, { reason, errno: number }: Obstacle): Answer {
   if (plan.rule?.require === true) return refuse(context, plan, number, reason);
   const { host, port } = localEndpoint(plan.tcp);
-  context.logger.warn(`Left tcp:${formatHost(host)}:${port} to plain TCP: ${reason}`);
+  context.logger.warn(`Left tcp:${hostPort(formatHost(host), port)} to plain TCP: ${reason}`);
   return note(context, plan, "tcp", reason, CONTINUE);
 }
 

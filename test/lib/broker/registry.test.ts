@@ -26,6 +26,8 @@ const cases: readonly (readonly [wanted: string, listener: string, v6only: boole
   ["::", "::1", false, true],
   ["::ffff:127.0.0.1", "0.0.0.0", false, true],
   ["192.0.2.1", "0.0.0.0", false, false],
+  ["0:0:0:0:0:0:0:1", "::1", false, true],
+  ["::ffff:7f00:1", "127.0.0.1", false, true],
 ];
 
 for (const [wanted, listener, v6only, found] of cases) {
