@@ -50,7 +50,7 @@ static int is_plain(struct trap_path *s, int fd) {
   for (int i = 0; i < 8; i++)
     if (name[i] != (i == 0 ? AF_INET : 0)) return 0;
   int32_t owner[2];
-  return CALL3(FCNTL, fd, F_GETOWN_EX, owner) == 0 && owner[1] == 0 && CALL3(FCNTL, fd, F_GETSIG, 0) == 0;
+  return CALL3(FCNTL, fd, F_GETOWN_EX, owner) == 0 && (owner[0] | owner[1]) == 0 && CALL3(FCNTL, fd, F_GETSIG, 0) == 0;
 }
 
 /* Whether an epoll set of the thread has it; 1 also where that cannot be said (any more). */

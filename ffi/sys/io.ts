@@ -90,7 +90,8 @@ const OWNER = allocateForever(8); // struct f_owner_ex
  *  F_SETSIG). */
 export function copyFileStatus(from: BorrowedFd, to: BorrowedFd): void {
   check(calls.fcntl(from.number, F_GETOWN_EX, OWNER.address), "fcntl F_GETOWN_EX");
-  if (OWNER.data.getInt32(4, true) !== 0) calls.fcntl(to.number, F_SETOWN_EX, OWNER.address); // EPERM, ESRCH: nobody
+  const [type, id] = [OWNER.data.getInt32(0, true), OWNER.data.getInt32(4, true)]; // F_SETOWN of 0 leaves a type
+  if (type !== 0 || id !== 0) calls.fcntl(to.number, F_SETOWN_EX, OWNER.address); // EPERM, ESRCH: nobody
   const signal = check(calls.fcntl(from.number, F_GETSIG, 0), "fcntl F_GETSIG");
   if (signal !== 0) check(calls.fcntl(to.number, F_SETSIG, signal), "fcntl F_SETSIG");
   fcntl(to, F_SETFL, getStatusFlags(from));
