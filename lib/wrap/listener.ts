@@ -58,8 +58,9 @@ export type WrappedListenerOptions = {
   readonly token: string;
 };
 
-/** "full": the program is far behind and its backlog is full, or we have no descriptor left; "dead": nobody listens there any more. */
-export type Announced = "announced" | "full" | "dead";
+/** "full": the program is far behind and its backlog is full, or we have no descriptor left; "barred": we may not connect to its
+ *  socket, or do not find it; "dead": nobody listens there any more. */
+export type Announced = "announced" | "full" | "barred" | "dead";
 
 let lastMarker = 0;
 
@@ -76,7 +77,7 @@ export class WrappedListener implements Disposable {
   readonly #adopted: Accepted[] = [];
   readonly #token: string;
   readonly #waiting: Connection[] = [];
-  /** Whether there was no descriptor for the last one. */
+  /** Whether the last one could not be announced. */
   #owesMarker = false;
 
   constructor({ name, path, file, address, tcp, counters, options, token }: WrappedListenerOptions) {
@@ -119,14 +120,19 @@ export class WrappedListener implements Disposable {
     return this.#announce();
   }
 
-  /** Announces what could not be for want of a descriptor. */
-  remind(): void {
-    if (this.#owesMarker && this.#waiting.length > 0) this.#announce();
+  /** Announces what could not be. */
+  remind(): Announced {
+    return this.#owesMarker && this.#waiting.length > 0 ? this.#announce() : "announced";
   }
 
   #announce(): Announced {
+    const announced = this.#sendMarker();
+    this.#owesMarker = announced !== "announced";
+    return announced;
+  }
+
+  #sendMarker(): Announced {
     using marker = this.#makeMarker();
-    this.#owesMarker = marker === undefined;
     if (marker === undefined) return "full";
     const path = this.#file === undefined ? this.path : `/proc/self/fd/${this.#file.number}`;
     try {
@@ -134,7 +140,9 @@ export class WrappedListener implements Disposable {
       return "announced"; // it keeps its name in the queue although our end closes here
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
-      return error.errno === errno.EAGAIN ? "full" : "dead";
+      if (error.errno === errno.EAGAIN) return "full";
+      const isTheSame = this.#file !== undefined || this.path.startsWith("@"); // a path alone may be another's here
+      return error.errno === errno.ECONNREFUSED && isTheSame ? "dead" : "barred";
     }
   }
 

@@ -67,6 +67,8 @@ type Entry = {
   readonly socket: bigint;
   /** Whether it was said that its socket file is gone. */
   isFileGone: boolean;
+  /** Whether it was said that we cannot connect to its socket. */
+  isBarred: boolean;
   watching: Watching | undefined;
   ending: Ending | undefined;
   /** Where it was put last. */
@@ -113,6 +115,7 @@ export class Listeners implements Disposable {
       socket: fstat(unix).ino,
       exposeTcp: request.exposeTcp,
       isFileGone: false,
+      isBarred: false,
       watching: undefined,
       ending: undefined,
       holder: undefined,
@@ -156,7 +159,8 @@ export class Listeners implements Disposable {
       const announced = listener.offer(connection);
       if (announced === "dead") return this.remove(listener);
       this.#options.onReady(listener);
-      if (announced === "full") return this.#pause(listener, entry);
+      if (announced === "barred") this.#sayBarred(listener, entry);
+      if (announced !== "announced") return this.#pause(listener, entry);
     }
   }
 
@@ -166,6 +170,13 @@ export class Listeners implements Disposable {
     this.#options.logger.warn(`The socket file of ${listener.label} is gone: wrapped clients reach it over TCP`, {
       path: listener.path,
     });
+  }
+
+  #sayBarred(listener: WrappedListener, entry: Entry): void {
+    if (entry.isBarred) return;
+    entry.isBarred = true;
+    const what = "plain TCP clients wait until its program calls accept()";
+    this.#options.logger.warn(`Cannot connect to the socket of ${listener.label}: ${what}`, { path: listener.path });
   }
 
   /** A server that does not accept must not take the descriptors that all calls are answered with, nor stop others'. */
@@ -192,8 +203,10 @@ export class Listeners implements Disposable {
     entry.watching?.modify(0);
     this.#options.reactor.setTimer(RETRY_MS, () => {
       if (entry.watching === undefined) return;
-      listener.remind();
-      entry.watching.modify(EPOLLIN);
+      const announced = listener.remind();
+      if (announced === "dead") return this.remove(listener);
+      if (announced === "announced") entry.watching.modify(EPOLLIN);
+      else this.#pause(listener, entry);
     });
   }
 
