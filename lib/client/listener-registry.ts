@@ -87,13 +87,13 @@ export class ListenerRegistry implements Disposable {
     const kept: Kept = { options: { ...rest, flags, counters: duplicateFd(counters) }, listener: undefined };
     try {
       this.#registerNow(kept);
+      this.#kept.add(kept);
     } catch (error) {
       kept.options.counters.close();
       throw error;
     } finally {
       this.#readAnswer();
     }
-    this.#kept.add(kept);
     return {
       get id() {
         return kept.listener?.id ?? 0;
@@ -131,9 +131,7 @@ export class ListenerRegistry implements Disposable {
   }
 
   #request(link: BrokerQuery, kept: Kept): Listener {
-    return link.requestListener(kept.options, (failure) => {
-      if (this.#kept.has(kept)) this.#refused(kept, failure); // else it is awaited, and thrown
-    });
+    return link.requestListener(kept.options, (failure) => this.#refused(kept, failure));
   }
 
   #registerNext(): void {
@@ -149,22 +147,25 @@ export class ListenerRegistry implements Disposable {
   #readAnswer(): void {
     const asked = this.#asked;
     if (asked?.listener?.settled === true) {
+      this.#asked = undefined; // first: somebody else may be asked for next
       const { failure } = asked.listener;
-      if (failure !== undefined) this.#refused(asked, failure);
-      this.#asked = undefined;
+      if (!this.#kept.has(asked)) this.#letGo(asked);
+      else if (failure !== undefined) this.#refused(asked, failure);
     }
     this.#registerNext();
   }
 
   #onLost(cause: ProtocolError | undefined): void {
     this.#patience.reset();
-    if (this.#asked !== undefined && cause !== undefined) this.#refused(this.#asked, cause);
+    const asked = this.#asked;
     this.#asked = undefined;
+    if (asked !== undefined && cause !== undefined) this.#refused(asked, cause);
     for (const kept of this.#kept) kept.listener = undefined;
   }
 
   /** Or revoked. Not asked for again: the next answer would be the same. */
   #refused(kept: Kept, { message }: Error): void {
+    if (!this.#kept.has(kept)) return; // it is withdrawn, or it is awaited, and thrown
     const { address, port } = kept.options;
     this.#logger.warn(`Wrapped clients do not find tcp:${hostPort(address, port)} any longer: ${message}`);
     this.#withdraw(kept);
@@ -173,12 +174,13 @@ export class ListenerRegistry implements Disposable {
   /** Safe to call twice. */
   #withdraw(kept: Kept): void {
     if (!this.#kept.delete(kept)) return;
+    kept.options.counters.close();
+    if (this.#asked !== kept) this.#letGo(kept); // else with its answer: what the broker says next is about it
+  }
+
+  #letGo(kept: Kept): void {
     this.#lasting.ask(() => kept.listener?.close());
     kept.listener = undefined;
-    kept.options.counters.close();
-    if (this.#asked !== kept) return;
-    this.#asked = undefined;
-    this.#registerNext();
   }
 
   /** Undefined when nobody registered listens there, or when there is no broker to be asked. */
