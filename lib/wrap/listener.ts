@@ -52,7 +52,7 @@ export type WrappedListenerOptions = {
   /** The program's TCP socket, bound; taken. */
   readonly tcp: OwnedFd;
   readonly counters: Counters;
-  /** What the program had set on it and connections inherit. */
+  /** What the program had set on it and its connections inherit. */
   readonly options: readonly OptionValue[];
   /** A secret of this supervisor: who knows it can make markers. */
   readonly token: string;

@@ -18,7 +18,7 @@ import { formatHost } from "./host.ts";
 import { WrappedListener } from "./listener.ts";
 import { ListenerWatch } from "./listener-watch.ts";
 import type { ListenerName } from "./names.ts";
-import { dressUnixSocket, type OptionValue } from "./options.ts";
+import { dressUnixSocket, inheritedOptions, type OptionValue } from "./options.ts";
 import { type Access, openSocketFile, type Place, placeListener, unlinkSame } from "./place.ts";
 import type { Registration, Registry } from "./registry.ts";
 import { addAlias, cookieOf, removeAlias } from "./socket.ts";
@@ -108,7 +108,8 @@ export class Listeners implements Disposable {
     const registration = this.#register(request, placed.path, counters);
     stack.move();
     const { path = "", address } = placed;
-    const listener = new WrappedListener({ name, path, file, address, tcp, counters, options, token: this.#token });
+    const shared = { name, path, file, address, tcp, counters, token: this.#token };
+    const listener = new WrappedListener({ ...shared, options: inheritedOptions(options) });
     this.#serve(listener, unix, {
       registration,
       inode: request.keepsFile ? undefined : placed.inode,

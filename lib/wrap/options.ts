@@ -122,6 +122,11 @@ export class Template implements Disposable {
 
 export type { Default as OptionValue };
 
+/** Those of a listener that its connections have, too: a connection's priority is its own. */
+export function inheritedOptions(options: readonly Default[]): Default[] {
+  return options.filter(({ option: [, name] }) => name !== constants.SO_PRIORITY);
+}
+
 function changed(fd: BorrowedFd, defaults: readonly Default[]): Default[] {
   const found: Default[] = [];
   for (const { option, value } of defaults) {
@@ -139,9 +144,10 @@ export function dressUnixSocket(fd: BorrowedFd, options: readonly Default[]): vo
 }
 
 /** The kernel doubles the size of a buffer, which is what reads back. */
-export function asItIsSet([level, name]: Option, value: Uint8Array): Uint8Array | number {
-  const isBuffer = level === SOL_SOCKET && name === constants.SO_RCVBUF;
-  return isBuffer ? new DataView(value.buffer, value.byteOffset).getInt32(0, true) / 2 : value;
+export function asItIsSet([level, name]: Option, value: Uint8Array): Uint8Array {
+  if (level !== SOL_SOCKET || name !== constants.SO_RCVBUF) return value;
+  const bytes = new DataView(value.buffer, value.byteOffset).getInt32(0, true) / 2;
+  return new Uint8Array(Int32Array.of(bytes).buffer);
 }
 
 /** Whether the program wants to be told when the kernel has done with what it sent (MSG_ZEROCOPY), which no Unix socket

@@ -2,6 +2,7 @@
 import { TrapListeners } from "../../../ffi/mod.ts";
 import { LOOPBACK_V4 } from "../host.ts";
 import type { WrappedListener } from "../listener.ts";
+import { asItIsSet } from "../options.ts";
 import { socketAddress } from "../socket.ts";
 import type { Cookie } from "../socket-table.ts";
 
@@ -21,7 +22,11 @@ export class KnownListeners {
     this.#next = (index + 1) % TrapListeners.MAX;
     const { name, address, options, counters } = listener;
     const client = socketAddress(name.domain, { host: LOOPBACK_V4, port: 0 });
-    const inherited = options.map(({ option: [level, number], value }) => ({ level, name: number, value }));
+    const inherited = options.map(({ option, value }) => ({
+      level: option[0],
+      name: option[1],
+      value: asItIsSet(option, value),
+    }));
     this.#listeners[index] = listener;
     this.#places.set(index, { cookie, address, client, options: inherited, counters: counters.fd });
   }
