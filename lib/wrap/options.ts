@@ -14,6 +14,7 @@ import {
   socket,
 } from "../../ffi/mod.ts";
 import type { Domain } from "./names.ts";
+import { RARE_OPTIONS } from "./seldom-options.ts";
 import { familyOf } from "./socket.ts";
 import { type OptionValues, optionKey } from "./socket-table.ts";
 
@@ -34,6 +35,9 @@ const COMMON: readonly Option[] = [
   constants.SO_RCVBUF, // of no effect on a Unix socket, but it reads back
 ].map((name): Option => [SOL_SOCKET, name]);
 
+/** The rest of those. */
+const RARE: readonly Option[] = RARE_OPTIONS.map((name) => [SOL_SOCKET, name]);
+
 /** Options that only TCP has: remembered, so that they read back (linux/tcp.h, linux/in.h, linux/in6.h). */
 const TCP_ONLY: readonly Option[] = [
   ...[1, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 18, 23, 25, 30].map((name): Option => [IPPROTO_TCP, name]),
@@ -47,6 +51,8 @@ const TCP_ONLY: readonly Option[] = [
 /** What a Unix socket may have in flight. Its default of 208 KiB holds 278 one-byte writes, so that a program which
  *  relies on TCP's megabytes and pipelines without reading would stand still. */
 const SEND_BUFFER_BYTES = 4 << 20;
+
+const LOOPBACK_INDEX = 1; // net/flow.h LOOPBACK_IFINDEX, of each network namespace
 
 function tryGet(fd: BorrowedFd, [level, name]: Option): Uint8Array | undefined {
   try {
@@ -75,12 +81,14 @@ export class Template implements Disposable {
   /** Which network namespace is ours. */
   readonly network: Uint8Array | undefined;
   readonly #common: readonly Default[];
+  readonly #rare: readonly Default[];
   readonly #tcpOnly: readonly Default[];
 
   constructor(domain: Domain) {
     this.fd = socket(familyOf(domain), constants.SOCK_STREAM);
     this.network = networkOf(this.fd);
     this.#common = this.#defaults(COMMON);
+    this.#rare = this.#defaults(RARE);
     this.#tcpOnly = this.#defaults(TCP_ONLY);
   }
 
@@ -98,14 +106,15 @@ export class Template implements Disposable {
     });
   }
 
-  /** Options that a Unix socket understands, as a TCP socket is born with them. */
+  /** Options that a Unix socket understands and connect() looks for, as a TCP socket is born with them. */
   get commonDefaults(): readonly Default[] {
     return this.#common;
   }
 
-  /** Those options of `fd` that its program has changed and a Unix socket understands. */
-  commonOptions(fd: BorrowedFd): Default[] {
-    return changed(fd, this.#common);
+  /** Those options of `fd` that its program has changed and a Unix socket understands.
+   *  @param isTouched  false where nothing is remembered of it: the rare ones are as they were born then */
+  commonOptions(fd: BorrowedFd, isTouched = true): Default[] {
+    return changed(fd, isTouched ? [...this.#common, ...this.#rare] : this.#common);
   }
 
   /** Those that it has changed and only TCP has, by optionKey(). */
@@ -154,6 +163,12 @@ export function asItIsSet([level, name]: Option, value: Uint8Array): Uint8Array 
  *  tells: it would wait for ever. */
 export function wantsCompletions(fd: BorrowedFd): boolean {
   return getIntOption(fd, SOL_SOCKET, constants.SO_ZEROCOPY) !== 0;
+}
+
+/** Whether it is bound to a network interface which the connections of this machine to itself do not come over. */
+export function isBoundToOtherInterface(fd: BorrowedFd): boolean {
+  const index = getIntOption(fd, SOL_SOCKET, constants.SO_BINDTOIFINDEX);
+  return index !== 0 && index !== LOOPBACK_INDEX;
 }
 
 /** Until it turns out that CAP_NET_ADMIN is missing: a refusal for each connection would cost more than the option. */

@@ -17,7 +17,7 @@ import type { Connecting } from "./connecting.ts";
 import { Fallback, fallBack, goOnByTcp } from "./fallback.ts";
 import { type FirstData, readFirst } from "./first-data.ts";
 import { note, type Plan, UNKNOWN } from "./plan.ts";
-import { dressAndName, refuseZeroCopy } from "./prepare.ts";
+import { dressAndName, refuseUnfit, touchOf } from "./prepare.ts";
 import { putInPlace } from "./put-in-place.ts";
 
 const { AF_UNIX, O_NONBLOCK, SOCK_NONBLOCK, SOCK_STREAM } = constants;
@@ -78,10 +78,11 @@ export class Attempt {
 
   #prepare(): void {
     const { call, tcp } = this.#connecting;
-    refuseZeroCopy(this.#connecting);
+    const touch = touchOf(this.#connecting);
+    refuseUnfit(this.#connecting, touch);
     if ((getStatusFlags(tcp) & O_NONBLOCK) !== 0) this.#leftMs = PATIENCE_NON_BLOCKING_MS;
     this.#firstBytes = this.#first && readFirst(call, this.#first);
-    dressAndName(this.#connecting);
+    dressAndName(this.#connecting, touch);
   }
 
   #connect(): Answer {

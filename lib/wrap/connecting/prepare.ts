@@ -2,25 +2,34 @@
 import { bind, errno, SyscallError, unixAddress } from "../../../ffi/mod.ts";
 import { type Endpoint, isUnspecified } from "../host.ts";
 import { connectionName } from "../names.ts";
-import { dressUnixSocket, wantsCompletions } from "../options.ts";
+import { dressUnixSocket, isBoundToOtherInterface, wantsCompletions } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
+import { namesPlace } from "../rules/match.ts";
 import { cookieOf } from "../socket.ts";
+import type { Touch } from "../touched.ts";
 import type { Connecting } from "./connecting.ts";
 import { Fallback } from "./fallback.ts";
 
 const NAMES_TO_TRY = 64;
 
+/** What options are known to have been set on the socket that connects. Multipath TCP's own are noted by nobody. */
+export function touchOf({ context: { table }, plan, tcp }: Connecting): Touch | undefined {
+  if (plan.socket.isMultipath) return "tcp";
+  return table.touched.isAny ? table.touched.of(cookieOf(tcp)) : undefined;
+}
+
 /** @throws Fallback for a socket that no Unix socket can stand for */
-export function refuseZeroCopy({ context: { table }, tcp }: Connecting): void {
-  if (table.touched.isAny && table.touched.of(cookieOf(tcp)) === "tcp" && wantsCompletions(tcp)) {
-    throw new Fallback("the program wants completions of MSG_ZEROCOPY");
+export function refuseUnfit({ plan, tcp }: Connecting, touch: Touch | undefined): void {
+  if (touch === "tcp" && wantsCompletions(tcp)) throw new Fallback("the program wants completions of MSG_ZEROCOPY");
+  if (touch !== undefined && !namesPlace(plan.rule) && isBoundToOtherInterface(tcp)) {
+    throw new Fallback("it is bound to another network interface");
   }
 }
 
 /** @throws Fallback where no port is free */
-export function dressAndName(connecting: Connecting): void {
+export function dressAndName(connecting: Connecting, touch: Touch | undefined): void {
   const { context, plan, tcp, unix } = connecting;
-  dressUnixSocket(unix, context.template(plan.socket.domain).commonOptions(tcp));
+  dressUnixSocket(unix, context.template(plan.socket.domain).commonOptions(tcp, touch !== undefined));
   bindName(connecting);
 }
 

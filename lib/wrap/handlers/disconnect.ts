@@ -79,7 +79,10 @@ function bindAsBefore(fresh: OwnedFd, domain: Domain, chosen: Endpoint | undefin
 function freshSocket({ table, template }: Context, old: OwnedFd, domain: Domain): OwnedFd {
   const fresh = socket(familyOf(domain), constants.SOCK_STREAM);
   const remembered = [...table.options(cookieOf(old))].map(([key, value]) => ({ option: keyOption(key), value }));
-  for (const { option, value } of [...template(domain).commonOptions(old), ...remembered]) {
+  const kept = template(domain)
+    .commonOptions(old)
+    .filter(({ option: [, name] }) => name !== constants.SO_PEEK_OFF);
+  for (const { option, value } of [...kept, ...remembered]) {
     try {
       setsockopt(fresh, option[0], option[1], asItIsSet(option, value));
     } catch (error) {

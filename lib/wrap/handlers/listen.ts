@@ -22,9 +22,9 @@ import { type Endpoint, formatHost, hostPort, mapHost } from "../host.ts";
 import type { Outcome } from "../journal.ts";
 import type { WrappedListener } from "../listener.ts";
 import type { Domain, Shape } from "../names.ts";
-import { wantsCompletions } from "../options.ts";
+import { isBoundToOtherInterface, wantsCompletions } from "../options.ts";
 import { LONGEST_BACKLOG, type Place } from "../place.ts";
-import { expand, findRule } from "../rules/match.ts";
+import { expand, findRule, namesPlace } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
 import { cookieOf, familyOf, inspectSocket, isFresh, localEndpoint, socketAddress, tcpDomain } from "../socket.ts";
 import { swapSocket } from "../swap.ts";
@@ -55,6 +55,7 @@ function listenOnTcp(context: Context, call: Call, fd: OwnedFd, domain: Domain):
   if (rule?.action.kind === "ignore") return note(context, plan, "tcp", "the rule says so", CONTINUE);
   const isElsewhere = rule === undefined && !context.template(domain).isOfOurNetwork(fd);
   if (isElsewhere) return note(context, plan, "tcp", "it is in another network namespace", CONTINUE);
+  if (!namesPlace(rule) && isBoundToOtherInterface(tcp)) return stayOnTcp(context, plan, OTHER_INTERFACE);
   if (wantsCompletions(tcp)) return stayOnTcp(context, plan, NO_COMPLETIONS);
   return shareGroup(context, plan) ?? listenAs(context, plan);
 }
@@ -63,6 +64,8 @@ const NO_COMPLETIONS: Obstacle = {
   reason: "the program wants completions of MSG_ZEROCOPY",
   errno: errno.EOPNOTSUPP,
 };
+
+const OTHER_INTERFACE: Obstacle = { reason: "it is bound to another network interface", errno: errno.EOPNOTSUPP };
 
 /** A TCP socket that is about to listen. */
 type Plan = {

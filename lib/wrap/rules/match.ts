@@ -27,6 +27,11 @@ function isWithin(host: Uint8Array, { host: base, bits }: NonNullable<Rule["netw
   return true;
 }
 
+/** Whether it says more than that a socket is to be handed off: where to, or that nobody is to be there. */
+export function namesPlace(rule: Rule | undefined): boolean {
+  return rule !== undefined && rule.action.kind !== "hand-off";
+}
+
 /** Puts port, address and type in the place of %p, %a, %t; %% is a percent sign. */
 export function expand(template: string, { host, port }: Endpoint): string {
   const values: Record<string, string> = { p: String(port), a: formatHost(host), t: "tcp", "%": "%" };
