@@ -75,10 +75,10 @@ static int32_t give(struct trap_path *s, const struct notif *n, struct listener 
 
 static int32_t take(struct trap_path *s, const struct notif *n, int listener, uint32_t flags, int32_t room) {
   struct listener *l = find_listener(s, listener);
-  struct { int32_t fd; int16_t events, revents; } ready = {listener, 1, 0};
+  struct { int32_t fd; int16_t events, revents; } ready = {listener, POLLIN | POLLRDHUP, 0};
   uint64_t at_once[2] = {0, 0};
   /* All accept() calls come to us: what poll(2) sees is there still, and accept(2) cannot block, whatever O_NONBLOCK says. */
-  if (l == NULL || CALL5(PPOLL, &ready, 1, at_once, 0, 8) != 1 || ready.revents != 1) return LEFT_TO_YOU;
+  if (l == NULL || CALL5(PPOLL, &ready, 1, at_once, 0, 8) != 1 || ready.revents != POLLIN) return LEFT_TO_YOU;
   s->name_length = sizeof s->name;
   uint32_t how = (flags & SOCK_NONBLOCK) | SOCK_CLOEXEC;
   long fd = call(ACCEPT4, listener, (long)s->name, (long)&s->name_length, how, 0, 0);

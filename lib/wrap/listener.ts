@@ -21,6 +21,7 @@ import {
   readUnixAddress,
   SyscallError,
   setNonBlocking,
+  shutdown,
   socket,
   unixAddress,
 } from "../../ffi/mod.ts";
@@ -31,7 +32,7 @@ import { dressUnixSocket, type OptionValue } from "./options.ts";
 import { cookieOf } from "./socket.ts";
 import type { Cookie } from "./socket-table.ts";
 
-const { AF_UNIX, EPOLLIN, SOCK_NONBLOCK, SOCK_STREAM } = constants;
+const { AF_UNIX, EPOLLIN, EPOLLRDHUP, SOCK_NONBLOCK, SOCK_STREAM } = constants;
 
 /** `address`: of its peer as accept(2) told it, before a reset could make it unknown. */
 export type Connection = {
@@ -112,6 +113,15 @@ export class WrappedListener implements Disposable {
   acceptTcp(): Connection | undefined {
     const accepted = acceptReady(this.tcp, false);
     return accepted === undefined ? undefined : { kind: "tcp", ...accepted, isNonBlocking: false };
+  }
+
+  /** From now on, until listen(2). */
+  refuseTcp(): void {
+    try {
+      shutdown(this.tcp, constants.SHUT_RD);
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error; // ENOTCONN: the program has, by a duplicate that is TCP still
+    }
   }
 
   /** Keeps a connection for the next accept() and wakes the program for it. Takes the connection. */
@@ -213,6 +223,9 @@ export class WrappedListener implements Disposable {
   }
 }
 
+/** Of one that is shut down accept(2) of a Unix socket would take what is queued, and say EAGAIN where it may not block. */
 function acceptReady(fd: BorrowedFd, isNonBlocking: boolean): Accepted | undefined {
-  return pollNow(fd, EPOLLIN) === 0 ? undefined : (accept(fd, isNonBlocking ? SOCK_NONBLOCK : 0) ?? undefined);
+  const events = pollNow(fd, EPOLLIN | EPOLLRDHUP);
+  if ((events & EPOLLRDHUP) !== 0) throw new SyscallError("accept", errno.EINVAL);
+  return events === 0 ? undefined : (accept(fd, isNonBlocking ? SOCK_NONBLOCK : 0) ?? undefined);
 }

@@ -211,6 +211,17 @@ export class Listeners implements Disposable {
     });
   }
 
+  /** The program has shut it down, and not closed it. TCP refuses connections then, and keeps a port that was asked for,
+   *  until listen(2) is called again. Safe to call twice. */
+  shutDown(listener: WrappedListener): void {
+    const entry = this.#entries.get(listener);
+    entry?.registration?.close();
+    if (entry?.watching === undefined) return;
+    entry.watching.remove();
+    entry.watching = undefined;
+    listener.refuseTcp();
+  }
+
   /** The program has closed it, or is gone. Safe to call twice. */
   remove(listener: WrappedListener): void {
     const entry = this.#entries.get(listener);

@@ -25,6 +25,9 @@ const CASES: Readonly<Record<string, Case>> = {
     overTcp: /^127\.0\.0\.1 \d+ a signal interrupted connect\(\)$/,
   },
   "shut-under-accept": { title: "a listener that is shut down under a blocked accept(), and looked at meanwhile" },
+  "shut-down": {
+    title: "a listener that is shut down accepts nothing and is not connected to, until it listens again",
+  },
   "full-table": { title: "accept() beyond RLIMIT_NOFILE fails, and keeps the connection" },
   faults: { title: "pointers and lengths that are wrong" },
   others: { title: "UDP, Unix sockets and files are left alone" },

@@ -157,7 +157,11 @@ function serve(context: Context, call: Call, flags: number, source: Source): Ans
   const room = address === 0 ? 0 : readLength(call.tracee, lengthAddress);
   if (room < 0) return failure(-room);
   const connection = take(source, (flags & SOCK_NONBLOCK) !== 0);
-  if (connection === undefined || "errno" in connection) return connection && failure(connection.errno);
+  if (connection === undefined) return undefined;
+  if ("errno" in connection) {
+    if (connection.errno === EINVAL) context.listeners.shutDown(listener);
+    return failure(connection.errno);
+  }
   try {
     return give(context, call, flags, source, connection, room);
   } catch (error) {
