@@ -111,7 +111,6 @@ static int32_t serve_connect(struct trap_path *s, const struct notif *n) {
   if (call(PROCESS_VM_READV, n->pid, (long)&here, 1, (long)&there, 1, 0) != sizeof address) return LEFT_TO_YOU;
   struct target *to = find_target(s, address);
   if (to == NULL) return LEFT_TO_YOU;
-  t->used = 1;
   long tcp = CALL3(PIDFD_GETFD, t->pidfd, number, 0);
   if (tcp < 0) return LEFT_TO_YOU;
   int32_t result = hand_off(s, n, t, to, tcp);

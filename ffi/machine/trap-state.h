@@ -9,7 +9,7 @@
 /* What trap_serve() returns; ffi/trap/path.ts repeats it. */
 enum { SERVED = 0, GONE = 1, LEFT_TO_YOU = 2, STILL_HELD = 3, UNANSWERED = 4, TAKEN = 5, LATE = 6 };
 
-enum { MAX_CHECKS = 12, MAX_TARGETS = 8, MAX_THREADS = 16, MAX_EPOLLS = 4, MAX_NUMBERS = 256, MAX_LISTENERS = 8, MAX_OPTIONS = 4 };
+enum { MAX_CHECKS = 12, MAX_TARGETS = 8, MAX_THREADS = 16, MAX_EPOLLS = 5, MAX_NUMBERS = 256, MAX_LISTENERS = 8, MAX_OPTIONS = 4 };
 enum { TRIES = 64 };
 /* Of the table of cookies; so many of its places may be taken, and so many cookies may be new to TypeScript. */
 enum { COOKIE_BITS = 17, MOST_COOKIES = 98304, MAX_NOTED = 13 };
@@ -62,7 +62,7 @@ struct target {
 };
 
 struct thread {
-  int32_t tid, pidfd, epoll_count, epolls[MAX_EPOLLS], used; /* used: ours: 1 for one that has connected */
+  int32_t tid, pidfd, epoll_count, epolls[MAX_EPOLLS];
   int32_t fdinfo[MAX_NUMBERS]; /* /proc/TID/fdinfo/NUMBER, kept open; 0 for none. One that belongs to a dead thread says so */
 };
 

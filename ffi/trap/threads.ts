@@ -5,7 +5,7 @@ import type { NativeMemory } from "../memory.ts";
 
 const [KEPT, UNTIL] = [44, 22_480];
 const [THREADS, THREAD_BYTES, MAX_THREADS] = [2576, 1056, 16];
-const [PIDFD, EPOLL_COUNT, EPOLLS, MAX_EPOLLS, USED, FDINFO, MAX_NUMBERS] = [4, 8, 12, 4, 28, 32, 256];
+const [PIDFD, EPOLL_COUNT, EPOLLS, MAX_EPOLLS, FDINFO, MAX_NUMBERS] = [4, 8, 12, 5, 32, 256];
 
 export class TrapThreads {
   static readonly MAX: number = MAX_THREADS;
@@ -22,7 +22,6 @@ export class TrapThreads {
     const { data } = this.#memory;
     data.setInt32(at + PIDFD, pidfd.number, true);
     data.setInt32(at + EPOLL_COUNT, -1, true);
-    data.setInt32(at + USED, 0, true);
     data.setInt32(at, tid, true);
   }
 
@@ -36,14 +35,6 @@ export class TrapThreads {
     data.setBigUint64(UNTIL + index * 8, 0n, true);
     if (fits) for (const [place, number] of epolls.entries()) data.setInt32(at + EPOLLS + place * 4, number, true);
     return fits;
-  }
-
-  /** Whether a thread has connected to a target since the last time that this was asked. */
-  takeUsed(index: number): boolean {
-    const at = THREADS + index * THREAD_BYTES + USED;
-    const isUsed = this.#memory.data.getInt32(at, true) !== 0;
-    this.#memory.data.setInt32(at, 0, true);
-    return isUsed;
   }
 
   /** Forgets a thread and closes what was open of it. */

@@ -25,7 +25,6 @@ const TRUST_MS = 20;
 const LONGEST_TRUST_MS = 500;
 const TRUST_PER_LOOK = 25;
 const MAX_THREADS = 64;
-const NO_NUMBER = 0x7fffffff;
 
 /** What a whole look at a descriptor table found: the numbers of its epoll sets. */
 export type Survey = { readonly untilMs: number; readonly epolls: readonly number[] };
@@ -85,14 +84,6 @@ export class HoldingsFinder {
     const holding = known ?? this.#survey(thread, number, socket);
     if (holding.length === 0) return [];
     return readRegistrations(thread, holding, socket).filter((entry) => entry.number === number);
-  }
-
-  /** Looks again for the epoll sets of a thread, before there is a socket. @param probe  any descriptor of ours
-   *  @returns undefined where that is not to be trusted */
-  renew(thread: number, probe: BorrowedFd): Survey | undefined {
-    this.#surveys.delete(thread);
-    this.#survey(thread, NO_NUMBER, probe);
-    return this.#surveys.get(thread);
   }
 
   #survey(thread: number, number: number, socket: BorrowedFd): number[] {

@@ -3,8 +3,8 @@
  * take for granted: that a listener with that SO_COOKIE is what it was, for as long as it is there. connect() in
  * TypeScript comes first: it learns where a listener is and which epoll sets a thread has. For as long as it would trust
  * the former itself, later connections to that listener need nothing else looked up than the epoll sets, for which machine
- * code looks again itself every 20 ms or so. When the first listener is not trusted any more, those that were used are
- * looked up again; the rest is forgotten, and the next connect() comes the long way again.
+ * code looks again itself every 20 ms or so. When the first listener is not trusted any more, those that were connected to
+ * are looked up again; the rest is forgotten, and the next connect() there comes the long way again.
  */
 import {
   type BorrowedFd,
@@ -184,19 +184,12 @@ export class Shortcut implements Disposable {
     return this.#opened;
   }
 
-  /** What was trusted for long enough, and was used, is looked at again: a connect() that comes the long way costs more
-   *  than that. The rest is forgotten. */
-  #renew({ threads, targets }: Opened): void {
-    const [reached, used] = [targets.takeReached(), threads.takeUsed()];
-    this.#forget();
-    for (const thread of used) this.#renewThread(threads, thread);
+  /** Where a listener was trusted to be for long enough, and connections went there, it is looked up again: a connect() that
+   *  comes the long way costs more than that. The rest is forgotten. */
+  #renew({ targets }: Opened): void {
+    const reached = targets.takeReached();
+    this.#forgetTargets(targets);
     for (const index of reached) targets.renew(index, (destination) => this.#isThere(destination));
-  }
-
-  #renewThread(threads: KnownThreads, thread: number): void {
-    const { holdings, template } = this.#options;
-    const survey = holdings.renew(thread, template().fd);
-    if (survey !== undefined) threads.setEpolls(thread, survey.epolls);
   }
 
   /** Another one may be there by now, or nobody. */
@@ -211,9 +204,14 @@ export class Shortcut implements Disposable {
 
   /** What connect() takes for granted. */
   #forget(): void {
+    if (this.#opened === undefined) return;
+    this.#opened.threads.forgetEpolls();
+    this.#forgetTargets(this.#opened.targets);
+  }
+
+  #forgetTargets(targets: KnownTargets): void {
     this.#untilMs = Number.POSITIVE_INFINITY;
-    this.#opened?.threads.forgetEpolls();
-    this.#opened?.targets.forget();
+    targets.forget();
   }
 
   [Symbol.dispose](): void {

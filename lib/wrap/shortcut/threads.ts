@@ -27,11 +27,6 @@ export class KnownThreads {
     return index >= 0 && this.#places.setEpolls(index, epolls);
   }
 
-  /** Those that have connected since the last time that this was asked. */
-  takeUsed(): number[] {
-    return this.#threads.filter((thread, index) => this.#places.takeUsed(index) && thread !== 0);
-  }
-
   /** What is open of threads stays open. */
   forgetEpolls(): void {
     for (let index = 0; index < TrapThreads.MAX; index++) this.#places.setEpolls(index, undefined);

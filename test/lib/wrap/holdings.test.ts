@@ -100,14 +100,17 @@ test("findRegistrations() overlooks an epoll set that is made 20 ms after it was
   throw new Error("Looking always took more than 15 ms");
 });
 
-test("renew() finds epoll sets before there is a socket, and nothing to trust while one is being made", () => {
+test("known() tells the epoll sets of the last survey, and of none while one is being made", () => {
   using probe = socket(constants.AF_INET, constants.SOCK_STREAM);
   using epoll = epollCreate();
   const finder = new HoldingsFinder();
   expect(finder.known(process.pid)).toBeUndefined();
-  const survey = finder.renew(process.pid, probe);
+  finder.findRegistrations(process.pid, probe.number, probe);
+  const survey = finder.known(process.pid);
   expect(survey?.epolls).toContain(epoll.number);
   expect(survey?.untilMs).toBeGreaterThan(performance.now());
   finder.expectEpollSet();
-  expect([finder.renew(process.pid, probe), finder.known(process.pid)]).toEqual([undefined, undefined]);
+  expect(finder.known(process.pid)).toBeUndefined();
+  finder.findRegistrations(process.pid, probe.number, probe);
+  expect(finder.known(process.pid)).toBeUndefined();
 });
