@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
@@ -133,6 +134,46 @@ test("offer --peek stays while another grant covers a name that it has had", asy
   minted.revoke();
   await waitUntil(() => command.closed, "the command to end");
   expect(command.stderr).toEndWith(PEEKING_REVOKED);
+}, 30_000);
+
+const LISTENING = [...SELF, "listen", "--keep", "a"].join(" ");
+const LISTENING_REVOKED = 'shmlink: Cannot listen "a" any longer: the right was revoked\n';
+const isListed = (link: BrokerLink): boolean => link.list("a").length > 0;
+
+test("run takes away what it has granted when it gets SIGUSR1, and the audit says so", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  const program = `${LISTENING}; echo "ended with $?"; exit 5`;
+  await using run = new Staying(broker, "run", "--grant=listen:a", "--", "sh", "-c", program);
+  await waitUntil(() => isListed(link), "the program");
+  run.child.kill("SIGUSR1");
+  await waitUntil(() => run.closed, "the program to end");
+  expect([run.child.exitCode, run.stdout, run.stderr]).toEqual([5, "ended with 1\n", LISTENING_REVOKED]);
+  expect(broker.log).toMatch(/Revoked listen,send,receive:a /);
+}, 30_000);
+
+test("run that is told to end takes the rights from what its program has left running", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  const program = `trap "exit 7" TERM; ${LISTENING} & while :; do wait; done`;
+  await using run = new Staying(broker, "run", "--grant=listen:a", "--", "sh", "-c", program);
+  await waitUntil(() => isListed(link), "the program");
+  run.child.kill("SIGTERM");
+  await waitUntil(() => run.closed, "all of it to end");
+  expect([run.child.exitCode, run.stderr]).toEqual([7, LISTENING_REVOKED]);
+}, 30_000);
+
+test("what a program leaves running when it ends by itself keeps what run has granted", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  const program = `${LISTENING} & echo $!; read line; exit 7`;
+  await using run = new Staying(broker, "run", "--grant=listen:a", "--", "sh", "-c", program);
+  await waitUntil(() => isListed(link), "the program");
+  run.child.stdin?.end("\n");
+  await waitUntil(() => run.child.exitCode !== null, "run to end");
+  expect([run.child.exitCode, isListed(link)]).toEqual([7, true]);
+  process.kill(Number(run.stdout), "SIGTERM");
+  await waitUntil(() => run.closed && !isListed(link), "what was left to end");
 }, 30_000);
 
 test("run within run passes on less, never more, and repeats of --grant add up", async () => {

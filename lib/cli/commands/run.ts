@@ -1,7 +1,8 @@
 /** `shmlink run`: a program with exactly the rights that are granted to it, on an inherited descriptor. */
 import { constants, SignalPipe } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
-import { type GrantSpec, RIGHTS, type RightName } from "../../client/grant.ts";
+import { type GrantSpec, type Minted, RIGHTS, type RightName } from "../../client/grant.ts";
+import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { suggest } from "../../util/suggest.ts";
 import { Children, startChild } from "../child.ts";
@@ -9,7 +10,7 @@ import { type Command, makeCommand } from "../command.ts";
 import { endingSignals } from "../ending-signals.ts";
 import { UsageError } from "../usage-error.ts";
 
-const { SIGCHLD, SIGINT } = constants;
+const { SIGCHLD, SIGINT, SIGUSR1 } = constants;
 /** The program finds its connection here. */
 const FD = 3;
 
@@ -21,7 +22,11 @@ export const command: Command = makeCommand({
 several times: rights are dial, listen, send, receive, inspect, offer, take and delegate, with commas,
 and NAME may have * and ?. Without send and receive channels have both directions. With "delegate" the program can pass the same rights on, or fewer, never more;
 "shmlink run" within it does so. One program uses the connection: the first that connects. This does
-not keep a program from other sockets of the same user: a sandbox does.`,
+not keep a program from other sockets of the same user: a sandbox does.
+
+SIGUSR1 takes all of it away while PROGRAM runs; the program is told, and runs on. SIGTERM and SIGHUP
+are passed on, and when PROGRAM has ended after one of them, what it has left running has no rights any
+more. When it ends by itself, what it has left running keeps them, and nobody can take them away.`,
   takesProgram: true,
   args: {
     grant: {
@@ -44,21 +49,36 @@ not keep a program from other sockets of the same user: a sandbox does.`,
     using link = BrokerLink.connect({ name: "shmlink run", reconnect: false });
     using minted = link.mint(grants);
     const { SHMLINK_SOCKET: _, ...env } = process.env;
-    using signals = new SignalPipe([SIGCHLD, ...endingSignals(launcher)]);
+    using signals = new SignalPipe([SIGCHLD, SIGUSR1, ...endingSignals(launcher)]);
     using reactor = new Reactor();
     const children = new Children();
+    let isToldToEnd = false;
     reactor.add(signals.fd, constants.EPOLLIN, () => {
       for (const signal of signals.take()) {
         if (signal === SIGCHLD) children.reap();
-        else if (signal !== SIGINT) children.signal(signal); // the terminal sends that to both
+        else if (signal === SIGUSR1) revoke(minted);
+        else if (signal !== SIGINT) {
+          children.signal(signal); // that one the terminal sends to both
+          isToldToEnd = true;
+        }
       }
     });
     children.add(startChild({ argv: program, env: { ...env, SHMLINK_FD: String(FD) }, fds: [minted.fd], launcher }));
     minted.fd.close(); // the program's alone: when it ends, so does the connection
     while (children.size > 0) reactor.runOnce(-1);
+    if (isToldToEnd) revoke(minted);
     return children.lastExitCode;
   },
 });
+
+/** All of it, also from those to whom it was passed on. */
+function revoke(minted: Minted): void {
+  try {
+    minted.revoke();
+  } catch (error) {
+    if (!(error instanceof FailureError)) throw error; // the broker has ended, and every grant with it
+  }
+}
 
 /** "dial:db listen,delegate:web/*". @throws UsageError */
 export function parseGrants(text: string): GrantSpec[] {
