@@ -28,6 +28,7 @@ const CASES: Readonly<Record<string, Case>> = {
   "shut-down": {
     title: "a listener that is shut down accepts nothing and is not connected to, until it listens again",
   },
+  "number-gone": { title: "accept() goes on when its number means another file, as long as the listener is there" },
   "full-table": { title: "accept() beyond RLIMIT_NOFILE fails, and keeps the connection" },
   faults: { title: "pointers and lengths that are wrong" },
   others: { title: "UDP, Unix sockets and files are left alone" },

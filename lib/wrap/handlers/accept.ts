@@ -136,13 +136,25 @@ function isShort({ errno }: SyscallError): boolean {
 /** @returns undefined while there is nothing to take; DONE when nobody waits any more */
 function tryServe(context: Context, { call, flags }: Parked, listener: WrappedListener): Answer | undefined {
   try {
-    using fd = call.tracee.descriptor(call.args[0]);
-    // The number may mean another file by now; a call in the kernel would still have had the old one.
-    const cookie = fd && cookieOf(fd);
-    if (fd === undefined || cookie === undefined || context.table.listener(cookie) !== listener) return failure(EBADF);
-    return serve(context, call, flags, { listener, fd, cookie });
+    using own = call.tracee.descriptor(call.args[0]);
+    const cookie = own && cookieAs(context, own, listener);
+    if (own !== undefined && cookie !== undefined) return serve(context, call, flags, { listener, fd: own, cookie });
+    // The number means another file by now, or none: a call in the kernel would still have the listener, as others have.
+    using fd = context.listeners.borrowUnix(listener);
+    return fd === undefined ? failure(EBADF) : serve(context, call, flags, { listener, fd, cookie: cookieOf(fd) });
   } catch (error) {
     if (error instanceof CallGone) return DONE;
+    throw error;
+  }
+}
+
+/** undefined for a file that is not that listener. */
+function cookieAs({ table }: Context, fd: OwnedFd, listener: WrappedListener): Cookie | undefined {
+  try {
+    const cookie = cookieOf(fd);
+    return table.listener(cookie) === listener ? cookie : undefined;
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined; // ENOTSOCK
     throw error;
   }
 }
