@@ -7,7 +7,7 @@ import type { ObjectId } from "../util/brand.ts";
 import { makeBells } from "./bells.ts";
 import { giveBack, plan, type SidePlan } from "./channel-plan.ts";
 import { abandonSide, type MapEvent, makeSide } from "./channel-sides.ts";
-import type { BrokerCore } from "./core.ts";
+import { type BrokerCore, denied } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
 import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
@@ -28,7 +28,9 @@ type Dialler = {
  *  receives has a file without a ring. All or nothing.
  *  @throws FailureError "denied", "quota", "exhausted" */
 export function openChannel(core: BrokerCore, dialler: Dialler, service: ServiceRecord, rule: string): void {
-  const [toService, toDialler] = agree(service.name, wishOf(dialler), wishOf(service));
+  const flow = agree(service.name, wishOf(dialler), wishOf(service));
+  if (typeof flow === "string") throw denied(core, dialler.session.owner, `dial "${service.name}"`, flow);
+  const [toService, toDialler] = flow;
   const isNew = [dialler, service].every(({ session, object }) => session.versionOf(object) >= VERSION_OF_OPEN);
   let near: SidePlan | undefined;
   let far: SidePlan | undefined;

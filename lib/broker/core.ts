@@ -72,17 +72,20 @@ function wishOf(what: Request["what"], service: string): string {
   return service === "" ? verb : `${verb} "${service}"`;
 }
 
+/** For what no rule is asked about: refused, and in the log. */
+export function denied(core: BrokerCore, { uid, pid }: Owner, wish: string, why: string): FailureError {
+  core.logger.warn(`Refused to ${wish}: ${why}`, { uid, pid });
+  return new FailureError("denied", `Cannot ${wish}: ${why}`);
+}
+
 /** A minted connection does what it was granted, and the policy then judges it as the one who minted it. */
-function checkGrants(core: BrokerCore, { grants, uid, pid }: Owner, what: Request["what"], service: string): void {
+function checkGrants(core: BrokerCore, who: Owner, what: Request["what"], service: string): void {
+  const { grants, uid, pid } = who;
   if (grants === undefined) return;
   const right = RIGHT_FOR[what];
-  const from = { uid, pid };
-  if (what === "context" || (right !== undefined && !grants.allows(right, service))) {
-    const wish = wishOf(what, service);
-    core.logger.warn(`Refused to ${wish}: it was not granted to this connection`, from);
-    throw new FailureError("denied", `Cannot ${wish}: it was not granted to this connection`);
-  }
-  if (right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, from);
+  if (what === "context" || (right !== undefined && !grants.allows(right, service)))
+    throw denied(core, who, wishOf(what, service), "it was not granted to this connection");
+  if (right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, { uid, pid });
 }
 
 /** Asks the policy. @returns the rule that allows it, for listings @throws FailureError "denied", naming the rule and its place */

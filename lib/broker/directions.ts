@@ -1,5 +1,4 @@
 /** Which of its two directions a channel gets: what both sides asked for, and were granted. Pure. */
-import { FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_DIRECTIONS } from "../protocol/shmlink-v1.gen.ts";
 import type { GrantSet } from "./grants.ts";
 
@@ -14,14 +13,13 @@ export type Wish = { readonly directions: number; readonly grants: GrantSet | un
 /** Whether each side of a channel can send, the dialler first; a side that cannot has no ring. */
 export type Flow = readonly [toService: boolean, toDialler: boolean];
 
-/** @throws FailureError "denied" when nothing is left, because such a channel carries nothing */
-export function agree(name: string, dialler: Wish, service: Wish): Flow {
+/** @returns why, when nothing is left, because such a channel carries nothing */
+export function agree(name: string, dialler: Wish, service: Wish): Flow | string {
   const near = allowed(dialler, name);
   const far = allowed(service, name);
   const flow: Flow = [(near & SEND) !== 0 && (far & RECEIVE) !== 0, (near & RECEIVE) !== 0 && (far & SEND) !== 0];
   if (flow[0] || flow[1]) return flow;
-  const sides = `the dialler may ${describe(near)} and the service may ${describe(far)}`;
-  throw new FailureError("denied", `Cannot dial "${name}": no direction is left, ${sides}`);
+  return `no direction is left, the dialler may ${describe(near)} and the service may ${describe(far)}`;
 }
 
 function allowed({ directions, grants }: Wish, name: string): number {

@@ -1,9 +1,10 @@
 /** Minted connections: what was granted and nothing else, less on the way down, and taken away again. */
 import { expect, test } from "bun:test";
-import { constants, fcntl, memfdCreate } from "../../ffi/mod.ts";
+import { constants, fcntl, memfdCreate, pipe } from "../../ffi/mod.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
-import type { GrantSpec, Minted } from "../../lib/client/grant.ts";
+import { type GrantSpec, type Minted, RIGHTS } from "../../lib/client/grant.ts";
 import { FailureError } from "../../lib/errors.ts";
+import { listenOn } from "../../lib/transport/listen.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
@@ -244,6 +245,22 @@ test("SHMLINK_FD that names no connection is an error, never a way to more autho
     expect(refusal(() => BrokerLink.connect({ name: "t", env: { ...broker.env, SHMLINK_FD: value } }))).toMatch(why);
   const { code, stderr } = await broker.run(["ls"]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+});
+
+test("no right is one to make contexts", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  using minted = parent.mint([{ rights: RIGHTS, name: "*" }]);
+  using holder = enter(broker, minted);
+  using listener = listenOn(`${broker.directory}/c.sock`);
+  const { reader, writer } = pipe();
+  using closeFd = reader;
+  using _writer = writer;
+  const identity = { engine: "e", app: "a", instance: "i" };
+  expect(refusal(() => holder.createContext({ ...identity, listener, closeFd }))).toBe(
+    'denied: Cannot create context "e/a/i": it was not granted to this connection',
+  );
+  expect(broker.log).toContain('Refused to create context "e/a/i": it was not granted to this connection (uid ');
 });
 
 test("rights that do not exist, or come after the connection was made, are a breach of the protocol", async () => {

@@ -302,6 +302,8 @@ test("the broker's own sockets are refused at every end, and so is what holds ot
   using fine = memfdWith("fine");
   expect(failure(() => offer.publish([fine, link.fd]))).toContain("socket of the broker"); // all or nothing
   expect(failure(() => link.take("own"))).toContain("there is nothing to take");
+  for (const why of ["it is a socket of the broker", "it holds other descriptors, of which nothing is known"])
+    expect(broker.log).toContain(`Refused to offer a descriptor as "own": ${why} (uid `);
 });
 
 test("a doorbell that the broker holds is refused at the broker's end of it", async () => {

@@ -107,6 +107,9 @@ test("a context can make no other, whatever a rule says, and the descriptors tha
   const gone = (): boolean => pollNow(end, constants.EPOLLHUP) !== 0;
   await waitUntil(gone, "the broker to have closed the other end");
   expect(contextsOf(engine)).toEqual(["test/shop/1"]);
+  expect(broker.log).toContain(
+    'Refused to create context "test/shop/2" from within a context: there is no nesting (uid ',
+  );
 });
 
 test("a close descriptor that can never hang up, and a socket that does not listen, are refused", async () => {
@@ -142,13 +145,15 @@ test("a context that would wait for a connection to itself is refused, also by w
     using engine = broker.connect();
     const make = (instance: string, listener: OwnedFd, closeFd: OwnedFd): number =>
       engine.createContext({ engine: "test", app: "shop", instance, listener, closeFd });
-    expect(() => make("1", first, toFirst)).toThrow(/denied|waits for a connection to itself/);
+    expect(() => make("1", first, toFirst)).toThrow(/waits for a connection to itself/);
     make("1", first, toSecond); // nobody of ours accepts there
     expect(() => make("2", second, toFirst)).toThrow(/a socket of the broker/);
     const [lent, held] = socketpair(constants.SOCK_STREAM);
     using _h = held;
     using closeFd = lent;
     expect(() => make("2", second, closeFd)).toThrow(/waits for a connection to itself/);
+    for (const why of ["would be on a socket of the broker", "would be one that waits for a connection to itself"])
+      expect(broker.log).toContain(`Refused to create context "test/shop/2": it ${why} (uid `);
   }
   toSecond.close();
   second.close(); // and with it what was waiting there

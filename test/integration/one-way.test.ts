@@ -106,6 +106,7 @@ test("a channel that could carry nothing is refused, and a service that was gran
   expect(() => parent.dial("sink", { direction: "receive" })).toThrow(
     /no direction is left, the dialler may only receive and the service may only receive/,
   );
+  expect(broker.log).toContain('Refused to dial "sink": no direction is left, the dialler may only receive');
   const [near, far] = await connect(parent, service);
   using _n = near;
   using _f = far;

@@ -4,7 +4,7 @@ import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { classifyFd, hangsUp } from "../classify.ts";
-import { authorize, chargeQuota } from "../core.ts";
+import { authorize, type BrokerCore, chargeQuota, denied } from "../core.ts";
 import { isConnectionTo } from "../own-sockets.ts";
 import { accountKey } from "../quota.ts";
 import type { ContextRecord } from "../records.ts";
@@ -21,19 +21,20 @@ export function createContext(session: Session, request: Create): void {
   for (const [key, value] of Object.entries({ engine, app, instance }))
     if (!isContextWord(value)) throw invalidArgument(`Invalid ${key} ${quoteWord(value)}: ${CONTEXT_WORD_RULE}`);
   const name = `${engine}/${app}/${instance}`;
-  if (owner.context !== undefined)
-    throw refuse(
-      listenFd,
-      closeFd,
-      "denied",
-      `Cannot create context "${name}" from within a context: there is no nesting`,
-    );
+  if (owner.context !== undefined) {
+    closeBoth(listenFd, closeFd);
+    throw denied(core, owner, `create context "${name}" from within a context`, "there is no nesting");
+  }
   const known = sameContext(session, name, listenFd);
   if (known !== undefined) {
     closeBoth(listenFd, closeFd);
     return session.send(request.id, "shmlink_context_v1", { kind: "registered", contextId: known.id });
   }
-  checkFds(session, listenFd, closeFd);
+  const why = whyNotOn(core, listenFd, closeFd);
+  if (why !== undefined) {
+    closeBoth(listenFd, closeFd);
+    throw denied(core, owner, `create context "${name}"`, why);
+  }
   const charge = { contexts: 1 };
   try {
     authorize(core, owner, "context", name);
@@ -73,25 +74,20 @@ function sameContext({ core, owner }: Session, name: string, listener: OwnedFd):
   return undefined;
 }
 
-function checkFds({ core }: Session, listenFd: OwnedFd, closeFd: OwnedFd): void {
+/** @throws ProtocolError for what can never be valid */
+function whyNotOn(core: BrokerCore, listenFd: OwnedFd, closeFd: OwnedFd): string | undefined {
   if (classifyFd(listenFd).type !== "unix-listener")
     throw invalidArgument("Invalid listen_fd: a listening Unix stream socket is wanted");
   if (!hangsUp(closeFd))
     throw invalidArgument("Invalid close_fd: a pipe or a socket is wanted, whose other end hangs up");
-  if (core.ownSockets.has(listenFd) || core.ownSockets.has(closeFd))
-    throw refuse(listenFd, closeFd, "denied", "Cannot create a context on a socket of the broker");
+  if (core.ownSockets.has(listenFd) || core.ownSockets.has(closeFd)) return "it would be on a socket of the broker";
   // Whoever is let in through this one and is at the same time what a context waits for would keep both for ever.
   const waitedFor = [closeFd, ...[...core.registry.contexts.values()].map((record) => record.closeFd)];
-  if (waitedFor.some((fd) => isConnectionTo(fd, listenFd)))
-    throw refuse(listenFd, closeFd, "denied", "Cannot create a context that waits for a connection to itself");
+  const isWaitedFor = waitedFor.some((fd) => isConnectionTo(fd, listenFd));
+  return isWaitedFor ? "it would be one that waits for a connection to itself" : undefined;
 }
 
 /** A refusal is answered, so the connection does not close the descriptors. */
-function refuse(listenFd: OwnedFd, closeFd: OwnedFd, code: "denied", message: string): FailureError {
-  closeBoth(listenFd, closeFd);
-  return new FailureError(code, message);
-}
-
 function closeBoth(listenFd: OwnedFd, closeFd: OwnedFd): void {
   listenFd.close();
   closeFd.close();

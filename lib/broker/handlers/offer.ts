@@ -10,7 +10,7 @@ import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
 import { type Classified, classifyFd } from "../classify.ts";
-import { authorize, type BrokerCore, chargeQuota, failureNumber } from "../core.ts";
+import { authorize, type BrokerCore, chargeQuota, denied, failureNumber } from "../core.ts";
 import { dropBundles, dropFds, handOut, matchUp } from "../offers.ts";
 import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
@@ -79,7 +79,7 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
     throw invalidArgument(`Too many descriptors in a bundle: ${MAX_MESSAGE_FDS} is the most`);
   if (offer.refusal !== undefined) return fd.close();
   try {
-    const about = examine(core, fd, offer.name); // not only when it is published: a connection that we hold would never end
+    const about = examine(core, fd, offer); // not only when it is published: a connection that we hold would never end
     chargeQuota(core, offer.owner, { fds: 1 });
     if (offer.staged.length === 0) {
       offer.stagedSinceMs = performance.now();
@@ -146,7 +146,7 @@ function isSame(one: readonly OwnedFd[], other: readonly OwnedFd[]): boolean {
 }
 
 /** @throws FailureError "denied" for what no policy can allow */
-function examine(core: BrokerCore, fd: OwnedFd, name: string): Classified {
+function examine(core: BrokerCore, fd: OwnedFd, { owner, name }: OfferRecord): Classified {
   const status = fstat(fd);
   const about = classifyFd(fd, status);
   core.closer.settleHow(fd, status, about.type);
@@ -156,7 +156,7 @@ function examine(core: BrokerCore, fd: OwnedFd, name: string): Classified {
       : core.ownSockets.has(fd, status)
         ? "it is a socket of the broker"
         : undefined;
-  if (why !== undefined) throw new FailureError("denied", `Cannot offer a descriptor as "${name}": ${why}`);
+  if (why !== undefined) throw denied(core, owner, `offer a descriptor as "${name}"`, why);
   return about;
 }
 

@@ -1,7 +1,6 @@
 import { expect, test } from "bun:test";
 import { agree, BOTH, directionName, RECEIVE, SEND, type Wish } from "../../../lib/broker/directions.ts";
 import { GrantSet } from "../../../lib/broker/grants.ts";
-import { FailureError } from "../../../lib/errors.ts";
 
 const RIGHTS = { dial: 1, send: 64, receive: 128 };
 
@@ -29,10 +28,7 @@ test("agree() refuses when no direction is left, and says who may do what", () =
     [wish(RECEIVE, "send"), wish(BOTH), "the dialler may do neither and the service may do both"],
     [wish(BOTH, "receive"), wish(BOTH, "receive"), "may only receive and the service may only receive"],
   ] as const;
-  for (const [dialler, service, why] of refusals) {
-    expect(() => agree("db", dialler, service)).toThrow(FailureError);
-    expect(() => agree("db", dialler, service)).toThrow(why);
-  }
+  for (const [dialler, service, why] of refusals) expect(agree("db", dialler, service)).toContain(why);
 });
 
 test("directionName() tells the ways that have a ring", () => {
