@@ -9,9 +9,9 @@ const UNLIMITED = 0xffffffffffffffffn; // RLIM_INFINITY of getrlimit(2)
 export type LauncherState = {
   /** Soft RLIMIT_NOFILE to restore; undefined when it is not known to have changed. */
   readonly fileLimit: bigint | undefined;
-  /** Of the signals from 1 to 31, bit 0 for signal 1; see inherited-signals.ts. undefined where it is not known. */
-  readonly lowIgnored: number | undefined;
-  /** Bit 0 for signal 1; undefined where it is not known. */
+  /** Bit 0 for signal 1; see inherited-signals.ts. undefined where it is not known. */
+  readonly ignored: bigint | undefined;
+  /** As `ignored`. */
   readonly blocked: bigint | undefined;
   /** Descriptors from 3 on that were inherited and not close-on-exec. */
   readonly inheritedFds: readonly number[];
@@ -25,7 +25,7 @@ type Env = Record<string, string | undefined>;
 /** Reads the launcher's variables and removes them from `env`, which programs inherit. */
 export function takeLauncherState(env: Env): LauncherState {
   const limit = env["SHMLINK_NOFILE"];
-  const mask = env["SHMLINK_SIGIGN"];
+  const ignored = env["SHMLINK_SIGIGN"];
   const blocked = env["SHMLINK_SIGBLK"];
   delete env["SHMLINK_NOFILE"];
   const fds = env["SHMLINK_FDS"];
@@ -36,8 +36,8 @@ export function takeLauncherState(env: Env): LauncherState {
   delete env["SHMLINK_FDS"];
   return {
     fileLimit: parseLimit(limit),
-    lowIgnored: mask !== undefined && /^\d{1,10}$/.test(mask) ? Number(mask) : undefined,
-    blocked: blocked !== undefined && /^[0-9a-f]{16}$/.test(blocked) ? BigInt(`0x${blocked}`) : undefined,
+    ignored: parseMask(ignored),
+    blocked: parseMask(blocked),
     inheritedFds: parseNumbers(fds),
     closedFds,
     lacksStdout: closedFds.includes(1),
@@ -48,6 +48,11 @@ export function takeLauncherState(env: Env): LauncherState {
 function parseNumbers(text: string | undefined): number[] {
   const words = (text ?? "").split(" ");
   return words.filter((word) => /^\d+$/.test(word)).map(Number);
+}
+
+/** As proc(5) has it. */
+function parseMask(text: string | undefined): bigint | undefined {
+  return text !== undefined && /^[0-9a-f]{16}$/.test(text) ? BigInt(`0x${text}`) : undefined;
 }
 
 function parseLimit(text: string | undefined): bigint | undefined {

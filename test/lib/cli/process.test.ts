@@ -16,14 +16,14 @@ describe("takeLauncherState()", () => {
   test("reads the launcher's variables and removes them", () => {
     const env: Record<string, string | undefined> = {
       SHMLINK_NOFILE: "1024",
-      SHMLINK_SIGIGN: "3",
+      SHMLINK_SIGIGN: "0000000100000003",
       SHMLINK_SIGBLK: "c000000000000200",
       SHMLINK_FDS: "3 12",
       SHMLINK_CLOSED: " 0 1",
       PATH: "/bin",
     };
     const fds = { inheritedFds: [3, 12], closedFds: [0, 1], lacksStdout: true };
-    const state = { fileLimit: 1024n, lowIgnored: 3, blocked: 0xc000000000000200n, ...fds };
+    const state = { fileLimit: 1024n, ignored: 0x100000003n, blocked: 0xc000000000000200n, ...fds };
     expect(takeLauncherState(env)).toEqual(state);
     expect(Object.keys(env)).toEqual(["PATH"]);
   });
@@ -36,16 +36,16 @@ describe("takeLauncherState()", () => {
   });
 
   test("says which signals we were started to ignore", () => {
-    expect(ignoredSignals({ lowIgnored: 0 })).toEqual([]);
-    expect(ignoredSignals({ lowIgnored: 0x40001003 })).toEqual([1, 2, 13, 31]);
+    expect(ignoredSignals({ ignored: 0n })).toEqual([]);
+    expect(ignoredSignals({ ignored: 0x8000000240001003n })).toEqual([1, 2, 13, 31, 34, 64]);
   });
 
-  test("knows of the others by itself", () => {
+  test("without the launcher knows of those that runtimes leave alone", () => {
     const signals = `import { ignoredSignals } from "${ROOT}/lib/cli/inherited-signals.ts";
-      console.log(ignoredSignals({ lowIgnored: 1 }).join());`;
+      console.log(ignoredSignals({ ignored: undefined }).join());`;
     const script = ["-c", 'trap "" TERM RTMIN RTMAX; exec "$0" -e "$1"', BUN.binary, signals];
     const { stdout, stderr } = spawnSync("bash", script, { encoding: "utf8" });
-    expect([stdout, stderr]).toEqual(["1,34,64\n", ""]);
+    expect([stdout, stderr]).toEqual(["15,34,64\n", ""]);
   });
 });
 
