@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
-import { compileFixture, freePort, Stage } from "../helpers/wrapped.ts";
+import { compileFixture, freePort, type Running, Stage } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
 const python = requires.program("python3", "python3");
@@ -100,6 +100,33 @@ requires.test(
     expect(stage.registry.fallbacks()).toEqual([expect.stringMatching(/EACCES/)]);
     stage.registry.withdraw(port);
     chmodSync(folder, 0o700);
+  },
+);
+
+const TO_ITSELF = `
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+print(listener.accept()[1] == client.getsockname())
+`;
+
+requires.test(
+  [python],
+  "a listener whose socket would have too long a path: plain TCP with the reason, or an error where that is forbidden",
+  async () => {
+    await using stage = new Stage();
+    const folder = join(stage.path, "x".repeat(80));
+    mkdirSync(folder);
+    const wrap = (flag: string): Running => {
+      const command = stage.wrapCommand(["python3", "-c", TO_ITSELF], { flags: [flag] });
+      return stage.plain(command.map((word) => (word === stage.path ? folder : word)));
+    };
+    const running = wrap("--log");
+    expect([await running.exit, running.output]).toEqual([0, expect.stringMatching(/^True$/m)]);
+    expect(running.output).toMatch(/Left tcp:127\.0\.0\.1:\d+ to plain TCP: Cannot use socket path .* 107 is the most/);
+    const strict = wrap("--rule=in,require");
+    expect(await strict.exit).toBe(1);
+    expect(strict.output).toContain("OSError");
   },
 );
 
