@@ -38,6 +38,7 @@ const CASES: Readonly<Record<string, Case>> = {
   "half-close": { title: "half and whole closes, and their events" },
   moved: { title: "sendfile, splice, peeking, and what is unread" },
   closed: { title: "connect() right after the listener was closed is refused" },
+  "last-close": { title: "a listener ends with the last of its numbers, whichever that is, also in another process" },
   rebind: {
     title: "connect() to AF_UNSPEC keeps of the local address what the program chose, and it may be bound again",
   },
