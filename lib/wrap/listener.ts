@@ -27,8 +27,9 @@ import {
 } from "../../ffi/mod.ts";
 import type { Counters } from "./counters.ts";
 import { formatHost, hostPort } from "./host.ts";
+import type { Inheritance } from "./inheritance.ts";
 import { isMarkerName, isProbeName, type ListenerName, markerName } from "./names.ts";
-import { dressUnixSocket, type OptionValue } from "./options.ts";
+import { dressUnixSocket, setOptions } from "./options.ts";
 import { cookieOf } from "./socket.ts";
 import type { Cookie } from "./socket-table.ts";
 
@@ -53,8 +54,7 @@ export type WrappedListenerOptions = {
   /** The program's TCP socket, bound; taken. */
   readonly tcp: OwnedFd;
   readonly counters: Counters;
-  /** What the program had set on it and its connections inherit. */
-  readonly options: readonly OptionValue[];
+  readonly inheritance: Inheritance;
   /** A secret of this supervisor: who knows it can make markers. */
   readonly token: string;
 };
@@ -73,7 +73,7 @@ export class WrappedListener implements Disposable {
   readonly tcpCookie: Cookie;
   readonly counters: Counters;
   /** What its connections get. */
-  readonly options: readonly OptionValue[];
+  readonly inheritance: Inheritance;
   readonly #file: OwnedFd | undefined;
   readonly #adopted: Accepted[] = [];
   readonly #token: string;
@@ -81,7 +81,7 @@ export class WrappedListener implements Disposable {
   /** Whether the last one could not be announced. */
   #owesMarker = false;
 
-  constructor({ name, path, file, address, tcp, counters, options, token }: WrappedListenerOptions) {
+  constructor({ name, path, file, address, tcp, counters, inheritance, token }: WrappedListenerOptions) {
     this.name = name;
     this.path = path;
     this.#file = file;
@@ -89,7 +89,7 @@ export class WrappedListener implements Disposable {
     this.tcp = tcp;
     this.tcpCookie = cookieOf(tcp);
     this.counters = counters;
-    this.options = options;
+    this.inheritance = inheritance;
     this.#token = token;
   }
 
@@ -182,15 +182,23 @@ export class WrappedListener implements Disposable {
         accepted.fd.close();
         continue;
       }
+      this.inheritance.update(this.tcp, unix);
       if (!isMarkerName(peer, this.#token)) {
-        dressUnixSocket(accepted.fd, this.options);
+        dressUnixSocket(accepted.fd, this.inheritance.options);
         return { kind: "unix", ...accepted, isNonBlocking };
       }
       accepted.fd.close();
-      const announced = this.#waiting.shift();
+      const announced = this.#shift();
       if (announced !== undefined) return announced; // else a marker of a connection that went another way
     }
-    return this.#waiting.shift();
+    return this.#shift();
+  }
+
+  /** The kernel may have made a TCP connection before the TCP socket was given what the Unix socket was given. */
+  #shift(): Connection | undefined {
+    const connection = this.#waiting.shift();
+    if (connection?.kind === "tcp") setOptions(connection.fd, this.inheritance.setLater);
+    return connection;
   }
 
   /** Somebody else has accepted that from the Unix listener: the next take() finds it. settle() has to follow. */
@@ -207,7 +215,7 @@ export class WrappedListener implements Disposable {
       if (!isConnection) fd.close();
       if (isProbeName(peer)) continue;
       if (isConnection) {
-        dressUnixSocket(fd, this.options);
+        dressUnixSocket(fd, this.inheritance.options);
         setNonBlocking(fd, false);
         announced = this.offer({ kind: "unix", fd, address, isNonBlocking: false });
       } else if (this.#waiting.length > 0) announced = this.#announce();

@@ -15,10 +15,11 @@ import { borrowSocket, type Holder } from "./borrow.ts";
 import { Counters } from "./counters.ts";
 import type { Ending, EndWatch } from "./end-watch.ts";
 import { formatHost } from "./host.ts";
+import { Inheritance } from "./inheritance.ts";
 import { WrappedListener } from "./listener.ts";
 import { ListenerWatch } from "./listener-watch.ts";
 import type { ListenerName } from "./names.ts";
-import { dressUnixSocket, inheritedOptions, type OptionValue } from "./options.ts";
+import { dressUnixSocket, type Template } from "./options.ts";
 import { type Access, openSocketFile, type Place, placeListener, unlinkSame } from "./place.ts";
 import type { Registration, Registry } from "./registry.ts";
 import { addAlias, cookieOf, removeAlias } from "./socket.ts";
@@ -46,7 +47,7 @@ export type NewListener = {
   readonly name: ListenerName;
   /** The program's TCP socket; taken. */
   readonly tcp: OwnedFd;
-  readonly options: readonly OptionValue[];
+  readonly template: Template;
   readonly nonBlocking: boolean;
   readonly v6only: boolean;
   readonly pid: number;
@@ -97,19 +98,19 @@ export class Listeners implements Disposable {
     using stack = new DisposableStack();
     stack.use(request.tcp);
     this.#lastSerial += 1;
-    const { name, tcp, options, place, access } = request;
+    const { name, tcp, template, place, access } = request;
     const placed = placeListener(place, access, this.#options.directory, name, this.#lastSerial);
     const unix = stack.use(placed.unix);
     stack.defer(() => unlinkSame(placed.path ?? "", placed.inode));
     const file = stack.use(openSocketFile(placed.path));
-    dressUnixSocket(unix, options);
+    dressUnixSocket(unix, template.commonOptions(tcp));
     setNonBlocking(unix, request.nonBlocking);
     const counters = stack.use(new Counters(`shmlink:listener:${name.local.port}`));
     const registration = this.#register(request, placed.path, counters);
     stack.move();
     const { path = "", address } = placed;
     const shared = { name, path, file, address, tcp, counters, token: this.#token };
-    const listener = new WrappedListener({ ...shared, options: inheritedOptions(options) });
+    const listener = new WrappedListener({ ...shared, inheritance: new Inheritance(template, tcp, unix) });
     this.#serve(listener, unix, {
       registration,
       inode: request.keepsFile ? undefined : placed.inode,

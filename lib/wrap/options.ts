@@ -87,23 +87,15 @@ export class Template implements Disposable {
   constructor(domain: Domain) {
     this.fd = socket(familyOf(domain), constants.SOCK_STREAM);
     this.network = networkOf(this.fd);
-    this.#common = this.#defaults(COMMON);
-    this.#rare = this.#defaults(RARE);
-    this.#tcpOnly = this.#defaults(TCP_ONLY);
+    this.#common = valuesOf(this.fd, COMMON);
+    this.#rare = valuesOf(this.fd, RARE);
+    this.#tcpOnly = valuesOf(this.fd, TCP_ONLY);
   }
 
   /** Whether a socket is of our network namespace, where our loopback addresses are; true where the kernel does not
    *  tell (before Linux 5.14). */
   isOfOurNetwork(socket: BorrowedFd): boolean {
     return this.network === undefined || networkOf(socket)?.every((byte, at) => byte === this.network?.[at]) === true;
-  }
-
-  /** An option that this kernel or domain lacks is left out. */
-  #defaults(options: readonly Option[]): Default[] {
-    return options.flatMap((option) => {
-      const value = tryGet(this.fd, option);
-      return value === undefined ? [] : [{ option, value }];
-    });
   }
 
   /** Options that a Unix socket understands and connect() looks for, as a TCP socket is born with them. */
@@ -115,6 +107,14 @@ export class Template implements Disposable {
    *  @param isTouched  false where nothing is remembered of it: the rare ones are as they were born then */
   commonOptions(fd: BorrowedFd, isTouched = true): Default[] {
     return changed(fd, isTouched ? [...this.#common, ...this.#rare] : this.#common);
+  }
+
+  /** What all options that a Unix socket understands are on `fd`. */
+  commonValues(fd: BorrowedFd): Default[] {
+    return valuesOf(
+      fd,
+      [...this.#common, ...this.#rare].map(({ option }) => option),
+    );
   }
 
   /** Those that it has changed and only TCP has, by optionKey(). */
@@ -131,12 +131,16 @@ export class Template implements Disposable {
 
 export type { Default as OptionValue };
 
-/** Those of a listener that its connections have, too: a connection's priority is its own. */
-export function inheritedOptions(options: readonly Default[]): Default[] {
-  return options.filter(({ option: [, name] }) => name !== constants.SO_PRIORITY);
+/** An option that this kernel or domain lacks is left out. */
+function valuesOf(fd: BorrowedFd, options: readonly Option[]): Default[] {
+  return options.flatMap((option) => {
+    const value = tryGet(fd, option);
+    return value === undefined ? [] : [{ option, value }];
+  });
 }
 
-function changed(fd: BorrowedFd, defaults: readonly Default[]): Default[] {
+/** Which of them are different by now. */
+export function changed(fd: BorrowedFd, defaults: readonly Default[]): Default[] {
   const found: Default[] = [];
   for (const { option, value } of defaults) {
     if (hasOptionValue(fd, option[0], option[1], value)) continue;
@@ -149,6 +153,11 @@ function changed(fd: BorrowedFd, defaults: readonly Default[]): Default[] {
 /** Makes a fresh Unix socket ready to stand for a TCP one. */
 export function dressUnixSocket(fd: BorrowedFd, options: readonly Default[]): void {
   raiseSendBuffer(fd);
+  setOptions(fd, options);
+}
+
+/** Those that it does not take stay as they are. */
+export function setOptions(fd: BorrowedFd, options: readonly Default[]): void {
   for (const { option, value } of options) trySet(fd, option, asItIsSet(option, value));
 }
 

@@ -42,7 +42,7 @@ requires.test(
       "hang-up of who has closed": "False",
       "SO_RXQ_OVFL as it was set": "True",
       "SO_MAX_PACING_RATE as it was set": "True",
-      "inherits what the listener was given later": "True",
+      "inherits what the listener was given after its first connection": "True",
     });
     expect(answers(wrapped)).toEqual({
       "first write to who has closed": "EPIPE",
@@ -59,7 +59,7 @@ requires.test(
       "hang-up of who has closed": "True",
       "SO_RXQ_OVFL as it was set": "False",
       "SO_MAX_PACING_RATE as it was set": "False",
-      "inherits what the listener was given later": "False",
+      "inherits what the listener was given after its first connection": "False",
     });
   },
   LIMIT_MS,

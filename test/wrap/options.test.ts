@@ -21,6 +21,7 @@ type Case = {
 const CASES: readonly Case[] = [
   { args: ["carried"], title: "what was set before connect() is so afterwards, and on no other connection" },
   { args: ["inherited"], title: "connections have what was set on their listener, but for the priority" },
+  { args: ["inherited_later"], title: "connections have what was set on their listener after listen()" },
   {
     args: ["interface", otherInterface ?? ""],
     title: "who is bound to an interface other than loopback's is not connected over it",
@@ -47,3 +48,29 @@ for (const { title, args, needs, fallbacks = [] } of CASES) {
     60_000,
   );
 }
+
+const SERVER = `
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+print("port", listener.getsockname()[1], flush=True)
+print([listener.accept()[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) for _ in range(3)])
+`;
+const CLIENT = `
+import socket, sys
+clients = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(3)]
+for client in clients: client.recv(1)
+`;
+
+requires.test(
+  [requires.program("python3", "python3")],
+  "connections of plain TCP clients have what was set on their listener after listen()",
+  async () => {
+    await using stage = new Stage();
+    const server = stage.wrap(["python3", "-c", SERVER]);
+    const client = stage.plain(["python3", "-c", CLIENT, await server.match(/port (\d+)/)]);
+    expect([await server.exit, await client.exit], server.output + client.output).toEqual([0, 0]);
+    expect(server.output).toEndWith("[1, 1, 1]\n");
+  },
+  60_000,
+);

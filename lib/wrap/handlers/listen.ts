@@ -197,7 +197,7 @@ function create(
     return context.listeners.create({
       name: { domain, local },
       tcp: tcp.dup(),
-      options: context.template(domain).commonOptions(tcp),
+      template: context.template(domain),
       nonBlocking: (tracee.descriptorFlags(args[0]) & O_NONBLOCK) !== 0,
       v6only: domain === 6 && getIntOption(tcp, constants.IPPROTO_IPV6, constants.IPV6_V6ONLY) !== 0,
       pid: processOf(tracee.thread),

@@ -51,7 +51,10 @@ export function handleSetsockopt(context: Context, { tracee, args }: Call): Answ
   const [number, level, name, address, length] = args;
   using fd = tracee.descriptor(number);
   if (fd === undefined) return CONTINUE; // EBADF from the kernel
-  if (level === SOL_SOCKET && SELDOM_OPTIONS.includes(name)) return noteOption(context, fd, "common");
+  if (level === SOL_SOCKET && SELDOM_OPTIONS.includes(name)) {
+    expectChange(context, fd);
+    return noteOption(context, fd, "common");
+  }
   const subject = findSubject(context, fd);
   if (subject === undefined) return noteOption(context, fd, "tcp");
   const bytes = (length | 0) < 0 ? undefined : tracee.read(address, Math.min(length, MAX_VALUE_BYTES));
@@ -63,6 +66,14 @@ export function handleSetsockopt(context: Context, { tracee, args }: Call): Answ
     if (error instanceof SyscallError) return failure(error.errno);
     throw error;
   }
+}
+
+/** Connections of a listener inherit it. */
+function expectChange({ table, shortcut }: Context, fd: BorrowedFd): void {
+  const listener = table.listener(cookieOf(fd));
+  if (listener === undefined) return;
+  listener.inheritance.expectChange();
+  shortcut.forgetListener(listener); // its next connection is accepted the long way
 }
 
 /** The kernel knows how to set it, on whatever it is. */

@@ -20,9 +20,9 @@ export class KnownListeners {
     if (this.#listeners.includes(listener)) return;
     const index = this.#next;
     this.#next = (index + 1) % TrapListeners.MAX;
-    const { name, address, options, counters } = listener;
+    const { name, address, inheritance, counters } = listener;
     const client = socketAddress(name.domain, { host: LOOPBACK_V4, port: 0 });
-    const inherited = options.map(({ option, value }) => ({
+    const inherited = inheritance.options.map(({ option, value }) => ({
       level: option[0],
       name: option[1],
       value: asItIsSet(option, value),
