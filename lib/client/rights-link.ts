@@ -2,14 +2,16 @@
 import { duplicateFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../util/context-word.ts";
+import { checkGrants } from "./arguments.ts";
 import { failureOf } from "./failure.ts";
 import { type ContextOptions, type GrantSpec, Minted, rightsBits } from "./grant.ts";
 import { RenewedLink } from "./renewed-link.ts";
 
 export abstract class RightsLink extends RenewedLink {
   /** Makes a connection that has these rights and no other; its descriptor is to be handed to whom it is for.
-   *  @throws FailureError "denied" for more than this connection may pass on, "quota" */
+   *  @throws FailureError "denied" for more than this connection may pass on, "invalid", "quota" */
   mint(grants: readonly GrantSpec[]): Minted {
+    checkGrants(grants);
     return this.ask(() => this.#mint(grants));
   }
 

@@ -198,6 +198,8 @@ test("run within run passes on less, never more, and repeats of --grant add up",
     [["run"], /Missing program/],
     [["run", "--grant=dial", "--", "true"], /RIGHTS:NAME is wanted/],
     [["run", "--grant=dail:x", "--", "true"], /Invalid right "dail".*did you mean "dial"/],
+    [["run", "--grant=dial:a?b!", "--", "true"], /Invalid --grant "dial:a\?b!"/],
+    [["run", ...Array.from({ length: 65 }, () => "-g=dial:x"), "--", "true"], /Cannot use 65 grants: 64 is the most/],
   ] as const) {
     const { code, stderr } = await broker.run(words);
     expect(stderr).toMatch(message);
@@ -320,6 +322,12 @@ test("context create says what is wrong with its words, and takes the place of o
   const path = join(broker.directory, "context.sock");
   for (const [words, message] of [
     [["--engine=a b", "--app=shop", "--instance=1", `--path=${path}`], /Cannot use --engine "a b": 1 to 64 of/],
+    [["--app=shop", "--instance=1", `--path=${path}`], /Missing --engine/],
+    [SHOP("1").slice(2), /Missing --path/],
+    [[...SHOP("1").slice(2), `--path=${path}`, "--mode=9"], /Cannot use --mode "9": three octal digits/],
+    [[...SHOP("1").slice(2), `--path=${path}`, "--close-fd=x"], /Cannot use --close-fd "x": the number of/],
+    [[...SHOP("1").slice(2), `--path=${path}`, "--close-fd=77"], /Cannot use --close-fd "77": it is not open/],
+    [[...SHOP("1").slice(2), `--path=${path}`, "--json"], /Unknown option: "--json"/],
     [[...SHOP("1").slice(2), `--path=${path}${"x".repeat(120)}`], /bytes long, 107 is the most/],
   ] as const) {
     const { code, stderr } = await broker.run(["context", "create", ...words]);

@@ -247,6 +247,25 @@ test("SHMLINK_FD that names no connection is an error, never a way to more autho
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
 });
 
+test("grants that no broker takes are refused, and the connection stays", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  using service = parent.listen("db");
+  const none: GrantSpec = { rights: [], name: "db" };
+  const many = (count: number): GrantSpec[] => Array.from({ length: count }, () => DB);
+  for (const [grants, why] of [
+    [
+      [DB, { rights: ["dial"], name: "a b" }],
+      'its grant names "a b", 1 to 128 of A-Z a-z 0-9 . _ : / @ - * ? is wanted',
+    ],
+    [[none], /its grant on "db" has none of dial, listen, /],
+    [many(65), "65 grants are too many, 64 is the most"],
+  ] as const)
+    expect(() => parent.mint(grants)).toThrow(why);
+  parent.mint(many(64)).close();
+  expect(parent.list("db").map(({ id }) => id)).toEqual([service.id]);
+});
+
 test("no right is one to make contexts", async () => {
   await using broker = new TestBroker();
   using parent = broker.connect();

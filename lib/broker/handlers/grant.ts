@@ -4,6 +4,7 @@ import { FailureError } from "../../errors.ts";
 import { type Requests, SHMLINK_MANAGER_V1_RIGHTS } from "../../protocol/shmlink-v1.gen.ts";
 import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
+import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
 import { authorize, chargeQuota, failureNumber } from "../core.ts";
 import { type Grant, GrantSet, type Right } from "../grants.ts";
 import type { Handle } from "../handles.ts";
@@ -14,9 +15,6 @@ import { checkBits, invalidArgument } from "./checks.ts";
 
 type GrantRequest = Requests<OwnedFd>["shmlink_grant_v1"];
 type GrantHandle = Extract<Handle, { kind: "grant" }>;
-
-const PATTERN = /^[A-Za-z0-9._:/@*?-]{1,128}$/;
-const MAX_GRANTS = 64;
 
 export function mint(session: Session, object: ObjectId): void {
   session.handles.set(object, { kind: "grant", grants: new GrantSet(session.owner.grants), state: "new" });
@@ -39,7 +37,7 @@ export function handleGrant(session: Session, object: ObjectId, request: GrantRe
 }
 
 function add(handle: GrantHandle, { rights, name }: Grant): void {
-  if (!PATTERN.test(name)) throw invalidArgument(`Invalid name pattern ${JSON.stringify(name.slice(0, 140))}`);
+  if (!isGrantPattern(name)) throw invalidArgument(`Invalid name pattern ${JSON.stringify(name.slice(0, 140))}`);
   checkBits("rights", rights, SHMLINK_MANAGER_V1_RIGHTS);
   if (rights === 0) throw invalidArgument("Invalid rights 0: at least one is wanted");
   if (handle.state === "connected") throw invalidArgument("Rights were added to a connection that is made already");

@@ -4,6 +4,7 @@ import { BrokerLink } from "../../client/broker-link.ts";
 import { type GrantSpec, type Minted, RIGHTS, type RightName } from "../../client/grant.ts";
 import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
+import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
 import { suggest } from "../../util/suggest.ts";
 import { Children, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
@@ -46,6 +47,8 @@ more. When it ends by itself, what it has left running keeps them, and nobody ca
     const prefix = "--grant=";
     const given = options.filter((option) => option.startsWith(prefix)).map((option) => option.slice(prefix.length));
     const grants = given.flatMap(parseGrants);
+    if (grants.length > MAX_GRANTS)
+      throw new UsageError(`Cannot use ${grants.length} grants: ${MAX_GRANTS} is the most for one connection`);
     using link = BrokerLink.connect({ name: "shmlink run", reconnect: false });
     using minted = link.mint(grants);
     const { SHMLINK_SOCKET: _, ...env } = process.env;
@@ -88,7 +91,7 @@ export function parseGrants(text: string): GrantSpec[] {
 function parseGrant(text: string): GrantSpec {
   const colon = text.indexOf(":");
   const name = text.slice(colon + 1);
-  if (colon < 1 || !/^[A-Za-z0-9._:/@*?-]{1,128}$/.test(name))
+  if (colon < 1 || !isGrantPattern(name))
     throw new UsageError(`Invalid --grant "${text}": RIGHTS:NAME is wanted, as in dial:db or listen,offer:web/*`);
   const rights = text.slice(0, colon).split(",").map(parseRight);
   if (rights.every((right) => right === "delegate"))
