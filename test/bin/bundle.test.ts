@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { isRunning, waitUntil } from "../helpers/broker.ts";
 import { BUN, ROOT } from "../helpers/runtimes.ts";
 
 const work = mkdtempSync("/tmp/shm-bundle-");
@@ -19,9 +20,10 @@ beforeAll(() => {
   expect(run([join(ROOT, ".ci/bundle.mjs"), work])).toEqual({ stdout: "", stderr: "", status: 0 });
 });
 
-afterAll(() => {
+afterAll(async () => {
   const { broker } = JSON.parse(bundled("ls", "ls", "--json").stdout) as { broker: { owner: { pid: number } } };
   process.kill(broker.owner.pid, "SIGTERM");
+  await waitUntil(() => !isRunning(broker.owner.pid), "the broker to end"); // it removes files, too
   rmSync(work, { recursive: true });
 });
 

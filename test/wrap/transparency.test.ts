@@ -53,7 +53,7 @@ sys.exit(signal.sigwait([signal.SIGTERM]))`;
   60_000,
 );
 
-if (RUNTIMES.some(({ name }) => name === "node")) test("the build for node is there", () => buildForNode());
+if (RUNTIMES.some(({ name }) => name === "node")) test("the build for node is there", buildForNode, 180_000);
 
 for (const runtime of RUNTIMES) {
   requires.test(
