@@ -1,7 +1,6 @@
 /** What a healthy TCP connection over the loopback interface says of itself (linux/tcp.h struct tcp_info). Pure. */
 
 export const TCP_INFO = 11;
-export const TCP_MAXSEG = 2;
 
 /** Of the loopback interface, whose MTU is 65536: less 40 bytes of headers, 12 of options, and rounding. */
 export const LOOPBACK_MSS = 65483;

@@ -22,6 +22,7 @@ const CASES: readonly Case[] = [
   { args: ["carried"], title: "what was set before connect() is so afterwards, and on no other connection" },
   { args: ["inherited"], title: "connections have what was set on their listener, but for the priority" },
   { args: ["inherited_later"], title: "connections have what was set on their listener after listen()" },
+  { args: ["connected"], title: "what only TCP has is of a connection, and set where a connection may set it" },
   {
     args: ["interface", otherInterface ?? ""],
     title: "who is bound to an interface other than loopback's is not connected over it",

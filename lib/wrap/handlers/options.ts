@@ -12,6 +12,7 @@ import {
   setsockopt,
 } from "../../../ffi/mod.ts";
 import { type Answer, CONTINUE, failure, readLength, value, writeResult } from "../answer.ts";
+import { connectedValue, isFixedOnceConnected, isOfListener } from "../connected-options.ts";
 import type { Call, Context } from "../context.ts";
 import type { WrappedListener } from "../listener.ts";
 import type { Domain } from "../names.ts";
@@ -20,7 +21,7 @@ import { rehearseOption } from "../options.ts";
 import { SELDOM_OPTIONS } from "../seldom-options.ts";
 import { cookieOf, inspectSocket, listenerPathOf, mayConnect } from "../socket.ts";
 import { type Cookie, optionKey } from "../socket-table.ts";
-import { connectedTcpInfo, LOOPBACK_MSS, TCP_INFO, TCP_MAXSEG } from "../tcp-info.ts";
+import { connectedTcpInfo, TCP_INFO } from "../tcp-info.ts";
 import type { Touch } from "../touched.ts";
 
 const { AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SO_ZEROCOPY, SOL_SOCKET } = constants;
@@ -94,6 +95,7 @@ function set(
   }
   if (listener !== undefined) return setsockopt(listener.tcp, level, name, bytes);
   const stored = rehearseOption(domain, [level, name], bytes);
+  if (isFixedOnceConnected(level, name)) throw new SyscallError("setsockopt", errno.EINVAL);
   if (stored !== undefined) table.setOption(cookie, optionKey(level, name), stored);
 }
 
@@ -125,8 +127,10 @@ function get(context: Context, subject: Subject, level: number, name: number, ro
   if (level === SOL_SOCKET && name === SO_PROTOCOL) return int(IPPROTO_TCP);
   const template = context.template(domain).fd;
   if (level === IPPROTO_TCP && name === TCP_INFO) return connectedTcpInfo(getsockopt(template, level, name, room));
-  if (level === IPPROTO_TCP && name === TCP_MAXSEG) return int(LOOPBACK_MSS);
-  return getsockopt(parent ?? template, level, name, room);
+  const connected = connectedValue(domain, level, name);
+  if (connected !== undefined) return int(connected);
+  const inherited = isOfListener(level, name) ? undefined : parent;
+  return getsockopt(inherited ?? template, level, name, room);
 }
 
 function int(number: number): Uint8Array {
