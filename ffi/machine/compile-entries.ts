@@ -1,5 +1,5 @@
 /**
- * Development script: compiles `trap-path.c`, `call-thread.c` and `trap-waker.c` with gcc into a `.gen.ts` each, for x86-64. `--check` only
+ * Development script: compiles `trap-path.c`, `call-thread.c`, `trap-waker.c` and `trap-maker.c` with gcc into a `.gen.ts` each, for x86-64. `--check` only
  * compares, as in compile.ts. Needs Debian 12's gcc.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -14,6 +14,7 @@ const SOURCES = [
   { name: "trap-path", entry: "trap_serve", constant: "SERVE_OFFSET" },
   { name: "call-thread", entry: "call_thread_start", constant: "START_OFFSET" },
   { name: "trap-waker", entry: "trap_waker_start", constant: "START_OFFSET" },
+  { name: "trap-maker", entry: "trap_maker_start", constant: "START_OFFSET" },
 ] as const;
 
 function generate({ name, entry, constant }: (typeof SOURCES)[number], version: string): string {

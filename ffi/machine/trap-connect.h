@@ -1,36 +1,7 @@
 /* A connect() that ends as the one before it. */
 #pragma once
+#include "trap-reach.h"
 #include "trap-survey.h"
-
-/* Binds it to the name of a 4-tuple that nobody has. */
-static long bind_name(struct trap_path *s, struct target *to, int fd) {
-  char address[2 + sizeof to->head + 12 + sizeof to->tail];
-  uint16_t family = AF_UNIX;
-  long result = -EADDRINUSE;
-  for (int try = 0; try < TRIES && result == -EADDRINUSE; try++) {
-    uint32_t at = 2;
-    s->next_port = (s->next_port + 1) % s->port_count;
-    __builtin_memcpy(address, &family, 2);
-    for (uint32_t i = 0; i < to->head_length; i++) address[at++] = to->head[i];
-    at += put_decimal(address + at, s->first_port + 2 * s->next_port);
-    for (uint32_t i = 0; i < to->tail_length; i++) address[at++] = to->tail[i];
-    result = CALL3(BIND, fd, address, at);
-  }
-  return result;
-}
-
-/* @returns a socket that is connected to the target, below 0 for an error */
-static long reach(struct trap_path *s, struct target *to) {
-  long fd = CALL3(SOCKET, AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), result;
-  if (fd < 0) return fd;
-  CALL5(SETSOCKOPT, fd, SOL_SOCKET, s->buffer_name, &s->buffer_bytes, 4);
-  result = bind_name(s, to, fd);
-  if (result == 0) do result = CALL3(CONNECT, fd, to->path, to->path_length);
-    while (result == -EINTR);
-  if (result == 0) return fd;
-  CALL3(CLOSE, fd, 0, 0);
-  return result;
-}
 
 /* ioctl(2) on the seccomp listener, again where a signal of ours came between. */
 static long ask(struct trap_path *s, unsigned request, void *about) {

@@ -63,15 +63,6 @@ static int is_watched(struct trap_path *s, struct thread *t, int fd, uint32_t nu
   return 0;
 }
 
-static int put_decimal(char *to, uint32_t value) {
-  char digits[12];
-  int count = 0, at = 0;
-  do digits[count++] = '0' + value % 10;
-  while (value /= 10);
-  while (count > 0) to[at++] = digits[--count];
-  return at;
-}
-
 static long open_fdinfo(int32_t tid, uint32_t number) {
   char path[48];
   int at = 6;

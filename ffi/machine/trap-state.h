@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "system-call.h"
+#include "trap-maker.h"
 #include "trap-waker.h"
 
 /* What trap_serve() returns; ffi/trap/path.ts repeats it. */
@@ -56,9 +57,9 @@ struct check { int32_t level, name; uint32_t length, unused; char value[16]; };
 /* Where a listener is, by the first bytes of the sockaddr_in that leads there: family, port, address. */
 struct target {
   char key[8];
-  uint32_t used, path_length, head_length, tail_length;
+  uint32_t used, path_length;
   char path[112];          /* its sockaddr_un */
-  char head[64], tail[64]; /* of a client's name, before and after its port */
+  struct name_parts parts; /* of a client's name */
 };
 
 struct thread {
@@ -112,6 +113,7 @@ struct trap_path {
   uint64_t *counters[MAX_LISTENERS];            /* 22416: what others may look at while nobody of us does; 0 for none */
   uint64_t until[MAX_THREADS];                  /* 22480: when the epoll sets of each are to be looked at again; 0: at once */
   uint64_t trust_ticks;                         /* 22608: for so long, at least, that is trusted; 0: not known yet */
+  struct maker *maker;                          /* 22616: NULL: sockets are made when they are needed */
 };
 _Static_assert(sizeof(struct check) == 32 && sizeof(struct target) == 264 && sizeof(struct thread) == 1056, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, fd) == 56 && offsetof(struct trap_path, waker) == 72 && offsetof(struct trap_path, checks) == 80, "ffi/trap");
@@ -119,7 +121,7 @@ _Static_assert(offsetof(struct trap_path, touched) == 19472 && offsetof(struct t
 _Static_assert(offsetof(struct trap_path, listeners) == 19600 && offsetof(struct trap_path, name) == 21968, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, ends) == 22104 && offsetof(struct trap_path, others) == 22168, "ffi/trap");
 _Static_assert(offsetof(struct trap_path, kinds) == 22200 && sizeof(struct count) == 24, "ffi/trap");
-_Static_assert(offsetof(struct trap_path, counters) == 22416 && offsetof(struct trap_path, trust_ticks) == 22608 && sizeof(struct trap_path) == 22616, "ffi/trap");
+_Static_assert(offsetof(struct trap_path, counters) == 22416 && offsetof(struct trap_path, trust_ticks) == 22608 && offsetof(struct trap_path, maker) == 22616 && sizeof(struct trap_path) == 22624, "ffi/trap");
 
 #define CALL3(n, a, b, c) call(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define CALL5(n, a, b, c, d, e) call(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)

@@ -14,6 +14,7 @@ import { NOTIF, type Notification, readNotification } from "../notification.ts";
 import { unixAddress } from "../sys/address.ts";
 import { TrapCounts, type TrapCountVisitor } from "./counts.ts";
 import { TrapListeners } from "./listeners.ts";
+import { TrapMaker } from "./maker.ts";
 import { type OptionCheck, writeChecks } from "./options.ts";
 import { TrapTargets } from "./targets.ts";
 import { TrapThreads } from "./threads.ts";
@@ -21,11 +22,11 @@ import { TrapTouched } from "./touched.ts";
 import { TrapWaker } from "./waker.ts";
 
 // struct trap_path
-const SIZE_BYTES = 22_616;
+const SIZE_BYTES = 22_624;
 const [NOTIFY, EPOLL, SELF, CHECK_COUNT, BUFFER_NAME, FIRST_PORT, NEXT_PORT] = [8, 12, 16, 20, 24, 32, 40];
 const [MOST_KEPT, TARGET, FD, FROM, WAKER, CHECKS, MAX_CHECKS] = [48, 52, 56, 60, 72, 80, 12];
 const [NAME, NAME_LENGTH, ENDS_LENGTH, ENDS, END_BYTES] = [21_968, 22_096, 22_100, 22_104, 32];
-const OTHERS = 22_168;
+const [OTHERS, MAKER] = [22_168, 22_616];
 /** So many times we are called before there is a waker: most programs connect a few times and pay nothing for it. */
 const SEVERAL = 16;
 
@@ -95,6 +96,7 @@ export class TrapPath implements Disposable {
   readonly #others: BorrowedFd;
   #times = 0;
   #waker: TrapWaker | undefined;
+  #maker: TrapMaker | undefined;
 
   /** Whether there is one for this processor. */
   static get isAvailable(): boolean {
@@ -148,6 +150,14 @@ export class TrapPath implements Disposable {
     if (this.#waker !== undefined) this.#memory.data.setBigUint64(WAKER, BigInt(this.#waker.address), true);
   }
 
+  /** Has sockets made ahead for those who connect, from now on or no more. @returns whether there are any */
+  makeAhead(isWished: boolean): boolean {
+    if (isWished) this.#maker ??= TrapMaker.start();
+    this.#memory.data.setBigUint64(MAKER, isWished ? BigInt(this.#maker?.address ?? 0) : 0n, true);
+    if (!isWished) this.#maker?.clear();
+    return isWished && this.#maker !== undefined;
+  }
+
   /** Takes what serve() has counted: to be called each time. @param ms  and @returns  as of TrapCounts */
   takeCounts(ms: number, visitor: TrapCountVisitor): number {
     return this.#counts.take(ms, visitor);
@@ -172,6 +182,8 @@ export class TrapPath implements Disposable {
   [Symbol.dispose](): void {
     this.#memory.data.setBigUint64(WAKER, 0n, true);
     this.#waker?.[Symbol.dispose]();
+    this.makeAhead(false);
+    this.#maker?.[Symbol.dispose]();
     for (let index = 0; index < TrapThreads.MAX; index++) this.threads.release(index);
     for (let index = 0; index < TrapListeners.MAX; index++) this.listeners.set(index, undefined);
   }

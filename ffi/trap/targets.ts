@@ -3,7 +3,7 @@ import type { NativeMemory } from "../memory.ts";
 import { unixAddress } from "../sys/address.ts";
 
 const [TARGETS, TARGET_BYTES, MAX_TARGETS] = [464, 264, 8];
-const [USED, PATH_LENGTH, HEAD_LENGTH, TAIL_LENGTH, PATH, HEAD, TAIL, NAME_BYTES] = [8, 12, 16, 20, 24, 136, 200, 64];
+const [USED, PATH_LENGTH, PATH, HEAD_LENGTH, TAIL_LENGTH, HEAD, TAIL, NAME_BYTES] = [8, 12, 16, 128, 132, 136, 200, 64];
 
 /** Where connections to an IPv4 endpoint go. */
 export type TrapTarget = {

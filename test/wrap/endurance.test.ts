@@ -6,6 +6,7 @@
 import { expect } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { unusedNames } from "../helpers/made-ahead.ts";
 import { requires } from "../helpers/requires.ts";
 import { compileFixture, type Running, Stage, until } from "../helpers/wrapped.ts";
 
@@ -33,8 +34,10 @@ type Footprint = {
   readonly usedBytes: number;
 };
 
-async function footprint(running: Running): Promise<Footprint> {
+/** @param port  where connections go: when they have ended, those that were made ahead do */
+async function footprint(running: Running, port: string): Promise<Footprint> {
   const usedBytes = await weigh(running);
+  await until("what was made ahead to be gone", () => unusedNames(port).length === 0);
   const status = readFileSync(`/proc/${running.pid}/status`, "latin1");
   const number = (name: string): number => Number(new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(status)?.[1]);
   const fds = readdirSync(`/proc/${running.pid}/fd`).length;
@@ -74,10 +77,10 @@ requires.test(
     await stage.listener(Number(port));
     const client = stage.wrap([program, "dial", port, String(WARM_UP), String(COUNT)], options);
     const warm = await until("the warm-up", () => /warm (\d+)\n/.exec(client.output)?.[1], PATIENCE_MS);
-    const before = [await footprint(server), await footprint(client)];
+    const before = [await footprint(server, port), await footprint(client, port)];
     process.kill(Number(warm), "SIGUSR1");
     await until("the last connection", () => client.output.includes("done"), PATIENCE_MS);
-    const after = [await footprint(server), await footprint(client)];
+    const after = [await footprint(server, port), await footprint(client, port)];
     expect(after.map(({ fds }) => fds)).toEqual(before.map(({ fds }) => fds));
     expect(after.map(({ threads }) => threads)).toEqual(before.map(({ threads }) => threads));
     for (const [index, { memoryKiB, usedBytes }] of after.entries()) {

@@ -27,6 +27,7 @@ import type { TouchedSockets } from "../touched.ts";
 import type { PidfdCache } from "../tracee.ts";
 import { KnownListeners } from "./listeners.ts";
 import { openTrapPath } from "./open.ts";
+import { Stock } from "./stock.ts";
 import { type Destination, KnownTargets } from "./targets.ts";
 import { KnownThreads } from "./threads.ts";
 
@@ -38,7 +39,7 @@ export type ShortcutOptions = {
   readonly pidfds: PidfdCache;
   readonly journal: Journal;
   /** Who wants our thread next, and when. */
-  readonly reactor: Pick<Reactor, "others" | "dueMs">;
+  readonly reactor: Pick<Reactor, "others" | "dueMs" | "setTimer">;
   /** Of a TCP socket of IPv4. */
   readonly template: () => Template;
   readonly touched: TouchedSockets;
@@ -66,6 +67,7 @@ type Opened = {
   readonly threads: KnownThreads;
   readonly targets: KnownTargets;
   readonly listeners: KnownListeners;
+  readonly stock: Stock;
 };
 
 export class Shortcut implements Disposable {
@@ -81,7 +83,10 @@ export class Shortcut implements Disposable {
     this.#options = options;
     this.#counting = {
       calls: (name, times, totalUs, longestUs) => options.journal.traps(name, times, totalUs, longestUs),
-      reached: (index, times) => this.#opened?.targets.count(index, times),
+      reached: (index, times) => {
+        this.#opened?.targets.count(index, times);
+        this.#opened?.stock.note(times, performance.now());
+      },
     };
     options.holdings.onExpect = () => this.#forget();
     options.pidfds.onDrop = (thread) => {
@@ -106,9 +111,8 @@ export class Shortcut implements Disposable {
   }
 
   #serve(opened: Opened, epoll: BorrowedFd, startMs: number): ShortcutResult | LateResult {
-    // Where something is due, nobody may sleep for longer than that.
-    const isFree = this.#options.reactor.dueMs === Number.POSITIVE_INFINITY;
-    const served = opened.path.serve(epoll, isFree ? this.#untilMs - startMs : 0);
+    // Whoever sleeps is woken when something is due; who is awake has to look.
+    const served = opened.path.serve(epoll, Math.min(this.#untilMs, this.#options.reactor.dueMs) - startMs);
     const nowMs = performance.now();
     this.#options.touched.takeNoted();
     this.#startMs = nowMs - opened.path.takeCounts(nowMs - startMs, this.#counting);
@@ -180,6 +184,10 @@ export class Shortcut implements Disposable {
       threads: new KnownThreads(path.threads),
       targets: new KnownTargets(path.targets),
       listeners: new KnownListeners(path.listeners),
+      stock: new Stock({
+        makeAhead: (isWished) => path.makeAhead(isWished),
+        setTimer: (delayMs, callback) => reactor.setTimer(delayMs, callback),
+      }),
     };
     return this.#opened;
   }
@@ -215,6 +223,7 @@ export class Shortcut implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#opened?.stock[Symbol.dispose]();
     this.#opened?.path[Symbol.dispose]();
     this.#opened = undefined;
   }
