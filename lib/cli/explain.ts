@@ -4,6 +4,7 @@ import { type Account, findAccount, findUser } from "../config/users.ts";
 import { decide, type Explanation, explain } from "../policy/decide.ts";
 import { type ContextIdentity, OPERATIONS, type Operation, type Peer, type Request } from "../policy/types.ts";
 import { processIdentity } from "../transport/peer.ts";
+import { formatHost, hostPort, parseHostPort } from "../util/ip-address.ts";
 import { suggest } from "../util/suggest.ts";
 import { parseFds } from "./explain-fds.ts";
 import { parseServiceName } from "./service-name.ts";
@@ -76,7 +77,14 @@ function ofUnknown({ uid, gid }: Peer, mismatch: string): string {
 
 /** A context's name follows another rule, and what has no name has none. */
 function parseService({ service = "", action }: Question): string {
-  return service === "" || action === "context" ? service : parseServiceName(service);
+  if (service === "" || action === "context") return service;
+  return action === "register" || action === "resolve" ? parseListenerName(service) : parseServiceName(service);
+}
+
+function parseListenerName(text: string): string {
+  const found = text.startsWith("tcp:") ? parseHostPort(text.slice("tcp:".length)) : undefined;
+  if (found !== undefined) return `tcp:${hostPort(formatHost(found.host), found.port)}`;
+  throw new UsageError(`Cannot use name "${text}": tcp:ADDRESS:PORT is wanted, as in tcp:127.0.0.1:80 or tcp:[::1]:80`);
 }
 
 function parseAction(text: string | undefined): Operation {

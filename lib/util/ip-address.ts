@@ -39,6 +39,14 @@ export function hostPort(address: string, port: number): string {
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
+/** What hostPort() writes; undefined for what it does not. */
+export function parseHostPort(text: string): { readonly host: Host; readonly port: number } | undefined {
+  const [, v6, v4 = "", digits] = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text) ?? [];
+  const host = parseHost(v6 ?? v4);
+  const port = Number(digits);
+  return host === undefined || (host.length === 16) !== (v6 !== undefined) || port > 65535 ? undefined : { host, port };
+}
+
 /** The bytes of an address; undefined for what is none. */
 export function parseHost(text: string): Host | undefined {
   return text.includes(":") ? parseV6(withoutDots(text)) : parseV4(text);

@@ -96,6 +96,23 @@ test("explain is asked about descriptors with what they are, one after another",
   expect(await ask("memfd,access=write")).toMatch(/allow "owner-fds" .*: does not fit: access/);
 });
 
+test("explain is asked about listeners by the name that they are listed with", async () => {
+  await using broker = new TestBroker('[[deny]]\nname = "no-eight"\naction = "register"\nservice = "tcp:[::1]:8*"\n');
+  for (const [service, isAllowed] of [
+    ["tcp:[::1]:8000", false],
+    ["tcp:[0:0:0:0:0:0:0:1]:8000", false],
+    ["tcp:[::1]:9000", true],
+    ["tcp:127.0.0.1:8000", true],
+  ] as const) {
+    const { code, stdout } = await broker.run(["config", "explain", "--action=register", `--service=${service}`]);
+    expect([service, stdout.split(" ")[0], code]).toEqual([
+      service,
+      isAllowed ? "allowed" : "refused:",
+      isAllowed ? 0 : 1,
+    ]);
+  }
+});
+
 test("explain says what is wrong with the question", async () => {
   await using broker = new TestBroker();
   for (const [words, message] of [
@@ -106,6 +123,7 @@ test("explain says what is wrong with the question", async () => {
     [["--action=dial", "--peer=groups=4,x"], /Invalid --peer field "x"/],
     [["--action=dial", "--peer=groups=4:"], /Invalid groups ""/],
     [["--action=dial", "--service=no name"], /Cannot use name "no name"/],
+    [["--action=register", "--service=tcp:::1:80"], /Cannot use name "tcp:::1:80": tcp:ADDRESS:PORT is wanted/],
     [["--action=take", "--fd=mmfd"], /Invalid --fd type "mmfd".*did you mean "memfd"/],
     [["--action=take", "--fd=memfd,seal=write"], /Invalid --fd key "seal".*did you mean "seals"/],
     [["--action=take", "--fd=memfd,seals=write+grwo"], /Invalid --fd seals "grwo".*did you mean "grow"/],

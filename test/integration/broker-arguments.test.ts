@@ -49,9 +49,9 @@ for (const [which, make] of Object.entries({
   });
 }
 
-function register(peer: RawPeer, flags: number, pid: number, address = "127.0.0.1"): void {
+function register(peer: RawPeer, flags: number, pid: number, address = "127.0.0.1", id = 4): void {
   using counters = makeCounters();
-  peer.send(message(MANAGER, 3, 4, ...text(address), 8123, ...text("/tmp/x.sock"), flags, pid), [counters]);
+  peer.send(message(MANAGER, 3, id, ...text(address), 8123, ...text("/tmp/x.sock"), flags, pid), [counters]);
 }
 
 /** Every request with a bitfield: sends it with `bits`. */
@@ -165,4 +165,19 @@ test("an address has one form, however it is written", () => {
   expect(witness.list("8123").map(({ name, details }) => [name, details["address"]])).toEqual([
     ["tcp:[::1]:8123", "::1"],
   ]);
+});
+
+test("a listener at an IPv6 address can be granted by its name, however the address is written", () => {
+  using minted = witness.mint([{ rights: ["listen"], name: "tcp:[::1]:8123" }]);
+  using peer = new RawPeer(minted.fd.dup());
+  peer.greet();
+  register(peer, 0, 0, "::2");
+  register(peer, 0, 0, "0:0::0:0:0:1", 5);
+  const heard = (object: number): number | undefined => {
+    let event = peer.next();
+    while (event?.sender !== object) event = peer.next();
+    return event.opcode;
+  };
+  const [REGISTERED, FAILED] = [0, 1];
+  expect([heard(4), heard(5)]).toEqual([FAILED, REGISTERED]);
 });

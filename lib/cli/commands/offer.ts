@@ -18,7 +18,7 @@ import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { Accepting, type PeekKind } from "../offer/accepting.ts";
-import { listenTcp, listenUnix, parseHostPort, removeUnix } from "../offer/address.ts";
+import { listenTcp, listenUnix, parseTcp, removeUnix } from "../offer/address.ts";
 import { openFd } from "../open-fd.ts";
 import { outliving } from "../outliving.ts";
 import { printError } from "../output.ts";
@@ -69,7 +69,7 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
         () => new Offering(name, launcher),
         (offering) => offering.handOut(fds, keep === true),
       );
-    using socket = tcp === undefined ? listenUnix(unix ?? "") : listenTcp(parseHostPort(tcp), tcp);
+    using socket = tcp === undefined ? listenUnix(unix ?? "") : listenTcp(parseTcp(tcp), tcp);
     if (listener === true) setNonBlocking(socket, false); // as systemd passes them: a plain server waits in accept(2)
     using _removed = {
       [Symbol.dispose]: () => (unix === undefined || listener === true ? undefined : removeUnix(unix)),

@@ -15,20 +15,17 @@ import {
   unixAddress,
 } from "../../../ffi/mod.ts";
 import { SUN_PATH_MAX_BYTES } from "../../transport/listen.ts";
-import { parseHost } from "../../util/ip-address.ts";
+import { parseHostPort } from "../../util/ip-address.ts";
 import { UsageError } from "../usage-error.ts";
 
 const BACKLOG = 4096;
 
 /** "127.0.0.1:80", "[::1]:80", "localhost:80", "*:80". @throws UsageError */
-export function parseHostPort(text: string): InetAddress {
-  const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
-  const host = match?.[1] ?? match?.[2] ?? "";
-  const port = Number(match?.[3]);
-  const address = parseHost(host === "localhost" ? "127.0.0.1" : host === "*" ? "0.0.0.0" : host);
-  if (address === undefined || !(port <= 65535))
+export function parseTcp(text: string): InetAddress {
+  const found = parseHostPort(text.replace(/^localhost:/, "127.0.0.1:").replace(/^\*:/, "0.0.0.0:"));
+  if (found === undefined)
     throw new UsageError(`Cannot use --tcp "${text}": ADDRESS:PORT is wanted, as in 127.0.0.1:8080 or [::1]:8080`);
-  return { family: address.length === 16 ? constants.AF_INET6 : constants.AF_INET, host: address, port };
+  return { family: found.host.length === 16 ? constants.AF_INET6 : constants.AF_INET, ...found };
 }
 
 /** A listening TCP socket, non-blocking. @throws SyscallError EADDRINUSE, EACCES, EADDRNOTAVAIL */

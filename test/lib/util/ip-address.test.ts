@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { formatHost, parseHost, plainAddress } from "../../../lib/util/ip-address.ts";
+import { formatHost, hostPort, parseHost, parseHostPort, plainAddress } from "../../../lib/util/ip-address.ts";
 
 const address = fc.oneof(
   fc.uint8Array({ minLength: 4, maxLength: 4 }),
@@ -38,4 +38,24 @@ test("plainAddress() writes an address as formatHost() does, and leaves alone wh
     ["", ""],
   ] as const)
     expect(plainAddress(text)).toBe(plain);
+});
+
+test("parseHostPort() reads what hostPort() writes, and nothing else", () => {
+  fc.assert(
+    fc.property(address, fc.nat(65535), (host, port) =>
+      expect(parseHostPort(hostPort(formatHost(host), port))).toEqual({ host: Uint8Array.from(host), port }),
+    ),
+  );
+  for (const text of [
+    "",
+    ":80",
+    "::1:80",
+    "[::1]",
+    "[127.0.0.1]:80",
+    "127.0.0.1:65536",
+    "127.0.0.1:",
+    "x:80",
+    "[fe80::1%lo]:1",
+  ])
+    expect(parseHostPort(text)).toBeUndefined();
 });
