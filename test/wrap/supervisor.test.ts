@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { freeze, freezes } from "../helpers/freezer.ts";
 import { requires } from "../helpers/requires.ts";
 import { type Running, Stage, until } from "../helpers/wrapped.ts";
 
@@ -109,29 +110,61 @@ requires.test(
   30_000,
 );
 
-requires.test(
-  [python],
-  "a stopped supervisor: connections go on, trapped calls wait for it to go on",
-  async () => {
-    await using stage = new Stage();
-    using orders = new Orders(stage.path);
-    const { server, client } = await start(stage, orders);
-    process.kill(server.pid, "SIGSTOP");
-    await until("the stop", () => /^State:\s*T/m.test(readFileSync(`/proc/${server.pid}/status`, "latin1")));
-    orders.say("say two");
-    await client.match(/echo of say two/);
-    orders.say("dial"); // taken by the kernel's queue
-    await client.match(/dialled/);
-    expect(server.output.match(/accepted/g)).toHaveLength(1);
-    process.kill(server.pid, "SIGCONT");
-    await server.match(/accepted\n(?:.*\n)*accepted/);
-    orders.say("say three");
-    await client.match(/echo of say three/);
-    expect(stage.registry.fallbacks()).toEqual([]);
-    for (const { child, exit } of [client, server]) {
-      child.kill();
-      expect(await exit).toBe(143);
-    }
-  },
-  30_000,
-);
+/** @returns what lets it go on */
+async function stop(pid: number): Promise<Disposable> {
+  process.kill(pid, "SIGSTOP");
+  await until("the stop", () => /^State:\s*T/m.test(readFileSync(`/proc/${pid}/status`, "latin1")));
+  return { [Symbol.dispose]: () => process.kill(pid, "SIGCONT") };
+}
+
+const HALTS = {
+  "a stopped supervisor": { needs: [], halt: stop },
+  "a frozen supervisor (cgroup v2)": { needs: [freezes], halt: freeze },
+};
+
+for (const [what, { needs, halt }] of Object.entries(HALTS)) {
+  requires.test(
+    [python, ...needs],
+    `${what}: connections go on, trapped calls wait for it to go on`,
+    async () => {
+      await using stage = new Stage();
+      using orders = new Orders(stage.path);
+      const { server, client } = await start(stage, orders);
+      using halted = new DisposableStack();
+      halted.use(await halt(server.pid));
+      orders.say("say two");
+      await client.match(/echo of say two/);
+      orders.say("dial"); // taken by the kernel's queue
+      await client.match(/dialled/);
+      expect(server.output.match(/accepted/g)).toHaveLength(1);
+      halted.dispose();
+      await server.match(/accepted\n(?:.*\n)*accepted/);
+      orders.say("say three");
+      await client.match(/echo of say three/);
+      expect(stage.registry.fallbacks()).toEqual([]);
+      for (const { child, exit } of [client, server]) {
+        child.kill();
+        expect(await exit).toBe(143);
+      }
+    },
+    30_000,
+  );
+
+  requires.test(
+    [python, ...needs],
+    `${what}: a program that waits for it can be killed, and nothing is left once it goes on`,
+    async () => {
+      await using stage = new Stage();
+      const server = stage.wrap(["python3", "-u", "-c", SERVER]);
+      const pid = Number(await server.match(/pid (\d+)/));
+      await stage.listener(Number(await server.match(/port (\d+)/)));
+      using halted = new DisposableStack();
+      halted.use(await halt(server.pid));
+      process.kill(pid, "SIGKILL");
+      await until("its end", () => /^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, "latin1")));
+      halted.dispose();
+      expect(await server.exit).toBe(137);
+    },
+    30_000,
+  );
+}
