@@ -106,17 +106,20 @@ function cannotStart(path: string, complaint: string): FailureError {
   return new FailureError("no-broker", `Cannot start a broker at "${path}": ${complaint}`);
 }
 
+/** In SHMLINK_FD's place for programs that are started by who has used it: the number may be anybody's socket there. */
+const USED = "used";
+
 /**
  * The connection that SHMLINK_FD names: authority that somebody handed down. It is one connection, so the first who
- * asks has it, and whoever asks next finds the variable gone from the environment, or the descriptor taken.
+ * asks has it, and whoever asks next finds in the environment that it is used, or the descriptor taken.
  * @throws FailureError "no-broker" when it names no connection: falling back on the socket could mean more authority
  */
 function takeInherited(env: Env): OwnedFd | undefined {
   const text = env["SHMLINK_FD"];
   if (text === undefined || text === "") return undefined;
   const wrong = (why: string): FailureError => new FailureError("no-broker", `Cannot use SHMLINK_FD "${text}": ${why}`);
+  if (text === USED || taken.has(Number(text))) throw wrong("the connection that was handed down is used already");
   if (!/^\d{1,7}$/.test(text) || Number(text) < 3) throw wrong("the number of an open descriptor from 3 on is wanted");
-  if (taken.has(Number(text))) throw wrong("this process has used up the connection that it was handed down");
   const fd = borrowFd(Number(text));
   try {
     const option = (name: number): number => getIntOption(fd, constants.SOL_SOCKET, name);
@@ -129,6 +132,7 @@ function takeInherited(env: Env): OwnedFd | undefined {
     throw error;
   }
   taken.add(Number(text));
+  if (process.env["SHMLINK_FD"] === text) process.env["SHMLINK_FD"] = USED;
   return new OwnedFd(Number(text));
 }
 

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { constants, socketpair } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
@@ -135,6 +136,21 @@ test("offer --peek stays while another grant covers a name that it has had", asy
   await waitUntil(() => command.closed, "the command to end");
   expect(command.stderr).toEndWith(PEEKING_REVOKED);
 }, 30_000);
+
+test("a program that take starts does not take what is on descriptor 3 for its connection to the broker", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  using offer = link.offer("x");
+  const [near, far] = socketpair(constants.SOCK_STREAM);
+  offer.publish([far]);
+  const inner = [...SELF, "ls"];
+  const { stderr, code } = await broker.run(["run", "--grant=take:x", "--", ...SELF, "take", "x", "--", ...inner]);
+  expect([code, stderr]).toEqual([
+    1,
+    'shmlink: Cannot use SHMLINK_FD "used": the connection that was handed down is used already\n',
+  ]);
+  for (const fd of [near, far]) fd.close();
+});
 
 const LISTENING = [...SELF, "listen", "--keep", "a"].join(" ");
 const LISTENING_REVOKED = 'shmlink: Cannot listen "a" any longer: the right was revoked\n';

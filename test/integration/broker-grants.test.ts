@@ -241,6 +241,7 @@ test("SHMLINK_FD that names no connection is an error, never a way to more autho
     ["x", /the number of an open descriptor from 3 on is wanted/],
     ["0", /from 3 on is wanted/],
     ["999", /it is not open, or no socket/],
+    ["used", /the connection that was handed down is used already/],
   ] as const)
     expect(refusal(() => BrokerLink.connect({ name: "t", env: { ...broker.env, SHMLINK_FD: value } }))).toMatch(why);
   const { code, stderr } = await broker.run(["ls"]);
