@@ -16,7 +16,7 @@ import {
 import type { Domain } from "./names.ts";
 import { RARE_OPTIONS } from "./seldom-options.ts";
 import { familyOf } from "./socket.ts";
-import { type OptionValues, optionKey } from "./socket-table.ts";
+import { keyOption, type OptionValues, optionKey } from "./socket-table.ts";
 
 const { IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET } = constants;
 
@@ -47,6 +47,13 @@ const TCP_ONLY: readonly Option[] = [
   [SOL_SOCKET, constants.SO_TXREHASH],
   [SOL_SOCKET, constants.SO_PROTOCOL], // multipath TCP
 ];
+
+const USUAL: ReadonlySet<number> = new Set(TCP_ONLY.map(([level, name]) => optionKey(level, name)));
+
+/** Whether an option that only TCP has is looked for on each socket on which any of them was set. */
+export function isUsual(level: number, name: number): boolean {
+  return USUAL.has(optionKey(level, name));
+}
 
 /** What a Unix socket may have in flight. Its default of 208 KiB holds 278 one-byte writes, so that a program which
  *  relies on TCP's megabytes and pipelines without reading would stand still. */
@@ -117,10 +124,14 @@ export class Template implements Disposable {
     );
   }
 
-  /** Those that it has changed and only TCP has, by optionKey(). */
-  tcpOptions(fd: BorrowedFd): OptionValues {
+  /** Those that it has changed and only TCP has, by optionKey(). @param unusual  which to look for, but for the usual ones */
+  tcpOptions(fd: BorrowedFd, unusual: ReadonlySet<number>): OptionValues {
+    const others = valuesOf(this.fd, [...unusual].map(keyOption));
     return new Map(
-      changed(fd, this.#tcpOnly).map(({ option: [level, name], value }) => [optionKey(level, name), value]),
+      changed(fd, [...this.#tcpOnly, ...others]).map(({ option: [level, name], value }) => [
+        optionKey(level, name),
+        value,
+      ]),
     );
   }
 

@@ -7,6 +7,11 @@ import type { Cookie } from "./socket-table.ts";
 /** Bounds what programs can make us remember; the oldest goes first, and its options then read back as they were born. */
 const MAX_TOUCHED = 65_536;
 
+/** The same, of each socket. */
+const MAX_UNUSUAL = 16;
+
+const NONE: ReadonlySet<number> = new Set();
+
 /** A copy for somebody who looks for himself, and may add to it. */
 export type TouchedMirror = {
   /** @returns false where there is no room */
@@ -24,6 +29,8 @@ export type Touch =
 
 export class TouchedSockets {
   readonly #cookies: Map<Cookie, Touch> = new Map();
+  /** By optionKey(): options that hardly any program sets. */
+  readonly #unusual: Map<Cookie, Set<number>> = new Map();
   #mirror: TouchedMirror | undefined;
 
   /** From now on it has what we have. */
@@ -35,6 +42,17 @@ export class TouchedSockets {
   add(cookie: Cookie, touch: Touch): void {
     this.#remember(cookie, touch);
     if (this.#mirror?.add(cookie) === false) this.#mirror.put(this.#cookies.keys());
+  }
+
+  /** An option which is looked for only where it was set. */
+  addUnusual(cookie: Cookie, key: number): void {
+    this.add(cookie, "tcp");
+    const keys = this.#unusual.get(cookie) ?? new Set();
+    if (keys.size < MAX_UNUSUAL) this.#unusual.set(cookie, keys.add(key));
+  }
+
+  unusual(cookie: Cookie): ReadonlySet<number> {
+    return this.#unusual.get(cookie) ?? NONE;
   }
 
   #remember(cookie: Cookie, touch: Touch): void {
@@ -55,6 +73,7 @@ export class TouchedSockets {
   /** Another socket has taken its place. */
   delete(cookie: Cookie): void {
     this.#cookies.delete(cookie);
+    this.#unusual.delete(cookie);
     this.#mirror?.remove(cookie);
   }
 

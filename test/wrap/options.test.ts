@@ -20,6 +20,7 @@ type Case = {
 
 const CASES: readonly Case[] = [
   { args: ["carried"], title: "what was set before connect() is so afterwards, and on no other connection" },
+  { args: ["carried_tcp"], title: "what only TCP has and few programs set before connect() is so afterwards" },
   { args: ["inherited"], title: "connections have what was set on their listener, but for the priority" },
   { args: ["inherited_later"], title: "connections have what was set on their listener after listen()" },
   { args: ["connected"], title: "what only TCP has is of a connection, and set where a connection may set it" },

@@ -61,6 +61,8 @@ function keepOptions({ context: { table, template }, plan, tcp, unix }: Connecti
   if (!isMultipath && !table.touched.isAny) return undefined;
   const cookie = cookieOf(tcp);
   const touch = table.touched.of(cookie);
-  if (isMultipath || touch === "tcp") table.setOptions(cookieOf(unix), template(domain).tcpOptions(tcp));
+  if (isMultipath || touch === "tcp") {
+    table.setOptions(cookieOf(unix), template(domain).tcpOptions(tcp, table.touched.unusual(cookie)));
+  }
   return touch === undefined ? undefined : cookie;
 }

@@ -90,6 +90,7 @@ function freshSocket({ table, template }: Context, old: OwnedFd, domain: Domain)
     }
   }
   table.touched.add(cookieOf(fresh), "tcp");
+  for (const key of table.options(cookieOf(old)).keys()) table.touched.addUnusual(cookieOf(fresh), key);
   bindAsBefore(fresh, domain, table.bound(cookieOf(old)));
   return fresh;
 }

@@ -17,12 +17,11 @@ import type { Call, Context } from "../context.ts";
 import type { WrappedListener } from "../listener.ts";
 import type { Domain } from "../names.ts";
 import { isThatQuestion } from "../nesting.ts";
-import { rehearseOption } from "../options.ts";
+import { isUsual, rehearseOption } from "../options.ts";
 import { SELDOM_OPTIONS } from "../seldom-options.ts";
 import { cookieOf, inspectSocket, listenerPathOf, mayConnect } from "../socket.ts";
 import { type Cookie, optionKey } from "../socket-table.ts";
 import { connectedTcpInfo, TCP_INFO } from "../tcp-info.ts";
-import type { Touch } from "../touched.ts";
 
 const { AF_INET, AF_INET6, AF_UNIX, IPPROTO_TCP, SO_DOMAIN, SO_PROTOCOL, SO_ZEROCOPY, SOL_SOCKET } = constants;
 
@@ -54,10 +53,10 @@ export function handleSetsockopt(context: Context, { tracee, args }: Call): Answ
   if (fd === undefined) return CONTINUE; // EBADF from the kernel
   if (level === SOL_SOCKET && SELDOM_OPTIONS.includes(name)) {
     expectChange(context, fd);
-    return noteOption(context, fd, "common");
+    return noteOption(fd, (cookie) => context.table.touched.add(cookie, "common"));
   }
   const subject = findSubject(context, fd);
-  if (subject === undefined) return noteOption(context, fd, "tcp");
+  if (subject === undefined) return noteOption(fd, (cookie) => addTcp(context, cookie, level, name));
   const bytes = (length | 0) < 0 ? undefined : tracee.read(address, Math.min(length, MAX_VALUE_BYTES));
   if (bytes === undefined) return failure((length | 0) < 0 ? errno.EINVAL : errno.EFAULT);
   try {
@@ -78,9 +77,14 @@ function expectChange({ table, shortcut }: Context, fd: BorrowedFd): void {
 }
 
 /** The kernel knows how to set it, on whatever it is. */
-function noteOption({ table }: Context, fd: BorrowedFd, touch: Touch): Answer {
-  if (mayConnect(fd)) table.touched.add(cookieOf(fd), touch);
+function noteOption(fd: BorrowedFd, add: (cookie: Cookie) => void): Answer {
+  if (mayConnect(fd)) add(cookieOf(fd));
   return CONTINUE;
+}
+
+function addTcp({ table }: Context, cookie: Cookie, level: number, name: number): void {
+  if (isUsual(level, name)) table.touched.add(cookie, "tcp");
+  else table.touched.addUnusual(cookie, optionKey(level, name));
 }
 
 function set(

@@ -59,3 +59,13 @@ test("TouchedSockets keeps what only TCP has, whatever is set besides", () => {
   touched.add(1n, "common");
   expect(touched.of(1n)).toBe("tcp");
 });
+
+test("TouchedSockets knows which unusual options were set, not more than some, until another socket takes the place", () => {
+  const touched = new TouchedSockets();
+  touched.addUnusual(1n, 100);
+  for (let key = 0; key < 1000; key++) touched.addUnusual(2n, key);
+  expect([touched.of(1n), [...touched.unusual(1n)], touched.unusual(2n).size]).toEqual(["tcp", [100], 16]);
+  for (let cookie = 3; cookie <= MOST + 1; cookie++) touched.add(BigInt(cookie), "tcp");
+  touched.delete(2n);
+  expect([...touched.unusual(1n), ...touched.unusual(2n)]).toEqual([]);
+});
