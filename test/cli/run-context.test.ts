@@ -184,7 +184,7 @@ test("what a program leaves running when it ends by itself keeps what run has gr
   using link = broker.connect();
   const program = `${LISTENING} & echo $!; read line; exit 7`;
   await using run = new Staying(broker, "run", "--grant=listen:a", "--", "sh", "-c", program);
-  await waitUntil(() => isListed(link), "the program");
+  await waitUntil(() => isListed(link) && run.stdout.endsWith("\n"), "the program");
   run.child.stdin?.end("\n");
   await waitUntil(() => run.child.exitCode !== null, "run to end");
   expect([run.child.exitCode, isListed(link)]).toEqual([7, true]);
