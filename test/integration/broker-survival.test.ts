@@ -4,9 +4,9 @@ import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
-import { isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
+import { CHECKOUT, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { Staying } from "../helpers/staying.ts";
+import { Staying, StayingProgram } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
 
@@ -69,4 +69,68 @@ test("after SIGKILL a channel goes on, and services, offers and contexts of livi
   await waitUntil(() => taker.closed, "the program to end");
   const inside = await broker.run(["ls", "--json"]);
   expect(inside.code).toBe(0);
+}, 60_000);
+
+const GOING_ON = "the broker has ended; going on with the next one\n";
+
+function command(...words: readonly string[]): string[] {
+  return [process.execPath, join(CHECKOUT, "bin", "shmlink.ts"), ...words];
+}
+
+async function sessionsOf(broker: TestBroker): Promise<number> {
+  const { stdout } = await broker.run(["ls", "--json"]);
+  return (JSON.parse(stdout) as { readonly broker: { readonly sessions: number } }).broker.sessions;
+}
+
+test("a listen that nobody has dialled yet, and a take that waits, go on with the next broker", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  await using listener = new Staying(broker, "listen", "once", "--message");
+  await using taker = new Staying(broker, "take", "late", "--wait=600", "--", "echo", "taken");
+  while ((await sessionsOf(broker)) < 3); // with the one that asks
+  kill(broker.pid, constants.SIGKILL);
+  for (const each of [listener, taker])
+    await waitUntil(() => each.stderr.endsWith(GOING_ON), "the end of the broker to be noticed");
+  const file = join(broker.directory, "file");
+  writeFileSync(file, "");
+  await using _offer = new StayingProgram(broker, [
+    "sh",
+    "-c",
+    `exec "$@" <file`,
+    "sh",
+    ...command("offer", "late", "--fd=0"),
+  ]);
+  await using dialler = new Staying(broker, "dial", "once", "--message", "--wait=600");
+  dialler.child.stdin?.end("dialled\n");
+  listener.child.stdin?.end();
+  await waitUntil(() => [listener, taker, dialler].every(({ closed }) => closed), "all of them to be done");
+  expect([listener.stdout, listener.child.exitCode, taker.stdout, taker.child.exitCode]).toEqual([
+    "dialled\n",
+    0,
+    "taken\n",
+    0,
+  ]);
+  broker.connect().close(); // which is the test's to end
+}, 60_000);
+
+test("what take --keep has started before the broker ended is told to end with it, and waited for", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  const script = `trap 'echo ended; kill $!; exit' TERM; sleep 600 >/dev/null 2>&1 & echo started; wait`;
+  await using taker = new Staying(broker, "take", "--keep", "job", "--", "sh", "-c", script);
+  writeFileSync(join(broker.directory, "file"), "");
+  await using _offer = new StayingProgram(broker, [
+    "sh",
+    "-c",
+    `exec "$@" <file`,
+    "sh",
+    ...command("offer", "job", "--fd=0"),
+  ]);
+  await waitUntil(() => taker.stdout === "started\n", "the program to run");
+  kill(broker.pid, constants.SIGKILL);
+  await waitUntil(() => taker.stderr.endsWith(GOING_ON), "the end of the broker to be noticed");
+  taker.child.kill("SIGTERM");
+  await waitUntil(() => taker.child.exitCode !== null, "take to end");
+  expect([taker.stdout, taker.child.exitCode]).toEqual(["started\nended\n", 143]);
+  broker.connect().close(); // which is the test's to end
 }, 60_000);

@@ -2,6 +2,7 @@
 import { constants } from "../../../ffi/mod.ts";
 import type { Channel } from "../../channel/channel.ts";
 import { BrokerLink, type ListenOptions } from "../../client/broker-link.ts";
+import { brokerGone } from "../../client/failure.ts";
 import type { Service } from "../../client/service.ts";
 import { FailureError, ProtocolError } from "../../errors.ts";
 import type { Registration } from "../../transport/reactor.ts";
@@ -49,13 +50,7 @@ does not read the terminal at all.`,
     const wishes = { direction, ...parseSizes(capacity, most) };
     const make = (): Offered => new Offered(name, wishes, launcher);
     const options = { name, messages: message === true, verbose };
-    if (keep === true) return outliving(make, (offered) => serveAll(offered, options));
-    using offered = make();
-    const channel = offered.waiting.next();
-    if (channel === undefined) return offered.loop.stoppedBy ?? OK;
-    offered.service.close();
-    const exitCode = offered.loop.copy(channel, options);
-    return exitCode === OK ? (offered.loop.stoppedBy ?? OK) : exitCode;
+    return outliving(make, (offered) => (keep === true ? serveAll(offered, options) : serveOne(offered, options)));
   },
 });
 
@@ -79,7 +74,16 @@ class Offered implements Disposable {
   }
 }
 
-/** @throws FailureError "gone" when the broker has ended */
+/** @throws BrokerGone before somebody has dialled */
+function serveOne({ service, waiting, loop }: Offered, options: SessionOptions): number {
+  const channel = waiting.next();
+  if (channel === undefined) return loop.stoppedBy ?? OK;
+  service.close();
+  const exitCode = loop.copy(channel, options);
+  return exitCode === OK ? (loop.stoppedBy ?? OK) : exitCode;
+}
+
+/** @throws BrokerGone */
 function serveAll({ waiting, loop }: Offered, options: SessionOptions): number {
   for (;;) {
     waiting.prepare();
@@ -130,18 +134,15 @@ class Waiting {
     this.#dispatch();
   }
 
-  /** @returns undefined after a signal @throws FailureError "gone" without a broker nobody can find us, "denied" when the
-   *  right to the name was revoked */
+  /** @returns undefined after a signal @throws BrokerGone nobody can find us then, FailureError "denied" when the right
+   *  to the name was revoked */
   next(): Channel | undefined {
     for (;;) {
       if (this.#loop.stoppedBy !== undefined) return undefined;
       const channel = this.#service.tryAccept();
       if (channel !== undefined) return channel;
       if (this.#service.failure !== undefined) throw this.#service.failure;
-      if (this.#brokerEnded) {
-        const { name } = this.#service;
-        throw new FailureError("gone", `Cannot wait for "${name}" to be dialled: the broker has ended; start it again`);
-      }
+      if (this.#brokerEnded) throw brokerGone(`wait for "${this.#service.name}" to be dialled`);
       this.#loop.reactor.runOnce(-1);
     }
   }

@@ -9,8 +9,8 @@ import {
   setNonBlocking,
 } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
+import { brokerGone } from "../../client/failure.ts";
 import type { Offer } from "../../client/offer.ts";
-import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { formatHost, hostPort } from "../../util/ip-address.ts";
 import { type Command, makeCommand } from "../command.ts";
@@ -117,13 +117,12 @@ class Offering implements Disposable {
     return this.#run(accepting, () => false);
   }
 
-  /** @returns the exit code @throws FailureError "gone" without a broker nobody can take anything; why it is not offered any more */
+  /** @returns the exit code @throws BrokerGone nobody can take anything then; why it is not offered any more */
   #run(offered: Pick<Offer, "failure">, until: () => boolean): number {
     while (!until()) {
       if (offered.failure !== undefined) throw offered.failure;
       if (this.#stoppedBy !== undefined) return exitCodeOfSignal(this.#stoppedBy);
-      if (this.#link.ended)
-        throw new FailureError("gone", `Cannot offer "${this.#name}" any longer: the broker has ended`);
+      if (this.#link.ended) throw brokerGone(`offer "${this.#name}" any longer`);
       this.#reactor.runOnce(-1);
     }
     return OK;

@@ -2,6 +2,7 @@
 import { constants, SignalPipe } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
 import type { Delivery } from "../../client/delivery.ts";
+import { brokerGone } from "../../client/failure.ts";
 import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { Children, startChild } from "../child.ts";
@@ -46,19 +47,22 @@ by side, until it is interrupted.`,
     if (program.length === 0)
       throw new UsageError(`Missing program: write "shmlink take ${name} -- PROGRAM [ARGUMENTS]"`);
     const waitMs = parseSeconds(wait, "--wait");
-    const make = (): Taker => new Taker(name, { argv: program, stdio: stdio === true, launcher });
-    if (keep === true) return outliving(make, (taker) => taker.serve());
-    using taker = make();
-    return taker.once(waitMs);
+    const startedMs = performance.now();
+    const leftMs = (): number => Math.max(waitMs - (performance.now() - startedMs), 0);
+    using taker = new Taker(name, { argv: program, stdio: stdio === true, launcher });
+    return outliving(
+      () => taker.connect(),
+      (link) => (keep === true ? taker.serve(link) : taker.once(link, leftMs())),
+    );
   },
 });
 
 type Run = { readonly argv: readonly string[]; readonly stdio: boolean; readonly launcher: LauncherState };
 
+/** Its programs stay when the broker ends. */
 class Taker implements Disposable {
   readonly #name: string;
   readonly #run: Run;
-  readonly #link: BrokerLink;
   readonly #signals: SignalPipe;
   readonly #reactor: Reactor = new Reactor();
   readonly #children: Children = new Children();
@@ -68,42 +72,51 @@ class Taker implements Disposable {
     this.#name = name;
     this.#run = run;
     this.#signals = new SignalPipe([SIGCHLD, ...endingSignals(run.launcher)]);
-    this.#link = BrokerLink.connect({ name: "shmlink take", reconnect: false });
     this.#reactor.add(this.#signals.fd, constants.EPOLLIN, () => this.#takeSignals());
-    const watching = this.#reactor.add(this.#link.fd, constants.EPOLLIN, () => {
-      if (this.#link.dispatch() === "ended") watching.remove();
-    });
   }
 
-  once(waitMs: number): number {
-    const delivery = this.#link.requestDelivery(this.#name, waitMs > 0);
+  connect(): BrokerLink {
+    return BrokerLink.connect({ name: "shmlink take", reconnect: false });
+  }
+
+  /** @throws BrokerGone before it has what it takes */
+  once(link: BrokerLink, waitMs: number): number {
+    const delivery = link.requestDelivery(this.#name, waitMs > 0);
     const timer = this.#reactor.setTimer(waitMs > 0 ? waitMs : 10_000, () => {
       delivery.failure ??= new FailureError("timeout", `Cannot take "${this.#name}": nobody offered anything in time`);
     });
-    if (!this.#settle(delivery)) return exitCodeOfSignal(this.#stoppedBy ?? 0);
-    timer.cancel();
+    try {
+      if (!this.#settle(link, delivery)) return exitCodeOfSignal(this.#stoppedBy ?? 0);
+    } finally {
+      timer.cancel();
+    }
     this.#start(delivery);
     while (this.#children.size > 0) this.#reactor.runOnce(-1);
     return this.#children.lastExitCode;
   }
 
-  serve(): number {
+  /** @throws BrokerGone */
+  serve(link: BrokerLink): number {
     for (;;) {
-      const delivery = this.#link.requestDelivery(this.#name, true);
-      if (!this.#settle(delivery)) break;
+      const delivery = link.requestDelivery(this.#name, true);
+      if (!this.#settle(link, delivery)) break;
       this.#start(delivery);
     }
     while (this.#children.size > 0) this.#reactor.runOnce(-1);
     return exitCodeOfSignal(this.#stoppedBy ?? 0);
   }
 
-  /** @returns false when a signal came first @throws FailureError what the broker says, or "gone" */
-  #settle(delivery: Delivery): boolean {
-    this.#link.dispatch();
-    while (!delivery.settled && this.#stoppedBy === undefined) {
-      if (this.#link.ended)
-        throw new FailureError("gone", `Cannot take "${this.#name}": the broker has ended; start it again`);
-      this.#reactor.runOnce(-1);
+  /** @returns false when a signal came first @throws FailureError what the broker says, BrokerGone */
+  #settle(link: BrokerLink, delivery: Delivery): boolean {
+    link.dispatch();
+    const watching = this.#reactor.add(link.fd, constants.EPOLLIN, () => link.dispatch());
+    try {
+      while (!delivery.settled && this.#stoppedBy === undefined) {
+        if (link.ended) throw brokerGone(`take "${this.#name}"`);
+        this.#reactor.runOnce(-1);
+      }
+    } finally {
+      watching.remove();
     }
     if (delivery.settled && delivery.failure === undefined) return true;
     delivery[Symbol.dispose]();
@@ -134,7 +147,6 @@ class Taker implements Disposable {
   [Symbol.dispose](): void {
     this.#reactor[Symbol.dispose]();
     this.#signals.close();
-    this.#link.close();
   }
 }
 
