@@ -5,9 +5,15 @@
 /* So many who connect elsewhere, one after the other, have the next sockets made for them. */
 enum { MOST_MISSES = 64 };
 
-static uint32_t next_port(struct trap_path *s) {
+static uint32_t next_of_all(struct trap_path *s) {
   s->next_port = (s->next_port + 1) % s->port_count;
   return s->first_port + 2 * s->next_port;
+}
+
+/* None that is the server's own: programs would take that for a socket which is connected to itself. */
+static uint32_t next_port(struct trap_path *s, const struct target *to) {
+  uint32_t port = next_of_all(s), server = (uint8_t)to->key[2] << 8 | (uint8_t)to->key[3];
+  return port == server ? next_of_all(s) : port;
 }
 
 /* Binds it to the name of a 4-tuple that nobody has. */
@@ -15,7 +21,7 @@ static long bind_name(struct trap_path *s, struct target *to, int fd) {
   char address[NAME_ROOM];
   long result = -EADDRINUSE;
   for (int try = 0; try < TRIES && result == -EADDRINUSE; try++)
-    result = CALL3(BIND, fd, address, put_name(address, &to->parts, next_port(s)));
+    result = CALL3(BIND, fd, address, put_name(address, &to->parts, next_port(s, to)));
   return result;
 }
 
@@ -31,7 +37,7 @@ static long make_socket(struct trap_path *s, struct target *to) {
 
 /* Has the next ones made, which takes the maker less time than it takes us to use those that are there. */
 static void order(struct trap_path *s, struct maker *m, struct target *to) {
-  for (int i = 0; i < EACH_TIME; i++) m->ports[i] = next_port(s);
+  for (int i = 0; i < EACH_TIME; i++) m->ports[i] = next_port(s, to);
   for (uint32_t at = 0; at < sizeof m->parts; at++) ((char *)&m->parts)[at] = ((char *)&to->parts)[at];
   for (int at = 0; at < 8; at++) m->key[at] = to->key[at];
   m->buffer_name = s->buffer_name;

@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import { connect, constants, inetAddress, SyscallError, socket } from "../../ffi/mod.ts";
 import type { Endpoint, Host } from "./host.ts";
-import type { Domain } from "./names.ts";
 import { localEndpoint } from "./socket.ts";
 
 const { AF_INET, AF_INET6, SOCK_DGRAM } = constants;
@@ -58,17 +57,22 @@ function ephemeralPorts(): Range {
   return range;
 }
 
-/** All that nextPort() gives. */
-export function everySecondPort(domain: Domain): { readonly first: number; readonly count: number } {
+/** All that nextPort() gives. Of the two halves that the range has, connect(2) over TCP takes those first that are as even or
+ *  odd as the lowest is (net/ipv4/inet_hashtables.c), and we the others, so that no two clients of a server have the same
+ *  port. The kernel's is for sockets of AF_INET6 that connect to IPv4: two connections between the same IPv4 endpoints
+ *  differ even if one was made on such a socket. */
+export function everySecondPort(isMapped: boolean): { readonly first: number; readonly count: number } {
   const { low, high } = ephemeralPorts();
-  const even = Math.ceil(low / 2) * 2;
-  return { first: domain === 4 ? even : even + 1, count: Math.floor((high - low) / 2) };
+  return { first: isMapped ? low : low + 1, count: Math.floor((high - low) / 2) };
 }
 
-/** The next port to try, in turn. IPv4 sockets draw even ports and IPv6 sockets odd ones, so that two connections
- *  between the same IPv4 endpoints differ even if one was made on an IPv6 socket. */
-export function nextPort(domain: Domain): number {
-  const { first, count } = everySecondPort(domain);
-  cursor.offset = (cursor.offset + 1) % count;
-  return first + cursor.offset * 2;
+/** The next port to try, in turn. Never the server's own: programs would take that for a socket which is connected to itself. */
+export function nextPort(isMapped: boolean, server: number): number {
+  const { first, count } = everySecondPort(isMapped);
+  const next = (): number => {
+    cursor.offset = (cursor.offset + 1) % count;
+    return first + cursor.offset * 2;
+  };
+  const port = next();
+  return port === server ? next() : port;
 }

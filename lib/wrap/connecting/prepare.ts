@@ -38,8 +38,9 @@ function bindName(connecting: Connecting): void {
   const { socket, target } = connecting.plan;
   const { domain, bound } = socket;
   const host = isUnspecified(bound.host) ? sourceFor(target) : bound.host;
+  const isMapped = domain === 6 && target.host.length === 4;
   for (let count = 0; count < NAMES_TO_TRY; count++) {
-    const port = bound.port === 0 ? nextPort(domain) : bound.port;
+    const port = bound.port === 0 ? nextPort(isMapped, target.port) : bound.port;
     if (tryBind(connecting, { host, port })) return;
     if (bound.port !== 0) break;
   }

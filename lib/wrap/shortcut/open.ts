@@ -36,7 +36,7 @@ export function openTrapPath({ notify, others, mostFiles, template, hasRings }: 
     checks: [PROTOCOL, ...checks],
     noted,
     sendBuffer: sendBufferOption(),
-    ports: everySecondPort(4),
+    ports: everySecondPort(false),
     ends: [head, tail.slice(0, tail.lastIndexOf("-") + 1)],
   });
   sharePortCursor(path);
