@@ -1,6 +1,6 @@
 /** Makes a Unix socket ready to stand for a TCP one that connects: its options, and its name, which is the 4-tuple. */
 import { bind, errno, SyscallError, unixAddress } from "../../../ffi/mod.ts";
-import { type Endpoint, isUnspecified } from "../host.ts";
+import { type Endpoint, formatHost, hostPort, isUnspecified } from "../host.ts";
 import { connectionName } from "../names.ts";
 import { dressUnixSocket, isBoundToOtherInterface, wantsCompletions } from "../options.ts";
 import { nextPort, sourceFor } from "../route.ts";
@@ -8,9 +8,10 @@ import { namesPlace } from "../rules/match.ts";
 import { cookieOf } from "../socket.ts";
 import type { Touch } from "../touched.ts";
 import type { Connecting } from "./connecting.ts";
+import { CrowdedDestinations } from "./crowded.ts";
 import { Fallback } from "./fallback.ts";
 
-const NAMES_TO_TRY = 64;
+const crowded = new CrowdedDestinations();
 
 /** What options are known to have been set on the socket that connects. Multipath TCP's own are noted by nobody. */
 export function touchOf({ context: { table }, plan, tcp }: Connecting): Touch | undefined {
@@ -39,11 +40,14 @@ function bindName(connecting: Connecting): void {
   const { domain, bound } = socket;
   const host = isUnspecified(bound.host) ? sourceFor(target) : bound.host;
   const isMapped = domain === 6 && target.host.length === 4;
-  for (let count = 0; count < NAMES_TO_TRY; count++) {
+  const nowMs = performance.now();
+  const destination = hostPort(formatHost(target.host), target.port);
+  const count = bound.port === 0 ? crowded.namesToTry(destination, nowMs) : 1;
+  for (let tried = 0; tried < count; tried++) {
     const port = bound.port === 0 ? nextPort(isMapped, target.port) : bound.port;
     if (tryBind(connecting, { host, port })) return;
-    if (bound.port !== 0) break;
   }
+  if (bound.port === 0) crowded.note(destination, nowMs);
   throw new Fallback("no local port is free for this destination");
 }
 
