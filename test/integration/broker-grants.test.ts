@@ -1,6 +1,7 @@
 /** Minted connections: what was granted and nothing else, less on the way down, and taken away again. */
 import { expect, test } from "bun:test";
-import { constants, fcntl, memfdCreate, pipe } from "../../ffi/mod.ts";
+import { writeFileSync } from "node:fs";
+import { constants, fcntl, kill, memfdCreate, pipe } from "../../ffi/mod.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { type GrantSpec, type Minted, RIGHTS } from "../../lib/client/grant.ts";
 import { FailureError } from "../../lib/errors.ts";
@@ -281,6 +282,22 @@ test("no right is one to make contexts", async () => {
     'denied: Cannot create context "e/a/i": it was not granted to this connection',
   );
   expect(broker.log).toContain('Refused to create context "e/a/i": it was not granted to this connection (uid ');
+});
+
+test("to mint a connection is an action of the policy, and the connection counts as one of its maker's user", async () => {
+  await using broker = new TestBroker("[limits]\nmaxSessionsPerUser = 2\n");
+  using parent = broker.connect();
+  const first = parent.mint([DB]);
+  expect(refusal(() => parent.mint([DB]))).toMatch(
+    /^quota: .* would have 3 sessions, limits\.maxSessionsPerUser is 2;/,
+  );
+  first.fd.close();
+  writeFileSync(broker.configPath, '[[deny]]\nname = "alone"\nuid = "any"\naction = "delegate"\n');
+  kill(broker.pid, constants.SIGHUP);
+  await waitUntil(() => broker.log.includes("Configuration read again"), "the new rules");
+  expect(refusal(() => parent.mint([DB]))).toBe(
+    `denied: Cannot delegate: user ${process.getuid?.()} may not delegate (rule "alone" at ${broker.configPath}:1)`,
+  );
 });
 
 test("rights that do not exist, or come after the connection was made, are a breach of the protocol", async () => {

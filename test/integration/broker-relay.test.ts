@@ -24,10 +24,11 @@ import { Broker } from "../../lib/broker/broker.ts";
 import { builtInConfig } from "../../lib/config/schema.ts";
 import { FailureError } from "../../lib/errors.ts";
 import { SILENT } from "../../lib/log.ts";
+import { SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
 import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 
 expectNoFdLeaks();
@@ -378,6 +379,66 @@ test("descriptors count: above the limit a bundle is refused, and room comes bac
   link.take("counted")[Symbol.dispose]();
   offer.publish([fd, fd]);
 });
+
+/** Asks the broker, and has it answer, until everything before is answered. */
+function finish(broker: Broker, peer: RawPeer, id: number, onEvent: (event: RawEvent) => void): void {
+  peer.send(message(1, 0, id));
+  for (let tries = 0; ; tries++) {
+    expect(tries).toBeLessThan(100_000);
+    broker.turn(1);
+    for (let event = soon(peer); event !== undefined; event = soon(peer)) {
+      if (event.sender === id) return;
+      onEvent(event);
+    }
+  }
+}
+
+function soon(peer: RawPeer): RawEvent | undefined {
+  try {
+    return peer.next(0);
+  } catch {
+    return undefined; // nothing has come
+  }
+}
+
+test("who takes and does not read is refused more when a few hundred descriptors wait for him", () => {
+  using directory = makeRuntimeDir();
+  const path = join(directory.path, "b");
+  const limits = { ...builtInConfig.limits, maxMessagesPerSecond: 1 << 24 };
+  const broker = new Broker({
+    listeners: [listenOn(path)],
+    config: { ...builtInConfig, limits },
+    env: {},
+    logger: SILENT,
+  });
+  {
+    using giver = new RawPeer(path);
+    using taker = new RawPeer(path);
+    for (const peer of [giver, taker]) peer.greet();
+    giver.send(message(3, 7, 4, ...text("many")));
+    using fd = memfdWith("x");
+    for (let count = 0; count < 28; count++) giver.send(message(4, 1), [fd]);
+    giver.send(message(4, 2, SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep));
+    finish(broker, giver, 5, () => undefined);
+    const ASKED = 1000;
+    for (let id = 4; id < 4 + ASKED; id++) {
+      taker.send(message(3, 8, id, ...text("many"), 0));
+      broker.turn(1);
+    }
+    let refusals = 0;
+    let came = 0;
+    finish(broker, taker, 4 + ASKED, ({ body }) => {
+      if (/\d descriptors wait to be read/.test(new TextDecoder().decode(body))) refusals += 1;
+      came += taker.received.length;
+      for (const received of taker.received.splice(0)) received.close();
+    });
+    expect(refusals).toBeGreaterThan(0);
+    expect(came).toBe((ASKED - refusals) * 28);
+  }
+  for (let turn = 0; turn < 20; turn++) broker.turn(1);
+  expect(broker.isEmpty).toBe(true);
+  broker[Symbol.dispose]();
+}, 60_000);
 
 // What is told to who offers may end him, in the middle of handing out what he offered.
 test("who offers and does not read ends by himself: neither the broker nor who takes from him", () => {

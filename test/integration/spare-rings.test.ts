@@ -6,7 +6,7 @@ import type { Channel } from "../../lib/channel/channel.ts";
 import { RING_SEALS } from "../../lib/channel/seals.ts";
 import type { BrokerLink, DialOptions } from "../../lib/client/broker-link.ts";
 import type { Service } from "../../lib/mod.ts";
-import { DATA_OFFSET } from "../../lib/ring/layout.ts";
+import { DATA_OFFSET, ringFileBytes } from "../../lib/ring/layout.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
@@ -341,6 +341,22 @@ for (const [version, manager] of [
     link.sync();
   });
 }
+
+test("a ring that its client has made larger than was asked for, and paid, ends its connection", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ wake: true });
+  using _service = link.listen("x", { capacity: 4096 });
+  using peer = raw(broker);
+  peer.send(message(MANAGER, 2, 6, ...text("x"), 4096));
+  expect(nextOf(peer, 6).opcode).toBe(0); // map
+  const [ring] = peer.received;
+  if (ring === undefined) throw new Error("There was no ring");
+  ftruncate(ring, ringFileBytes(1 << 20));
+  addSeals(ring, RING_SEALS);
+  peer.send(message(6, 1)); // mapped
+  expect(peer.nextError()?.message).toMatch(/The ring of the channel to "x" has another size than it was made with/);
+  link.sync();
+});
 
 test("an object of version 1 gets no channel that its client would have to have a spare ring for", async () => {
   await using broker = new TestBroker();

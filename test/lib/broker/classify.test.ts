@@ -122,6 +122,11 @@ requires.test([SPECIAL_FDS], "classifyFd() tells eventfds and timerfds", () => {
   ]);
 });
 
+requires.test([SPECIAL_FDS], "classifyFd() tells a seccomp listener, which makes other descriptors", () => {
+  using made = makeSpecialFds("seccomp");
+  expect(made.fds.map((fd) => classifyFd(fd))).toEqual([{ type: "other", access: "read-write", holdsOthers: true }]);
+});
+
 for (const [kind, exporter] of [
   ["udmabuf", "udmabuf"],
   ["dma-heap", "system"],
