@@ -17,6 +17,7 @@ import { listenerName } from "./registry.ts";
 export type ListingEntry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
 /** Of a path in a listing: an entry has to fit in one message of 4096 bytes, however its JSON is escaped. */
 const MAX_EXE_BYTES = 400;
+const MAX_RULE_BYTES = 400;
 const MAX_EXPORTER_BYTES = 16;
 
 type Kind = keyof typeof SHMLINK_MANAGER_V1_KIND;
@@ -43,7 +44,8 @@ function entryOf(kind: Kind, id: number, name: string, owner: Owner, details: st
 const EXES = new WeakMap<Owner, string>();
 const PEERS = new WeakMap<Owner, string>();
 
-function exeOf(owner: Owner): string {
+/** Of a program, for people: its path may be as long as a message. */
+export function exeOf(owner: Owner): string {
   const known = EXES.get(owner);
   if (known !== undefined) return known;
   const exe = plainText(owner.exe, MAX_EXE_BYTES);
@@ -118,7 +120,7 @@ let lastRule = { rule: "", text: '""' };
 
 /** Mostly it is the same rule as for the channel before. */
 function quoted(rule: string): string {
-  if (rule !== lastRule.rule) lastRule = { rule, text: JSON.stringify(rule) };
+  if (rule !== lastRule.rule) lastRule = { rule, text: JSON.stringify(plainText(rule, MAX_RULE_BYTES)) };
   return lastRule.text;
 }
 

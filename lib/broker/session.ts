@@ -11,6 +11,7 @@ import type { ObjectId } from "../util/brand.ts";
 import type { BrokerCore } from "./core.ts";
 import { type Handle, letGo } from "./handles.ts";
 import { isDoorbell } from "./peer-doorbell.ts";
+import { plainText } from "./plain-text.ts";
 import type { Owner } from "./records.ts";
 import { handleRequest } from "./requests.ts";
 import { SessionAccount } from "./session/account.ts";
@@ -21,6 +22,8 @@ import { SocketWatch } from "./session/socket-watch.ts";
 import { Spares } from "./spares.ts";
 
 const { EPOLLOUT, EPOLLHUP, EPOLLERR } = constants;
+/** Of a refusal: half of a message. */
+const MAX_SENTENCE_BYTES = 2048;
 
 export class Session {
   readonly core: BrokerCore;
@@ -99,7 +102,7 @@ export class Session {
     if (this.#ended) return dropEvent(event);
     this.output.touch();
     try {
-      this.#connection.send(object, name, event);
+      this.#connection.send(object, name, withSentence(event));
     } catch (error) {
       this.#fail(error);
     }
@@ -205,4 +208,10 @@ export class Session {
     this.core.touched.delete(this);
     this.#onEnd(this);
   }
+}
+
+/** A refusal may name programs and files, and a path alone can be as long as a message may be. */
+function withSentence<E extends object>(event: E): E {
+  if (!("message" in event) || typeof event.message !== "string") return event;
+  return { ...event, message: plainText(event.message, MAX_SENTENCE_BYTES) };
 }

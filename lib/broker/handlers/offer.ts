@@ -11,6 +11,7 @@ import type { ObjectId } from "../../util/brand.ts";
 import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
 import { type Classified, classifyFd } from "../classify.ts";
 import { authorize, type BrokerCore, chargeQuota, denied, failureNumber } from "../core.ts";
+import { exeOf } from "../listing.ts";
 import { dropBundles, dropFds, handOut, matchUp } from "../offers.ts";
 import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
@@ -31,8 +32,9 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
   const holder = core.registry.offers.get(name);
   if (holder !== undefined) {
     if (isTakenOver(session, holder)) return takeOver(session, holder, object);
-    const { pid, exe } = holder.owner;
-    throw new FailureError("name-in-use", `Cannot offer "${name}": process ${pid} (${exe || "?"}) offers it already`);
+    const { owner: other } = holder;
+    const by = `process ${other.pid} (${exeOf(other) || "?"})`;
+    throw new FailureError("name-in-use", `Cannot offer "${name}": ${by} offers it already`);
   }
   chargeQuota(core, owner, { services: 1 });
   const id = core.registry.nextId();

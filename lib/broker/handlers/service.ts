@@ -3,6 +3,7 @@ import type { OwnedFd } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
+import { exeOf } from "../listing.ts";
 import type { ServiceRecord } from "../records.ts";
 import type { Session } from "../session.ts";
 import { checkCapacity, checkDirections, checkName } from "./checks.ts";
@@ -18,10 +19,10 @@ export function listen(session: Session, request: Listen): void {
   authorize(core, owner, "listen", request.name);
   const holder = core.registry.services.get(request.name);
   if (holder !== undefined) {
-    const { pid, exe } = holder.session.owner;
+    const { owner: other } = holder.session;
     throw new FailureError(
       "name-in-use",
-      `Cannot offer "${request.name}": process ${pid} (${exe || "?"}) offers it already`,
+      `Cannot offer "${request.name}": process ${other.pid} (${exeOf(other) || "?"}) offers it already`,
     );
   }
   chargeQuota(core, owner, { services: 1 });
