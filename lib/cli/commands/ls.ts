@@ -15,8 +15,9 @@ export const command: Command = makeCommand({
   name: "ls",
   summary: "list services, channels and wrapped listeners",
   description: `Lists what the broker knows: services (names that can be dialled), channels (who is connected to
-whom, bytes sent and bytes waiting in each direction), and the TCP listeners of wrapped programs with
-their Unix sockets and how many connections came over each way. Asking costs the peers nothing.
+whom, bytes sent and bytes waiting in each direction), the TCP listeners of wrapped programs with
+their Unix sockets and how many connections came over each way, descriptors that are offered, and
+contexts. Asking costs the peers nothing.
 A broker is started if there is none.`,
   args: {
     json: { type: "boolean", description: "one JSON object; with --watch one on each line" },
