@@ -12,7 +12,11 @@ export function outliving<T extends Disposable, R>(make: () => T, act: (connecte
       return act(connected);
     } catch (error) {
       if (!(error instanceof BrokerGone) || isHandedDown()) throw error;
-      printError("shmlink: the broker has ended; going on with the next one\n");
+      sayGoingOn();
     }
   }
+}
+
+export function sayGoingOn(): void {
+  printError("shmlink: the broker has ended; going on with the next one\n");
 }

@@ -113,6 +113,26 @@ test("a listen that nobody has dialled yet, and a take that waits, go on with th
   broker.connect().close(); // which is the test's to end
 }, 60_000);
 
+test("a listen --keep is in the listing again while it serves who dialled before the broker ended", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  await using listener = new Staying(broker, "listen", "--keep", "--message", "busy");
+  await using first = new Staying(broker, "dial", "busy", "--message", "--wait=600");
+  first.child.stdin?.write("before\n");
+  await waitUntil(() => listener.stdout === "before\n", "the first to be served");
+  kill(broker.pid, constants.SIGKILL);
+  await waitUntil(() => listener.stderr.endsWith(GOING_ON), "the end of the broker to be noticed");
+  const { stdout } = await broker.run(["ls", "--json"]);
+  expect(stdout).toContain('"busy"');
+  await using second = new Staying(broker, "dial", "busy", "--message", "--wait=600");
+  second.child.stdin?.end("second\n");
+  first.child.stdin?.end("after\n");
+  listener.child.stdin?.end();
+  await waitUntil(() => listener.stdout === "before\nafter\nsecond\n", "both to be served");
+  expect(listener.child.exitCode).toBe(null);
+  broker.connect().close(); // which is the test's to end
+}, 60_000);
+
 test("what take --keep has started before the broker ended is told to end with it, and waited for", async () => {
   await using broker = new TestBroker();
   broker.connect().close();

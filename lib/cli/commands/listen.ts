@@ -1,10 +1,11 @@
 /** `shmlink listen`: offers a name and connects who dials it to stdin and stdout. */
-import { constants } from "../../../ffi/mod.ts";
+import { constants, SyscallError } from "../../../ffi/mod.ts";
 import type { Channel } from "../../channel/channel.ts";
 import { BrokerLink, type ListenOptions } from "../../client/broker-link.ts";
+import { isHandedDown } from "../../client/connect.ts";
 import { brokerGone } from "../../client/failure.ts";
 import type { Service } from "../../client/service.ts";
-import { FailureError, ProtocolError } from "../../errors.ts";
+import { FailureError, ProtocolError, ShmlinkError } from "../../errors.ts";
 import type { Registration } from "../../transport/reactor.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { CopyLoop, type SessionOptions } from "../copy/session.ts";
@@ -12,7 +13,7 @@ import { DIRECTION_ARG, parseDirection } from "../direction.ts";
 import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { parseSizes } from "../numbers.ts";
-import { outliving } from "../outliving.ts";
+import { outliving, sayGoingOn } from "../outliving.ts";
 import { reportError } from "../report-error.ts";
 import { parseServiceName } from "../service-name.ts";
 
@@ -54,42 +55,24 @@ does not read the terminal at all.`,
   },
 });
 
-/** The name as it is offered to one broker. */
-class Offered implements Disposable {
-  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink listen", reconnect: false });
-  readonly service: Service;
-  readonly loop: CopyLoop;
-  readonly waiting: Waiting;
-
-  constructor(name: string, wishes: ListenOptions, launcher: LauncherState) {
-    this.service = this.#link.listen(name, wishes);
-    this.loop = new CopyLoop(launcher);
-    this.waiting = new Waiting(this.#link, this.service, this.loop);
-  }
-
-  [Symbol.dispose](): void {
-    this.loop[Symbol.dispose]();
-    this.service.close();
-    this.#link.close();
-  }
-}
-
 /** @throws BrokerGone before somebody has dialled */
-function serveOne({ service, waiting, loop }: Offered, options: SessionOptions): number {
-  const channel = waiting.next();
+function serveOne(offered: Offered, options: SessionOptions): number {
+  const { loop } = offered;
+  const channel = offered.next();
   if (channel === undefined) return loop.stoppedBy ?? OK;
-  service.close();
+  offered.withdraw();
   const exitCode = loop.copy(channel, options);
   return exitCode === OK ? (loop.stoppedBy ?? OK) : exitCode;
 }
 
-/** @throws BrokerGone */
-function serveAll({ waiting, loop }: Offered, options: SessionOptions): number {
+/** @throws BrokerGone while nobody is served */
+function serveAll(offered: Offered, options: SessionOptions): number {
+  const { loop } = offered;
   for (;;) {
-    waiting.prepare();
-    const channel = waiting.next();
+    offered.prepare();
+    const channel = offered.next();
     if (channel === undefined) return loop.stoppedBy ?? OK;
-    const exitCode = survive(loop, channel, options);
+    const exitCode = offered.stays(() => survive(loop, channel, options));
     if (exitCode !== OK) return exitCode;
   }
 }
@@ -106,44 +89,107 @@ function survive(loop: CopyLoop, channel: Channel, options: SessionOptions): num
   }
 }
 
-/** Channels as they come. The link is watched also while one is served, so that others get theirs set up meanwhile. */
-class Waiting {
-  readonly #link: BrokerLink;
-  readonly #service: Service;
-  readonly #loop: CopyLoop;
-  readonly #registration: Registration;
+/** The name as it is offered, and channels as they come. The broker is watched also while one is served, so that others
+ *  get theirs set up meanwhile. */
+class Offered implements Disposable {
+  readonly #name: string;
+  readonly #wishes: ListenOptions;
+  readonly loop: CopyLoop;
+  #at: Place;
+  /** Set up at a broker that has ended since. */
+  readonly #earlier: Channel[] = [];
   #brokerEnded = false;
+  #stays = false;
 
-  constructor(link: BrokerLink, service: Service, loop: CopyLoop) {
-    this.#link = link;
-    this.#service = service;
-    this.#loop = loop;
-    this.#registration = loop.reactor.add(link.fd, constants.EPOLLIN, () => this.#dispatch());
+  constructor(name: string, wishes: ListenOptions, launcher: LauncherState) {
+    [this.#name, this.#wishes] = [name, wishes];
+    this.loop = new CopyLoop(launcher);
+    try {
+      this.#at = this.#offer();
+    } catch (error) {
+      this.loop[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  #offer(): Place {
+    const link = BrokerLink.connect({ name: "shmlink listen", reconnect: false });
+    try {
+      const service = link.listen(this.#name, this.#wishes);
+      return { link, service, watch: this.loop.reactor.add(link.fd, constants.EPOLLIN, () => this.#dispatch()) };
+    } catch (error) {
+      link.close();
+      throw error;
+    }
   }
 
   /** Hears what the broker said, and says what is to be said. */
   #dispatch(): void {
-    if (this.#brokerEnded || this.#link.dispatch() === "open") return;
-    this.#brokerEnded = true;
-    this.#registration.remove();
+    const { link, watch } = this.#at;
+    if (this.#brokerEnded || link.dispatch() === "open") return;
+    watch.remove();
+    this.#brokerEnded = !this.#stays || !this.#offerAgain();
+  }
+
+  /** To the next broker, while somebody is served who does not notice. @returns false when that has to wait */
+  #offerAgain(): boolean {
+    const { link, service } = this.#at;
+    try {
+      this.#at = this.#offer();
+    } catch (error) {
+      if (error instanceof ShmlinkError || error instanceof SyscallError) return false; // said when that one has gone
+      throw error;
+    }
+    for (let channel = service.tryAccept(); channel !== undefined; channel = service.tryAccept())
+      this.#earlier.push(channel);
+    service.close();
+    link.close();
+    sayGoingOn();
+    return true;
+  }
+
+  /** Nobody can dial any more. */
+  withdraw(): void {
+    this.#at.service.close();
   }
 
   /** Who dials next finds rings that are ready: nobody else is served now. */
   prepare(): void {
-    this.#service.prepare();
+    this.#at.service.prepare();
     this.#dispatch();
+  }
+
+  /** @param serve  during which the name is offered to the next broker if this one ends */
+  stays<T>(serve: () => T): T {
+    this.#stays = !isHandedDown();
+    try {
+      return serve();
+    } finally {
+      this.#stays = false;
+    }
   }
 
   /** @returns undefined after a signal @throws BrokerGone nobody can find us then, FailureError "denied" when the right
    *  to the name was revoked */
   next(): Channel | undefined {
     for (;;) {
-      if (this.#loop.stoppedBy !== undefined) return undefined;
-      const channel = this.#service.tryAccept();
+      if (this.loop.stoppedBy !== undefined) return undefined;
+      const { service } = this.#at;
+      const channel = this.#earlier.shift() ?? service.tryAccept();
       if (channel !== undefined) return channel;
-      if (this.#service.failure !== undefined) throw this.#service.failure;
-      if (this.#brokerEnded) throw brokerGone(`wait for "${this.#service.name}" to be dialled`);
-      this.#loop.reactor.runOnce(-1);
+      if (service.failure !== undefined) throw service.failure;
+      if (this.#brokerEnded) throw brokerGone(`wait for "${this.#name}" to be dialled`);
+      this.loop.reactor.runOnce(-1);
     }
   }
+
+  [Symbol.dispose](): void {
+    for (const channel of this.#earlier) channel.close();
+    this.loop[Symbol.dispose]();
+    this.#at.service.close();
+    this.#at.link.close();
+  }
 }
+
+/** At one broker. */
+type Place = { readonly link: BrokerLink; readonly service: Service; readonly watch: Registration };
