@@ -9,6 +9,8 @@
  * itself; ffi/trap/maker.ts ends it. */
 enum { AT_REST = 0, WORKING = 1, MAKER_ENDING = 2, MAKER_ENDED = 3 };
 enum { EACH_TIME = 16 };
+/* Of a set of processors: 1,024 of them. */
+enum { ALLOWED_BYTES = 128 };
 
 struct maker {
   int32_t state;
@@ -19,8 +21,12 @@ struct maker {
   /* Of who connects: */
   int32_t ready_count, ready[EACH_TIME]; /* 280 */
   char key[8];                           /* whom all those lead to, as of struct target; zeroes: nobody yet */
-  uint32_t misses, unused;               /* how many in a row went elsewhere */
+  uint32_t misses;                       /* how many in a row went elsewhere */
+  uint32_t processor;                    /* where who connects runs */
+  /* The maker's own: where it does not run, and where it may. */
+  uint32_t avoided, unused;
+  uint64_t allowed[ALLOWED_BYTES / 8];
   char stack[4096] __attribute__((aligned(16)));
 };
 _Static_assert(offsetof(struct maker, made_count) == 212 && offsetof(struct maker, ready_count) == 280, "ffi/trap/maker.ts");
-_Static_assert(offsetof(struct maker, key) == 348 && sizeof(struct maker) == 4464, "ffi/trap/maker.ts");
+_Static_assert(offsetof(struct maker, key) == 348 && sizeof(struct maker) == 4608, "ffi/trap/maker.ts");

@@ -40,6 +40,7 @@ static void order(struct trap_path *s, struct maker *m, struct target *to) {
   for (int i = 0; i < EACH_TIME; i++) m->ports[i] = next_port(s, to);
   for (uint32_t at = 0; at < sizeof m->parts; at++) ((char *)&m->parts)[at] = ((char *)&to->parts)[at];
   for (int at = 0; at < 8; at++) m->key[at] = to->key[at];
+  CALL3(GETCPU, &m->processor, 0, 0);
   m->buffer_name = s->buffer_name;
   m->buffer_bytes = s->buffer_bytes;
   __atomic_store_n(&m->state, WORKING, __ATOMIC_SEQ_CST);

@@ -42,7 +42,7 @@ enum { O_DIRECTORY = 0200000, EPOLL_CTL_ADD = 1, EPOLL_CTL_DEL = 2, KCMP_EPOLL_T
 /* System calls of x86-64. */
 enum { CLOSE = 3, FSTAT = 5, RT_SIGPROCMASK = 14, IOCTL = 16, PREAD = 17, SCHED_YIELD = 24, GETPID = 39, SOCKET = 41, CONNECT = 42, BIND = 49, GETSOCKNAME = 51, SETSOCKOPT = 54, ACCEPT = 43 };
 enum { GETPEERNAME = 52, FUTEX = 202, GETDENTS64 = 217, PPOLL = 271, ACCEPT4 = 288, PROCESS_VM_WRITEV = 311 };
-enum { GETSOCKOPT = 55, FCNTL = 72, EPOLL_WAIT = 232, EPOLL_CTL = 233, OPENAT = 257, PROCESS_VM_READV = 310, KCMP = 312, PIDFD_GETFD = 438 };
+enum { GETSOCKOPT = 55, FCNTL = 72, EPOLL_WAIT = 232, EPOLL_CTL = 233, OPENAT = 257, PROCESS_VM_READV = 310, GETCPU = 309, KCMP = 312, PIDFD_GETFD = 438 };
 
 struct notif { uint64_t id; uint32_t pid, flags; int32_t nr; uint32_t arch; uint64_t ip; uint64_t args[6]; };
 struct response { uint64_t id; int64_t value; int32_t error; uint32_t flags; };

@@ -11,7 +11,7 @@ import { CODE_HEX, START_OFFSET } from "../machine/trap-maker.gen.ts";
 import { allocateForever, type NativeMemory } from "../memory.ts";
 
 // struct maker
-const [MAKER_BYTES, MADE_COUNT, READY_COUNT, KEY] = [4464, 212, 280, 348];
+const [MAKER_BYTES, MADE_COUNT, READY_COUNT, KEY] = [4608, 212, 280, 348];
 const [STATE, WORKING, ENDING, ENDED] = [0, 1, 2, 3];
 const [FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE] = [128, 129];
 

@@ -18,7 +18,7 @@ const hasMaker = requires.feature(
 // struct maker
 const [STATE, AT_REST, WORKING] = [0, 0, 1];
 const [BUFFER_NAME, PORTS, HEAD_LENGTH, TAIL_LENGTH, HEAD, TAIL] = [4, 12, 76, 80, 84, 148];
-const [MADE_COUNT, MADE, EACH_TIME, BYTES] = [212, 216, 16, 356];
+const [MADE_COUNT, MADE, EACH_TIME, PROCESSOR, BYTES] = [212, 216, 16, 360, 364];
 const FUTEX_WAKE_PRIVATE = 129;
 
 /** Asks for sockets with room for 100,000 bytes and the names `@<head><port><tail>`. @returns their numbers */
@@ -65,6 +65,27 @@ requires.test([hasMaker], "TrapMaker makes sockets with room and a name, but for
   first.take(); // it is the maker's still
   maker.clear();
   expect(boundNames(`@${head}`)).toEqual([`@${head}9998/x`]);
+});
+
+/** Where a thread may run, a bit each. */
+function processorsOf(thread: string): bigint {
+  const mask = /^Cpus_allowed:\s*([\w,]+)/m.exec(readFileSync(`/proc/self/task/${thread}/status`, "latin1"))?.[1];
+  return BigInt(`0x${mask?.replaceAll(",", "") ?? "0"}`);
+}
+
+requires.test([hasMaker], "TrapMaker leaves its processor to who connects, whichever that is", async () => {
+  const before = threads();
+  using maker = TrapMaker.start();
+  if (maker === undefined) throw new Error("There is no maker");
+  const [own = ""] = [...threads().difference(before)];
+  const all = processorsOf(String(process.pid));
+  const allowed = [...all.toString(2)].reverse().flatMap((bit, index) => (bit === "1" ? index : []));
+  for (const processor of [...allowed.slice(0, 2), 5000]) {
+    new DataView(backend.view(maker.address, BYTES)).setUint32(PROCESSOR, processor, true);
+    await order(maker, `maker-test-${process.pid}-`, 1, "/z");
+    maker.clear();
+    expect(processorsOf(own)).toBe(processor === 5000 ? all : all & ~(1n << BigInt(processor)));
+  }
 });
 
 requires.test([hasMaker], "TrapMaker closes what it has made and ends its thread at its end", async () => {
