@@ -84,3 +84,10 @@ test("who may dial or listen may do both in the channels, unless one direction i
   expect(last.allows("send", "a")).toBe(false);
   expect(last.allows("dial", "a")).toBe(true);
 });
+
+test("rights on a name add up, also those that dial or listen means by itself", () => {
+  const set = make(undefined, [DIAL | SEND, "log"]);
+  expect(set.allows("receive", "log")).toBe(false);
+  set.add({ rights: LISTEN, name: "*" });
+  expect(set.allows("receive", "log")).toBe(true);
+});
