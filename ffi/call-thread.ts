@@ -7,8 +7,7 @@
  * kernel's and 8 KiB of ours. They go with the process.
  */
 import { calls } from "./calls.ts";
-import { ARCH, codeBytes, installCode } from "./code-page.ts";
-import { backend } from "./load.ts";
+import { ARCH, installEntry } from "./code-page.ts";
 import { CODE_HEX, START_OFFSET } from "./machine/call-thread.gen.ts";
 import { allocateForever, type NativeMemory } from "./memory.ts";
 import { SYMBOLS } from "./symbols.ts";
@@ -44,7 +43,7 @@ export class CallThread {
     const index = unused.findIndex((thread) => !thread.isBusy);
     if (index >= 0) return unused.splice(index, 1)[0];
     if (ARCH !== "x64") return undefined;
-    startFunction ??= bindStart();
+    startFunction ??= installEntry(CODE_HEX, START_OFFSET);
     const memory = spare ?? allocateForever(THREAD_BYTES);
     spare = startFunction(memory.address) < 0 ? memory : undefined;
     return spare === undefined ? new CallThread(memory) : undefined;
@@ -80,8 +79,4 @@ export class CallThread {
   giveBack(): void {
     unused.push(this);
   }
-}
-
-function bindStart(): (thread: number) => number {
-  return backend.pointer(installCode(codeBytes(CODE_HEX)) + START_OFFSET, { args: ["address"], result: "i32" });
 }

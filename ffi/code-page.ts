@@ -51,6 +51,11 @@ export function codeBytes(hex: string): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
 }
 
+/** Installs code that is kept so, which takes the address of a struct of its own. @param offset  of its entry */
+export function installEntry(hex: string, offset: number): (struct: number) => number {
+  return backend.pointer(installCode(codeBytes(hex)) + offset, { args: ["address"], result: "i32" });
+}
+
 /** The machine code of this architecture, with the slot of on_signal() set to `signalFd`. */
 export function machineCode(signalFd: number): Uint8Array {
   const code = codeBytes(MACHINE.hex);

@@ -4,9 +4,8 @@
  */
 import { availableParallelism } from "node:os";
 import { calls } from "../calls.ts";
-import { ARCH, codeBytes, installCode } from "../code-page.ts";
+import { ARCH, installEntry } from "../code-page.ts";
 import { closeNow } from "../fd.ts";
-import { backend } from "../load.ts";
 import { CODE_HEX, START_OFFSET } from "../machine/trap-maker.gen.ts";
 import { allocateForever, type NativeMemory } from "../memory.ts";
 
@@ -30,7 +29,7 @@ export class TrapMaker implements Disposable {
   /** @returns undefined where there can be none, or it would have no other processor than ours */
   static start(): TrapMaker | undefined {
     if (ARCH !== "x64" || availableParallelism() < 2) return undefined;
-    startFunction ??= bindStart();
+    startFunction ??= installEntry(CODE_HEX, START_OFFSET);
     const memory = allocateForever(MAKER_BYTES);
     return startFunction(memory.address) < 0 ? undefined : new TrapMaker(memory);
   }
@@ -68,8 +67,4 @@ export class TrapMaker implements Disposable {
     calls.futex(this.#memory.address, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0);
     this.#waitWhile(ENDING);
   }
-}
-
-function bindStart(): (maker: number) => number {
-  return backend.pointer(installCode(codeBytes(CODE_HEX)) + START_OFFSET, { args: ["address"], result: "i32" });
 }

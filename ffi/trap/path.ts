@@ -4,10 +4,9 @@
  * What it may take for granted is written into one struct; a supervisor keeps it up to date and does itself whatever is
  * left to it. On x86-64 alone.
  */
-import { ARCH, codeBytes, installCode } from "../code-page.ts";
+import { ARCH, installEntry } from "../code-page.ts";
 import { check } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
-import { backend } from "../load.ts";
 import { CODE_HEX, SERVE_OFFSET } from "../machine/trap-path.gen.ts";
 import { allocateForever, type NativeMemory } from "../memory.ts";
 import { NOTIF, type Notification, readNotification } from "../notification.ts";
@@ -81,7 +80,7 @@ const GONE: Served = { kind: "gone" };
 let entry: ((path: number) => number) | undefined;
 
 function serveFunction(): (path: number) => number {
-  entry ??= backend.pointer(installCode(codeBytes(CODE_HEX)) + SERVE_OFFSET, { args: ["address"], result: "i32" });
+  entry ??= installEntry(CODE_HEX, SERVE_OFFSET);
   return entry;
 }
 

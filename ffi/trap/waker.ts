@@ -5,10 +5,9 @@
  */
 import { release } from "node:os";
 import { calls } from "../calls.ts";
-import { ARCH, codeBytes, installCode } from "../code-page.ts";
+import { ARCH, installEntry } from "../code-page.ts";
 import { SyscallError } from "../errno.ts";
 import type { BorrowedFd, OwnedFd } from "../fd.ts";
-import { backend } from "../load.ts";
 import { CODE_HEX, START_OFFSET } from "../machine/trap-waker.gen.ts";
 import { allocateForever, type NativeMemory } from "../memory.ts";
 import { epollAdd, epollRemove } from "../sys/epoll.ts";
@@ -38,7 +37,7 @@ export class TrapWaker implements Disposable {
    *  @returns undefined where there can be none: sleeping in the listener is no good then */
   static start(others: BorrowedFd): TrapWaker | undefined {
     if (ARCH !== "x64" || !hasReceiveEnd(release())) return undefined;
-    startFunction ??= bindStart();
+    startFunction ??= installEntry(CODE_HEX, START_OFFSET);
     const memory = allocateForever(WAKER_BYTES);
     memory.data.setInt32(OTHERS, others.number, true);
     return startFunction(memory.address) < 0 ? undefined : new TrapWaker(memory, others);
@@ -79,8 +78,4 @@ function endOfPipe(): OwnedFd | undefined {
 export function hasReceiveEnd(release: string): boolean {
   const [major = 0, minor = 0] = release.split(".").map(Number.parseFloat);
   return major > 6 || (major === 6 && minor >= 11);
-}
-
-function bindStart(): (waker: number) => number {
-  return backend.pointer(installCode(codeBytes(CODE_HEX)) + START_OFFSET, { args: ["address"], result: "i32" });
 }
