@@ -64,6 +64,13 @@ export class Running {
   }
 }
 
+/** What a program wrote, and apart from it what wrap's `--log` said among that. */
+export function splitLog(output: string): { readonly program: string; readonly log: string } {
+  const isOurs = (line: string): boolean => line.startsWith("wrap info: ");
+  const lines = output.split("\n");
+  return { program: lines.filter((line) => !isOurs(line)).join("\n"), log: lines.filter(isOurs).join("\n") };
+}
+
 export type WrapChoices = { readonly flags?: readonly string[]; readonly runtime?: Runtime };
 
 /** The wrapped and plain programs of one test, with a registry and folder in common. */

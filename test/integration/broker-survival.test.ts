@@ -73,8 +73,11 @@ test("after SIGKILL a channel goes on, and services, offers and contexts of livi
 
 const GOING_ON = "the broker has ended; going on with the next one\n";
 
-function command(...words: readonly string[]): string[] {
-  return [process.execPath, join(CHECKOUT, "bin", "shmlink.ts"), ...words];
+/** A command that offers an empty file. */
+function offerFile(broker: TestBroker, name: string): StayingProgram {
+  writeFileSync(join(broker.directory, "file"), "");
+  const offer = [process.execPath, join(CHECKOUT, "bin", "shmlink.ts"), "offer", name, "--fd=0"];
+  return new StayingProgram(broker, ["sh", "-c", `exec "$@" <file`, "sh", ...offer]);
 }
 
 async function sessionsOf(broker: TestBroker): Promise<number> {
@@ -91,15 +94,7 @@ test("a listen that nobody has dialled yet, and a take that waits, go on with th
   kill(broker.pid, constants.SIGKILL);
   for (const each of [listener, taker])
     await waitUntil(() => each.stderr.endsWith(GOING_ON), "the end of the broker to be noticed");
-  const file = join(broker.directory, "file");
-  writeFileSync(file, "");
-  await using _offer = new StayingProgram(broker, [
-    "sh",
-    "-c",
-    `exec "$@" <file`,
-    "sh",
-    ...command("offer", "late", "--fd=0"),
-  ]);
+  await using _offer = offerFile(broker, "late");
   await using dialler = new Staying(broker, "dial", "once", "--message", "--wait=600");
   dialler.child.stdin?.end("dialled\n");
   listener.child.stdin?.end();
@@ -138,14 +133,7 @@ test("what take --keep has started before the broker ended is told to end with i
   broker.connect().close();
   const script = `trap 'echo ended; kill $!; exit' TERM; sleep 600 >/dev/null 2>&1 & echo started; wait`;
   await using taker = new Staying(broker, "take", "--keep", "job", "--", "sh", "-c", script);
-  writeFileSync(join(broker.directory, "file"), "");
-  await using _offer = new StayingProgram(broker, [
-    "sh",
-    "-c",
-    `exec "$@" <file`,
-    "sh",
-    ...command("offer", "job", "--fd=0"),
-  ]);
+  await using _offer = offerFile(broker, "job");
   await waitUntil(() => taker.stdout === "started\n", "the program to run");
   kill(broker.pid, constants.SIGKILL);
   await waitUntil(() => taker.stderr.endsWith(GOING_ON), "the end of the broker to be noticed");

@@ -2,7 +2,7 @@
 import { expect } from "bun:test";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
-import { compileFixture, Stage } from "../helpers/wrapped.ts";
+import { compileFixture, Stage, splitLog } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
 const cc = requires.program("cc", "gcc");
@@ -31,10 +31,9 @@ for (const [name, title] of Object.entries(CASES)) {
       expect(await native.exit).toBe(0);
       const wrapped = stage.wrap([program, name], { flags: ["--log"] });
       expect(await wrapped.exit, wrapped.output).toBe(0);
-      const isOurs = (line: string): boolean => line.startsWith("wrap info: ");
-      const lines = wrapped.output.split("\n");
-      expect(lines.filter((line) => !isOurs(line)).join("\n")).toBe(native.output);
-      expect(lines.filter(isOurs).join("\n")).toContain("Handed off tcp:127.0.0.1:");
+      const { program: said, log } = splitLog(wrapped.output);
+      expect(said).toBe(native.output);
+      expect(log).toContain("Handed off tcp:127.0.0.1:");
       expect(stage.registry.fallbacks()).toEqual([]);
     },
     60_000,
