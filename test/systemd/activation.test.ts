@@ -16,6 +16,9 @@ requires.test(
     expect([values.get("socket"), values.get("before")]).toEqual(["active", "inactive"]);
     expect([values.get("ls1"), values.get("ls2")]).toEqual(["0", "0"]);
     expect(owner(values, "listing1")).toMatchObject({ uid: 4242, pid: Number(values.get("main1")) });
+    // CapInh, CapPrm, CapEff, CapAmb and NoNewPrivs: what units.test.ts tells systemd-analyze
+    const none = "0000000000000000";
+    expect(values.get("privileges1")).toBe(`${none} ${none} ${none} ${none} 1`);
     expect(values.get("idle")).toBe("inactive success 0");
     expect(owner(values, "listing2")).toMatchObject({ uid: 4242, pid: Number(values.get("main2")) });
     expect(values.get("main1")).not.toBe(values.get("main2"));

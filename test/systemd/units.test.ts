@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { appendFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { SYMBOLS } from "../../ffi/symbols.ts";
 import { MAX_STORED } from "../../lib/broker/survival/keeper.ts";
 import { builtInConfig } from "../../lib/config/schema.ts";
 import { requires } from "../helpers/requires.ts";
-import { installedUnits, KINDS, unitText, unitValues } from "./unit-files.ts";
+import { installedUnits, KINDS, type Kind, unitText, unitValues } from "./unit-files.ts";
 
 const ANALYZE = [requires.program("systemd-analyze", "systemd")];
 const EXECUTABLE = join(import.meta.dir, "../../bin/shmlink");
@@ -67,13 +67,40 @@ for (const kind of KINDS) {
   });
 }
 
-requires.test(ANALYZE, `the system service's exposure is at most 3.0`, () => {
-  const directory = installedUnits("system", EXECUTABLE);
+/** Fails with what systemd-analyze says when the service's exposure, with `more` in its unit, is above 3.0. */
+function expectLowExposure(kind: Kind, more = ""): void {
+  const directory = installedUnits(kind, EXECUTABLE);
   const unit = join(directory, "shmlink.service");
+  appendFileSync(unit, more);
   const { code, output } = analyze(["security", "--offline=yes", "--threshold=30", unit], directory);
   rmSync(directory, { recursive: true });
   expect(output).toMatch(/Overall exposure level for shmlink.service: [0-2]\.\d/);
   expect(code).toBe(0);
+}
+
+requires.test(ANALYZE, `the system service's exposure is at most 3.0`, () => {
+  expectLowExposure("system");
+});
+
+/**
+ * What a process of an ordinary user can do nothing about, and a user's manager cannot say, having no capability itself:
+ * systemd-analyze counts as if root's manager had started it. NoNewPrivileges= keeps it so across execve(2).
+ */
+const UNPRIVILEGED = `
+[Service]
+User=nobody
+CapabilityBoundingSet=
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+`;
+
+requires.test(ANALYZE, `the user service's exposure is at most 3.0 when what its user cannot do is told`, () => {
+  expect(unitValues(unitText("user", "shmlink.service"), "NoNewPrivileges")).toEqual(["yes"]);
+  expectLowExposure("user", UNPRIVILEGED);
 });
 
 test("the user service has nothing that would put it into a user namespace", () => {

@@ -11,6 +11,7 @@ ask() {
   echo "ls$1=$?"
   echo "listing$1=$(echo "$listing" | tr -d '\n')"
   echo "main$1=$(show ExecMainPID)"
+  echo "privileges$1=$(sed -n -E 's/^(Cap(Inh|Prm|Eff|Amb)|NoNewPrivs):\t//p' "/proc/$(show MainPID)/status" | xargs)"
 }
 
 systemctl --user daemon-reload
