@@ -17,6 +17,8 @@ export type Classified = FdFacts & {
   readonly access: Access;
   /** Holds or makes other descriptors, so nothing is known of what it gives access to. */
   readonly holdsOthers?: true;
+  /** O_PATH: it says where something is, and whoever has it may open that, or what is below it. */
+  readonly isPath?: true;
 };
 
 const { S_IFMT, S_IFSOCK, S_IFREG, S_IFIFO, S_IFDIR, S_IFCHR, S_IFBLK, O_PATH } = constants;
@@ -31,7 +33,7 @@ const SEALS: readonly (readonly [number, Seal])[] = [
 /** @param status  what fstat(2) says of it  @throws SyscallError for a descriptor that is not open */
 export function classifyFd(fd: BorrowedFd, { mode, sizeBytes }: FileStatus = fstat(fd)): Classified {
   const flags = getStatusFlags(fd);
-  if ((flags & O_PATH) !== 0) return { type: "other", access: "none", holdsOthers: true };
+  if ((flags & O_PATH) !== 0) return { type: "other", access: "none", isPath: true };
   const access = ACCESS[flags & 3] ?? "none";
   switch (mode & S_IFMT) {
     case S_IFSOCK:

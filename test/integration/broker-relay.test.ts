@@ -288,7 +288,7 @@ test("ls shows what is relayed, with what the broker makes of it", async () => {
   expect(table).toMatch(/Relayed descriptors\n.*\n.*shown .*memfd, file/);
 });
 
-test("the broker's own sockets are refused at every end, and so is what holds other descriptors", async () => {
+test("the broker's own sockets are refused at every end, and so are what holds other descriptors and what only names a file", async () => {
   await using broker = new TestBroker();
   using link = broker.connect({ wake: true });
   using offer = link.offer("own");
@@ -297,14 +297,18 @@ test("the broker's own sockets are refused at every end, and so is what holds ot
   using raw = new RawPeer(broker.socketPath);
   refused(raw.fd, /it is a socket of the broker/);
   using epoll = epollCreate();
-  refused(epoll, /it holds other descriptors/);
-  using path = open("/etc/passwd", 0o10000000);
-  refused(path, /it holds other descriptors/);
+  refused(epoll, /it holds or makes other descriptors, of which nothing is known/);
+  using path = open("/etc/passwd", constants.O_PATH);
+  refused(path, /it names a file and is not open \(O_PATH\); open it for reading or writing/);
   using fine = memfdWith("fine");
   expect(failure(() => offer.publish([fine, link.fd]))).toContain("socket of the broker"); // all or nothing
   expect(failure(() => link.take("own"))).toContain("there is nothing to take");
-  for (const why of ["it is a socket of the broker", "it holds other descriptors, of which nothing is known"])
-    expect(broker.log).toContain(`Refused to offer a descriptor as "own": ${why} (uid `);
+  for (const why of [
+    "it is a socket of the broker",
+    "it holds or makes other descriptors",
+    "it names a file and is not open",
+  ])
+    expect(broker.log).toContain(`Refused to offer a descriptor as "own": ${why}`);
 });
 
 test("a doorbell that the broker holds is refused at the broker's end of it", async () => {

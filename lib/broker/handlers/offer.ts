@@ -152,14 +152,15 @@ function examine(core: BrokerCore, fd: OwnedFd, { owner, name }: OfferRecord): C
   const status = fstat(fd);
   const about = classifyFd(fd, status);
   core.closer.settleHow(fd, status, about.type);
-  const why =
-    about.holdsOthers === true
-      ? "it holds other descriptors, of which nothing is known"
-      : core.ownSockets.has(fd, status)
-        ? "it is a socket of the broker"
-        : undefined;
+  const why = core.ownSockets.has(fd, status) ? "it is a socket of the broker" : whyNever(about);
   if (why !== undefined) throw denied(core, owner, `offer a descriptor as "${name}"`, why);
   return about;
+}
+
+function whyNever({ holdsOthers, isPath }: Classified): string | undefined {
+  if (holdsOthers === true) return "it holds or makes other descriptors, of which nothing is known";
+  if (isPath === true) return "it names a file and is not open (O_PATH); open it for reading or writing";
+  return undefined;
 }
 
 /** @throws FailureError unknown-name, denied, quota */

@@ -95,7 +95,7 @@ test("classifyFd() tells memfds with their seals, files and directories with the
   expect(typeOf(open("/dev/null", O_RDWR))).toBe("device");
   expect(typeOf(open("/", O_RDONLY))).toBe("directory");
   using path = open("/", constants.O_PATH);
-  expect(classifyFd(path)).toEqual({ type: "other", access: "none", holdsOthers: true });
+  expect(classifyFd(path)).toEqual({ type: "other", access: "none", isPath: true });
 });
 
 test("classifyFd() is not misled by a file that is called like something else", () => {
