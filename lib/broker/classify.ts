@@ -103,7 +103,8 @@ function classifyFile(fd: BorrowedFd, access: Access, isRegular: boolean, sizeBy
   return { type: "memfd", access, sizeBytes: seals.length === 0 ? sizeBytes : fstat(fd).sizeBytes, seals };
 }
 
-function classifyAnonymous(name: string, access: Access): Classified {
+/** @param name  what the kernel calls a file that is in no file system */
+export function classifyAnonymous(name: string, access: Access): Classified {
   if (name === "[eventfd]") return { type: "eventfd", access };
   if (name === "[pidfd]") return { type: "pidfd", access };
   const holds = name === "[eventpoll]" || name === "[io_uring]" || name.startsWith("seccomp");

@@ -20,7 +20,7 @@ import {
   socketpair,
   unixAddress,
 } from "../../../ffi/mod.ts";
-import { classifyFd } from "../../../lib/broker/classify.ts";
+import { classifyAnonymous, classifyFd } from "../../../lib/broker/classify.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 import { requires } from "../../helpers/requires.ts";
 import { makeRuntimeDir } from "../../helpers/runtime-dir.ts";
@@ -120,6 +120,11 @@ requires.test([SPECIAL_FDS], "classifyFd() tells eventfds and timerfds", () => {
     { type: "eventfd", access: "read-write" },
     { type: "other", access: "read-write" },
   ]);
+});
+
+// Newer kernels refuse to send an io_uring to anybody, and others to make one.
+test("classifyAnonymous() tells an io_uring, which holds other descriptors", () => {
+  expect(classifyAnonymous("[io_uring]", "read-write")).toMatchObject({ type: "other", holdsOthers: true });
 });
 
 requires.test([SPECIAL_FDS], "classifyFd() tells a seccomp listener, which makes other descriptors", () => {
