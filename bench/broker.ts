@@ -87,8 +87,17 @@ const dial: Section = async (bench, report) => {
   }
 };
 
+/** How many at a time, and whether who offers them hears nothing of who has taken them, as in C. */
+type Relayed = { readonly id: string; readonly bundle: number; readonly quiet: boolean };
+
+const RELAYED: readonly Relayed[] = [
+  { id: "", bundle: 1, quiet: true },
+  { id: ".told", bundle: 1, quiet: false },
+  { id: ".bundle-28", bundle: 28, quiet: true },
+];
+
 /** Descriptors a second, from one connection to another of this process, through the broker. */
-function relayRate(bench: Bench, taker: BrokerLink, bundle: number, count: number): number {
+function relayRate(bench: Bench, taker: BrokerLink, { bundle, quiet }: Relayed, count: number): number {
   using offer = bench.link.offer("bench.fd");
   const { reader, writer } = pipe();
   using passed = reader;
@@ -96,7 +105,7 @@ function relayRate(bench: Bench, taker: BrokerLink, bundle: number, count: numbe
   const fds = Array.from({ length: bundle }, () => passed);
   const start = performance.now();
   for (let index = 0; index < count; index += bundle) {
-    offer.publish(fds);
+    offer.publish(fds, { quiet });
     for (const fd of taker.take("bench.fd").fds) fd.close();
   }
   return count / ((performance.now() - start) / 1000);
@@ -107,16 +116,15 @@ const DESCRIPTORS = 28_000;
 
 const relay: Section = async (bench, report) => {
   using taker = BrokerLink.connect({ name: "bench taker" });
-  for (const bundle of [1, 28]) {
-    const rate = (count: number): number => relayRate(bench, taker, bundle, count);
+  for (const relayed of RELAYED) {
+    const rate = (count: number): number => relayRate(bench, taker, relayed, count);
     rate(8_400);
     await onEach([bench], async (suffix, cpus) => {
       const pair = alternate(
         () => rate(DESCRIPTORS),
-        () => 1e9 / runBaseline("relay", DESCRIPTORS, bundle, ...cpus),
+        () => 1e9 / runBaseline("relay", DESCRIPTORS, relayed.bundle, ...cpus),
       );
-      const id = `broker.fd.rate${bundle === 1 ? "" : `.bundle-${bundle}`}${suffix}`;
-      report(result(id, "fds/s", pair, "C through a third"));
+      report(result(`broker.fd.rate${relayed.id}${suffix}`, "fds/s", pair, "C through a third"));
     });
   }
 };

@@ -3,6 +3,7 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { authorize, type BrokerCore, failureNumber } from "./core.ts";
 import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
+import type { Session } from "./session.ts";
 
 /** Descriptors that may wait for a taker who asks and does not read. */
 const MAX_UNREAD_FDS = 256;
@@ -60,8 +61,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     core.quota.release(offer.owner, { fds: fds.length });
   }
   // Who takes is mostly told last: on one processor that wakes him, and he is in nobody's way then.
-  const taken = { kind: "taken", bundle: bundle.number, pid: taker.pid, uid: taker.uid } as const;
-  offer.session?.send(offer.object, "shmlink_offer_v1", taken);
+  if (bundle.quiet !== true) tellTaken(offer, bundle, session);
   let index = 0;
   for (const fd of fds) {
     session.send(object, "shmlink_delivery_v1", { kind: "fd", fd, type: bundle.about[index]?.type ?? "other" });
@@ -75,6 +75,10 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     to: taker.pid,
     uid: taker.uid,
   });
+}
+
+function tellTaken({ session, object }: OfferRecord, { number }: Bundle, { owner: { pid, uid } }: Session): void {
+  session?.send(object, "shmlink_offer_v1", { kind: "taken", bundle: number, pid, uid });
 }
 
 export function failTake({ session, object }: TakeRecord, { code, message }: FailureError): void {

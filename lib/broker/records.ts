@@ -80,6 +80,8 @@ export type Bundle = {
   readonly about: readonly Classified[];
   /** Everyone who asks gets a copy. */
   readonly keep: boolean;
+  /** Who offers it does not want to hear who takes it. */
+  readonly quiet?: boolean;
   /** An earlier broker left it. */
   readonly restored?: boolean;
 };

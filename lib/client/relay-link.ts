@@ -28,7 +28,7 @@ export abstract class RelayLink extends RightsLink {
     const id = this.connection.newObject("shmlink_offer_v1");
     const offer = new Offer(this.#offerLink(), id, name);
     this.sinks.set(id, (message) => offer.handle(message));
-    this.request({ kind: "offer", id, name });
+    this.requestNewest({ kind: "offer", id, name });
     this.answer(() => offer.settled, `the broker to offer "${name}"`);
     if (offer.failure === undefined) return offer;
     offer.close();
@@ -48,11 +48,14 @@ export abstract class RelayLink extends RightsLink {
     };
   }
 
-  #publish(object: ObjectId, fds: readonly BorrowedFd[], { keep, now }: PublishOptions): void {
+  #publish(object: ObjectId, fds: readonly BorrowedFd[], { keep, now, quiet }: PublishOptions): void {
     if (fds.length < 1 || fds.length > MAX_MESSAGE_FDS)
       throw new RangeError(`Cannot offer ${fds.length} descriptors at a time: 1 to ${MAX_MESSAGE_FDS} is wanted`);
     const bits = SHMLINK_OFFER_V1_PUBLISH_FLAGS;
-    const flags = (keep === true ? bits.keep : 0) | (now === true ? bits.now : 0);
+    const flags =
+      (keep === true ? bits.keep : 0) |
+      (now === true ? bits.now : 0) |
+      (quiet === true && this.isBrokerNew ? bits.quiet : 0);
     const lent = fds.map((fd) => OwnedFd.lend(fd));
     try {
       for (const fd of lent) this.connection.request(object, "shmlink_offer_v1", { kind: "add", fd });

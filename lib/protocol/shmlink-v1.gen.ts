@@ -41,7 +41,8 @@ export type Requests<Fd> = {
    *
    * Bound from the registry. The first request must be hello; any other one before it is the error no_hello.
    *
-   * Version 2 knows channels with one direction, and rings that clients make themselves.
+   * Version 2 knows channels with one direction, rings that clients make themselves, and bundles of which nothing more
+   * is told.
    */
   readonly shmlink_manager_v1:
     /**
@@ -414,7 +415,8 @@ export type Events<Fd> = {
    *
    * Bound from the registry. The first request must be hello; any other one before it is the error no_hello.
    *
-   * Version 2 knows channels with one direction, and rings that clients make themselves.
+   * Version 2 knows channels with one direction, rings that clients make themselves, and bundles of which nothing more
+   * is told.
    */
   readonly shmlink_manager_v1:
     /** answers hello */
@@ -770,6 +772,8 @@ export const SHMLINK_OFFER_V1_PUBLISH_FLAGS = {
   keep: 1,
   /** only to who waits already; refused as unknown_name when nobody does */
   now: 2,
+  /** no taken for it */
+  quiet: 4,
 } as const;
 
 /** How each interface looks on the wire; a message's index is its opcode. */
@@ -958,7 +962,7 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
   },
   shmlink_offer_v1: {
     name: "shmlink_offer_v1",
-    version: 1,
+    version: 2,
     requests: [
       { name: "destroy", destructor: true, since: 1, args: [],
         toTyped: () => ({ kind: "destroy" }),

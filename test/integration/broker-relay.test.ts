@@ -72,6 +72,20 @@ test("28 descriptors arrive in their order, are the same open files, and are gon
   expect(offer.taken).toEqual([{ bundle: 1, pid: process.pid, uid: process.geteuid?.() ?? 0 }]);
 });
 
+test("who offers is not told of what is quiet, and told of the rest", async () => {
+  await using broker = new TestBroker();
+  using giver = broker.connect();
+  using offer = giver.offer("quiet");
+  using one = memfdWith("1");
+  offer.publish([one], { quiet: true });
+  using unheard = giver.take("quiet");
+  offer.publish([one]);
+  using heard = giver.take("quiet");
+  giver.sync(); // what the broker had to say before is there
+  expect([unheard, heard].map(({ fds }) => fds.length)).toEqual([1, 1]);
+  expect(offer.taken.map(({ bundle }) => bundle)).toEqual([2]);
+});
+
 test("who offers hears that it was taken though the broker is told to end right after, and does not offer it again", async () => {
   await using broker = new TestBroker();
   using giver = broker.connect({ reconnect: false });

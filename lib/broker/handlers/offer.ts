@@ -114,11 +114,12 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     if ((flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0 && !core.registry.takers.has(name))
       throw new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": nobody waits for it`);
     const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
+    const quiet = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.quiet) !== 0;
     offer.published += 1;
     // What is handed out to everyone is replaced by what comes after it.
     if (offer.bundles[0]?.keep === true) dropBundles(core, offer, offer.bundles.splice(0));
     if (offer.bundles.length > 0) dropSame(core, offer, fds);
-    offer.bundles.push({ number: offer.published, fds, about, keep });
+    offer.bundles.push({ number: offer.published, fds, about, keep, quiet });
   } catch (error) {
     dropFds(core, offer, fds);
     if (!(error instanceof FailureError)) throw error;

@@ -99,7 +99,7 @@ export class ManyNames implements Disposable {
   /** @returns false when nobody waits for it @throws FailureError */
   #try({ connection, offer }: Waiting): boolean {
     try {
-      offer.publish([connection], { now: true });
+      offer.publish([connection], { now: true, quiet: true }); // who answers to "now" has it
       connection.close();
       this.#tidy();
       return true;
