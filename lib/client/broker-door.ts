@@ -63,6 +63,7 @@ function waitToConnect(fd: OwnedFd, path: string, patienceMs: number): void {
 
 function explain(error: SyscallError, patienceMs: number): string {
   if (error.errno === errno.EACCES) return `${error.message}; it belongs to another user; set SHMLINK_SOCKET`;
+  if (error.errno === errno.EPROTOTYPE) return `${error.message}; it is no broker's; remove it, or set SHMLINK_SOCKET`;
   if (error.errno !== errno.EAGAIN) return `${error.message}; is it overloaded?`;
   const since = patienceMs > 0 ? ` for ${patienceMs / 1000} s` : "";
   return `it has no room for one more connection${since}: too many connect, or it is stopped; end them, or the broker`;

@@ -76,10 +76,13 @@ function beginAnew(path: string, standardError: BorrowedFd): void {
 }
 
 function isAt(fd: BorrowedFd, path: string): boolean {
-  const there = statSync(path, { throwIfNoEntry: false });
-  if (there === undefined || !there.isFile()) return false;
-  const { dev, ino } = fstatSync(fd.number);
-  return there.dev === dev && there.ino === ino;
+  try {
+    const { dev, ino } = statSync(path);
+    const own = fstatSync(fd.number);
+    return own.isFile() && own.dev === dev && own.ino === ino;
+  } catch {
+    return false; // none, or where we may not look
+  }
 }
 
 /** @param start  as logEnd() said  @returns undefined when nothing was said since, or it cannot be read */

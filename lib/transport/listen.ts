@@ -24,6 +24,7 @@ import { FailureError } from "../errors.ts";
 const { AF_UNIX, SOCK_STREAM, SOCK_NONBLOCK, O_CREAT, O_RDWR, LOCK_EX } = constants;
 const O_NOFOLLOW = 0o400000; // asm-generic/fcntl.h
 const BACKLOG = 4096;
+const ELSEWHERE = "set SHMLINK_SOCKET to another path";
 /** Of a path. */
 export const SUN_PATH_MAX_BYTES = 107; // unix(7): sun_path less its NUL
 
@@ -79,8 +80,15 @@ function withLock<T>(path: string, action: () => T): T {
   } catch (error) {
     // ffi's errors and node:fs's have it
     if (!(error instanceof Error && "syscall" in error)) throw error;
-    throw new FailureError("no-broker", `Cannot make socket "${path}": ${error.message}`, { cause: error });
+    throw new FailureError("no-broker", `Cannot make socket "${path}": ${error.message}; ${remedyOf(error)}`, {
+      cause: error,
+    });
   }
+}
+
+function remedyOf(error: Error): string {
+  const isOutOfFiles = "code" in error && (error.code === "EMFILE" || error.code === "ENFILE");
+  return isOutOfFiles ? "raise the limit of open files" : ELSEWHERE;
 }
 
 function takeLock(lockPath: string): OwnedFd {
@@ -95,11 +103,15 @@ function takeLock(lockPath: string): OwnedFd {
 
 function checkFree(path: string, type: number): void {
   const state = probe(path, type);
-  if (state === "live") throw new FailureError("name-in-use", `Cannot listen on "${path}": a broker is running there`);
+  if (state === "live")
+    throw new FailureError(
+      "name-in-use",
+      `Cannot listen on "${path}": a broker is running there; use that one, or ${ELSEWHERE}`,
+    );
   if (state === "other") {
     throw new FailureError(
       "no-broker",
-      `Cannot listen on "${path}": it is there and is not a socket of ours; remove it`,
+      `Cannot listen on "${path}": it is there and is not a socket of ours; remove it, or ${ELSEWHERE}`,
     );
   }
   if (state === "stale") unlinkSync(path);

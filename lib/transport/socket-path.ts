@@ -65,7 +65,7 @@ export function checkSocketDirectory(path: string, uid: number): void {
     const isLink = kind === S_IFLNK;
     const what = isLink ? "a symbolic link" : "not a directory";
     // A user may well have chosen a path through a link; nobody but an attacker makes one of our own name.
-    if (isOurs || !isLink) throw refusal(directory, `it is ${what}; remove it`);
+    if (isOurs || !isLink) throw refusal(directory, `it is ${what}; remove it or set SHMLINK_SOCKET`);
     return checkSocketDirectory(join(realpathSync(directory), basename(path)), uid);
   }
   const problem = isOurs && directory !== SYSTEM_DIRECTORY ? ownProblem(status, uid) : foreignProblem(status, uid);

@@ -2,6 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { constants } from "../../ffi/mod.ts";
+import { listenOn } from "../../lib/transport/socket-path.ts";
 import { RUNTIMES } from "../helpers/runtimes.ts";
 import { Cli, errorLine } from "./fixture.ts";
 
@@ -28,6 +30,20 @@ for (const runtime of RUNTIMES) {
       const long = await cli.run(["ls"], { env: { SHMLINK_SOCKET: join(cli.directory, "x".repeat(120)) } });
       expect(errorLine(long)).toMatch(/107 is the most; set SHMLINK_SOCKET to a shorter path/);
       expect([missing.code, beyond.code, long.code]).toEqual([1, 1, 1]);
+    });
+
+    test("what is no broker's, in the place of its socket or above it, is named, and what to do", async () => {
+      await using cli = new Cli(runtime);
+      using _other = listenOn(cli.socketPath, constants.SOCK_SEQPACKET);
+      const other = await cli.run(["ls"]);
+      expect(errorLine(other)).toMatch(/it is no broker's; remove it, or set SHMLINK_SOCKET$/);
+      const file = join(cli.directory, "file");
+      writeFileSync(file, "");
+      const below = await cli.run(["broker", `--socket=${file}/s`]);
+      expect(errorLine(below)).toBe(
+        `shmlink: Cannot use directory "${file}": it is not a directory; remove it or set SHMLINK_SOCKET`,
+      );
+      expect([other.code, below.code]).toEqual([1, 1]);
     });
 
     test("broken TOML is reported with file, line and column by check, show and broker", async () => {

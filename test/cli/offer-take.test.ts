@@ -1,10 +1,12 @@
 /** `shmlink offer` and `shmlink take` with real programs: files, listeners, connections, across network namespaces. */
 import { expect, test } from "bun:test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import { once } from "node:events";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { listenOn } from "../../lib/transport/socket-path.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
@@ -379,6 +381,30 @@ test("what cannot be is refused with a sentence and code 2, before anything is t
     stderr:
       'shmlink: Cannot take "nothing": nobody offers this name; run "shmlink offer nothing …" there, or wait for it with --wait=SECONDS\n',
   });
+});
+
+test("where nobody can listen, offer says why and what to do", async () => {
+  await using broker = new TestBroker();
+  const at = (name: string): string => join(broker.directory, name);
+  using live = listenOn(at("live"));
+  await using server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  writeFileSync(at("file"), "");
+  for (const [word, message] of [
+    [`--tcp=127.0.0.1:${port}`, "the port is in use (EADDRINUSE); end the process that has it, or give another port"],
+    ["--tcp=192.0.2.1:0", "this machine has no such address (EADDRNOTAVAIL); give one of its own"],
+    [`--unix=${at("live")}`, "another process's socket is there (EADDRINUSE); end that process, or give another path"],
+    [`--unix=${at("file")}`, "something is there that is no socket (EADDRINUSE); remove it, or give another path"],
+    [`--unix=${at("no/s")}`, "its directory does not exist (ENOENT); make it, or give another path"],
+    [`--unix=${at("file/s")}`, "what is above it is no directory (ENOTDIR); give another path"],
+    [`--unix=${at("x".repeat(108))}`, "bytes long, 107 is the most; give a shorter one"],
+  ] as const) {
+    const { stderr } = await broker.run(["offer", "web", word]);
+    expect(stderr).toMatch(/^shmlink: Cannot (listen on|use path) ".*\n$/);
+    expect(stderr).toContain(message);
+  }
+  expect([live.closed, statSync(at("file")).size]).toEqual([false, 0]); // both are left alone
 });
 
 test("an offer says that it is one when it is, not when it is refused", async () => {

@@ -344,7 +344,8 @@ test("context create says what is wrong with its words, and takes the place of o
     [[...SHOP("1").slice(2), `--path=${path}`, "--close-fd=x"], /Cannot use --close-fd "x": the number of/],
     [[...SHOP("1").slice(2), `--path=${path}`, "--close-fd=77"], /Cannot use --close-fd "77": it is not open/],
     [[...SHOP("1").slice(2), `--path=${path}`, "--json"], /Unknown option: "--json"/],
-    [[...SHOP("1").slice(2), `--path=${path}${"x".repeat(120)}`], /bytes long, 107 is the most/],
+    [[...SHOP("1").slice(2), `--path=${path}${"x".repeat(120)}`], /bytes long, 107 is the most; give a shorter one/],
+    [[...SHOP("1").slice(2), "--path=@shop"], /Cannot use --path "@shop": an abstract socket has no file to mount/],
   ] as const) {
     const { code, stderr } = await broker.run(["context", "create", ...words]);
     expect(stderr).toMatch(message);
@@ -356,7 +357,7 @@ test("context create says what is wrong with its words, and takes the place of o
     using left = listenOn(path);
     expect(left.closed).toBe(false);
     const { stderr } = await broker.run([...SHOP("1"), `--path=${path}`, "--", "true"]);
-    expect(stderr).toContain("EADDRINUSE"); // somebody listens there
+    expect(stderr).toMatch(/another process's socket is there \(EADDRINUSE\); end that process, or give another path/);
   }
   expect(existsSync(path)).toBe(true);
   expect(await broker.run([...SHOP("1"), `--path=${path}`, "--", "true"])).toMatchObject({ code: 0 });

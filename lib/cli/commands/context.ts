@@ -59,6 +59,10 @@ context no other one can be made.`,
     if (fd !== undefined && program.length > 0)
       throw new UsageError("Cannot use --close-fd with a program: one of them ends it");
     const at = needed(path, "path");
+    if (at.startsWith("@"))
+      throw new UsageError(
+        `Cannot use --path "${at}": an abstract socket has no file to mount; write "./${at}" for a file of that name`,
+      );
     using listener = listenUnix(at);
     let keep = false;
     using _removed = { [Symbol.dispose]: () => (keep ? undefined : removeUnix(at)) };

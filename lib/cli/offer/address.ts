@@ -17,6 +17,7 @@ import {
 import { SUN_PATH_MAX_BYTES } from "../../transport/listen.ts";
 import { parseHostPort } from "../../util/ip-address.ts";
 import { UsageError } from "../usage-error.ts";
+import { tcpBindFailure, unixBindFailure } from "./bind-failure.ts";
 
 const BACKLOG = 4096;
 
@@ -28,30 +29,44 @@ export function parseTcp(text: string): InetAddress {
   return { family: found.host.length === 16 ? constants.AF_INET6 : constants.AF_INET, ...found };
 }
 
-/** A listening TCP socket, non-blocking. @throws SyscallError EADDRINUSE, EACCES, EADDRNOTAVAIL */
-export function listenTcp(address: InetAddress, subject: string): OwnedFd {
+/** A listening TCP socket, non-blocking. @param place  the address as it was given @throws CommandFailure */
+export function listenTcp(address: InetAddress, place: string): OwnedFd {
   const fd = socket(address.family, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
   try {
     setsockopt(fd, constants.SOL_SOCKET, constants.SO_REUSEADDR, 1);
-    bind(fd, inetAddress(address), subject);
+    bind(fd, inetAddress(address), place);
     listen(fd, BACKLOG);
     return fd;
   } catch (error) {
     fd.close();
-    throw error;
+    throw isOfBind(error) ? tcpBindFailure(place, error) : error;
   }
 }
 
 /** A listening Unix socket, non-blocking, in the place of one that nobody listens on.
- *  @throws SyscallError, UsageError for a path that is too long */
+ *  @throws CommandFailure, UsageError for a path that is too long */
 export function listenUnix(path: string): OwnedFd {
   const { length } = new TextEncoder().encode(path);
-  if (length > SUN_PATH_MAX_BYTES)
-    throw new UsageError(`Cannot use path "${path}": it is ${length} bytes long, ${SUN_PATH_MAX_BYTES} is the most`);
+  if (length > SUN_PATH_MAX_BYTES) {
+    const why = `it is ${length} bytes long, ${SUN_PATH_MAX_BYTES} is the most; give a shorter one`;
+    throw new UsageError(`Cannot use path "${path}": ${why}`);
+  }
+  try {
+    return bindInPlace(path);
+  } catch (error) {
+    throw isOfBind(error) ? unixBindFailure(path, error) : error;
+  }
+}
+
+function isOfBind(error: unknown): error is SyscallError {
+  return error instanceof SyscallError && error.syscall === "bind";
+}
+
+function bindInPlace(path: string): OwnedFd {
   try {
     return bindUnix(path);
   } catch (error) {
-    if (!(error instanceof SyscallError) || error.errno !== errno.EADDRINUSE || !isAbandoned(path)) throw error;
+    if (!isOfBind(error) || error.errno !== errno.EADDRINUSE || !isAbandoned(path)) throw error;
     removeUnix(path); // whoever made it was killed
     return bindUnix(path);
   }

@@ -125,7 +125,10 @@ test("listenOn() refuses where somebody listens and replaces what a dead one lef
   const path = join(directory(), "s");
   const first = listenOn(path);
   const error = refusal(() => listenOn(path));
-  expect([error.code, error.message]).toEqual(["name-in-use", `Cannot listen on "${path}": a broker is running there`]);
+  expect([error.code, error.message]).toEqual([
+    "name-in-use",
+    `Cannot listen on "${path}": a broker is running there; use that one, or set SHMLINK_SOCKET to another path`,
+  ]);
   first.close();
   expect(existsSync(path)).toBe(true);
   listenOn(path).close();
@@ -134,11 +137,13 @@ test("listenOn() refuses where somebody listens and replaces what a dead one lef
 test("listenOn() leaves alone what is not a socket, and says why a directory does not do", () => {
   const path = join(directory(), "s");
   writeFileSync(path, "precious");
-  expect(refusal(() => listenOn(path)).message).toContain("is not a socket of ours; remove it");
+  expect(refusal(() => listenOn(path)).message).toContain(
+    "is not a socket of ours; remove it, or set SHMLINK_SOCKET to another path",
+  );
   expect(existsSync(`${path}.lock`)).toBe(false);
   const lost = refusal(() => listenOn(join(root, "none", "s")));
   expect(lost.code).toBe("no-broker");
-  expect(lost.message).toContain("no such file or directory");
+  expect(lost.message).toEndWith("no such file or directory (ENOENT); set SHMLINK_SOCKET to another path");
 });
 
 test("removeSocket() removes a dead socket and nothing else", () => {
