@@ -2,6 +2,7 @@
 import { directionStats, emptySideStatistics, type SideStatistics } from "../channel/memfd.ts";
 import { type Events, SHMLINK_MANAGER_V1_KIND } from "../protocol/shmlink-v1.gen.ts";
 import { directionName } from "./directions.ts";
+import { fitDetails, fitPath } from "./entry-text.ts";
 import { plainText } from "./plain-text.ts";
 import type {
   AnyRecord,
@@ -15,18 +16,15 @@ import type {
 import { listenerName } from "./registry.ts";
 
 export type ListingEntry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
-/** Of a path in a listing: an entry has to fit in one message of 4096 bytes, however its JSON is escaped. */
+/** Of a path in a listing. */
 const MAX_EXE_BYTES = 400;
 const MAX_RULE_BYTES = 400;
 const MAX_EXPORTER_BYTES = 16;
 
 type Kind = keyof typeof SHMLINK_MANAGER_V1_KIND;
 
-export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, details: object): ListingEntry {
-  return entryOf(kind, id, name, owner, JSON.stringify(details));
-}
-
-function entryOf(kind: Kind, id: number, name: string, owner: Owner, details: string): ListingEntry {
+/** @param details  as JSON, of entry-text.ts where something in it can be long */
+export function makeEntry(kind: Kind, id: number, name: string, owner: Owner, details: string): ListingEntry {
   const { uid, pid } = owner;
   return {
     kind: "entry",
@@ -35,7 +33,7 @@ function entryOf(kind: Kind, id: number, name: string, owner: Owner, details: st
     name,
     uid,
     pid,
-    exe: exeOf(owner),
+    exe: fitPath(exeOf(owner), name, details),
     details,
   };
 }
@@ -63,26 +61,33 @@ function peerText(owner: Owner): string {
 }
 
 export function recordEntry(record: AnyRecord): ListingEntry {
+  if (record.kind === "channel") return channelEntry(record, bothStatistics(record));
+  const owner = record.kind === "service" ? record.session.owner : record.owner;
+  const name = nameOf(record);
+  return makeEntry(
+    record.kind,
+    record.id,
+    name,
+    owner,
+    fitDetails(name, () => detailsOf(record)),
+  );
+}
+
+/** By which it is found and granted. */
+export function nameOf(record: AnyRecord): string {
+  return record.kind === "listener" ? listenerName(record.address, record.port) : record.name;
+}
+
+function detailsOf(record: Exclude<AnyRecord, ChannelRecord>): object {
   switch (record.kind) {
     case "service":
-      return makeEntry("service", record.id, record.name, record.session.owner, serviceDetails(record));
-    case "channel":
-      return channelEntry(record, bothStatistics(record));
+      return serviceDetails(record);
     case "listener":
-      return makeEntry(
-        "listener",
-        record.id,
-        listenerName(record.address, record.port),
-        record.owner,
-        listenerDetails(record),
-      );
+      return listenerDetails(record);
     case "relayed":
-      return makeEntry("relayed", record.id, record.name, record.owner, offerDetails(record));
+      return offerDetails(record);
     case "context":
-      return makeEntry("context", record.id, record.name, record.owner, {
-        ...record.identity,
-        accepted: record.accepted,
-      });
+      return { ...record.identity, accepted: record.accepted };
   }
 }
 
@@ -112,7 +117,7 @@ function channelEntry(record: ChannelRecord, [near, far]: BothStatistics, state?
     `"seals":${isWhole ? SEALS : "[]"},"direction":"${directionName(dialler.capacity, service.capacity)}",` +
     `"capacity":{"toService":${dialler.capacity},"toDialler":${service.capacity}},"peer":${peerText(service.owner)},` +
     `"toService":${JSON.stringify(directionStats(near, far))},"toDialler":${JSON.stringify(directionStats(far, near))}}`;
-  return entryOf("channel", record.id, record.name, dialler.owner, details);
+  return makeEntry("channel", record.id, record.name, dialler.owner, details);
 }
 
 const SEALS = JSON.stringify(["shrink", "grow", "future-write", "seal"]);

@@ -2,9 +2,8 @@
 import { FailureError } from "../errors.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { authorize, type BrokerCore } from "./core.ts";
-import { makeEntry, recordEntry } from "./listing.ts";
+import { makeEntry, nameOf, recordEntry } from "./listing.ts";
 import type { AnyRecord } from "./records.ts";
-import { listenerName } from "./registry.ts";
 import type { Session } from "./session.ts";
 
 const MAX_WAITING = 16;
@@ -50,10 +49,6 @@ function audit({ core, owner }: Session, selector: string, { found, shown }: { f
   else core.logger.info(`Used grant ${what}${leftOut}`, from);
 }
 
-function nameOf(record: AnyRecord): string {
-  return record.kind === "listener" ? listenerName(record.address, record.port) : record.name;
-}
-
 /** A record may have ended while the listing waited for its reader. */
 function isAlive(core: BrokerCore, record: AnyRecord): boolean {
   if (record.kind === "service") return core.registry.services.get(record.name) === record;
@@ -67,7 +62,7 @@ function brokerEntry(core: BrokerCore): ReturnType<typeof makeEntry> {
   const { registry } = core;
   const who = { uid: core.uid, gid: 0, groups: [], cgroup: "", context: undefined };
   const owner = { ...who, pid: process.pid, exe: process.execPath };
-  return makeEntry("broker", 0, "broker", owner, {
+  const details = {
     version: core.version,
     uptimeMs: Date.now() - core.startedAtMs,
     sessions: core.sessions().size,
@@ -77,5 +72,6 @@ function brokerEntry(core: BrokerCore): ReturnType<typeof makeEntry> {
     relayed: registry.offers.size,
     contexts: registry.contexts.size,
     idleMs: core.config.broker.idleMs,
-  });
+  };
+  return makeEntry("broker", 0, "broker", owner, JSON.stringify(details));
 }

@@ -10,9 +10,10 @@ expectNoFdLeaks();
 
 const PYTHON = "/usr/bin/python3";
 
-/** Offers a service and an open file, and each of them a second time; prints the strings of what comes back. */
+/** Offers a service and an open file, and each of them a second time, and a bundle of which there is as much to say as of any,
+ *  under the longest name; then lists. Prints the strings of what comes back. */
 const CLIENT = `
-import array, os, socket, struct, sys
+import array, fcntl, os, socket, struct, sys
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
 def text(t):
     b = t.encode() + b"\\0"; return struct.pack("I", len(b)) + b + b"\\0" * (-len(b) % 4)
@@ -22,9 +23,12 @@ s.sendall(message(1, 1, struct.pack("I", 2)) + message(2, 0, struct.pack("I", 1)
 s.sendmsg([message(3, 0, text("far"))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, null)])
 for id in 4, 5: s.sendall(message(3, 1, struct.pack("I", id) + text("service") + struct.pack("I", 0)))
 for id in 6, 7: s.sendall(message(3, 7, struct.pack("I", id) + text("offer")))
-s.sendall(message(1, 0, struct.pack("I", 8)))
+big = os.memfd_create("big", os.MFD_ALLOW_SEALING); os.ftruncate(big, 2 ** 63 - 4096); fcntl.fcntl(big, 1033, 31)
+s.sendall(message(3, 7, struct.pack("I", 9) + text("b" * 128)))
+for _ in range(28): s.sendmsg([message(9, 1, b"")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [big]))])
+s.sendall(message(9, 2, struct.pack("I", 0)) + message(3, 6, struct.pack("I", 10) + text("b" * 128)))
 data = b""
-while struct.pack("II", 8, 12 << 16) not in data:
+while struct.pack("II", 10, 8 << 16 | 1) not in data:
     more = s.recv(4096)
     if not more: break
     data += more
@@ -42,7 +46,7 @@ function deepDirectory(below: string): string {
 
 requires.test(
   [requires.file(PYTHON, "python3")],
-  "who holds a name is named, however long his program's path is",
+  "who holds a name is named, and what he offers is listed, however long his program's path is",
   async () => {
     await using broker = new TestBroker();
     using other = broker.connect();
@@ -56,6 +60,10 @@ requires.test(
       expect(stdout, stderr).toMatch(
         new RegExp(`Cannot offer "${name}": process \\d+ \\(/[^)]{399}\\) offers it already`),
       );
+    const seals = '"seals":["seal","shrink","grow","write","future-write"]';
+    expect(
+      stdout.split(`{"type":"memfd","access":"read-write","sizeBytes":9223372036854772000,${seals}}`),
+    ).toHaveLength(29);
     other.sync();
   },
 );
