@@ -69,7 +69,7 @@ export function recordEntry(record: AnyRecord): ListingEntry {
     record.id,
     name,
     owner,
-    fitDetails(name, () => detailsOf(record)),
+    fitDetails(name, (maxBytes) => detailsOf(record, maxBytes)),
   );
 }
 
@@ -78,17 +78,26 @@ export function nameOf(record: AnyRecord): string {
   return record.kind === "listener" ? listenerName(record.address, record.port) : record.name;
 }
 
-function detailsOf(record: Exclude<AnyRecord, ChannelRecord>): object {
+/** The rule is missing where an older broker did not write it down. */
+function detailsOf(record: Exclude<AnyRecord, ChannelRecord>, maxBytes: number): object {
+  return { ...factsOf(record, maxBytes), ...ruleText("rule", record.rule, maxBytes) };
+}
+
+function factsOf(record: Exclude<AnyRecord, ChannelRecord>, maxBytes: number): object {
   switch (record.kind) {
     case "service":
       return serviceDetails(record);
     case "listener":
       return listenerDetails(record);
     case "relayed":
-      return offerDetails(record);
+      return offerDetails(record, maxBytes);
     case "context":
       return { ...record.identity, accepted: record.accepted };
   }
+}
+
+function ruleText(key: "rule" | "fdsRule", rule: string | undefined, maxBytes: number): object {
+  return rule === undefined ? {} : { [key]: plainText(rule, maxBytes) };
 }
 
 /** What a channel was when it ended, with its counters of now. */
@@ -134,13 +143,14 @@ function statsOf({ stats, capacity }: ChannelSide): SideStatistics {
 }
 
 /** The descriptors of what would be taken next; the entry has to fit in a message whatever they are. */
-function offerDetails({ bundles, program, published, taken }: OfferRecord): object {
+function offerDetails({ bundles, program, published, taken }: OfferRecord, maxBytes: number): object {
   const [next] = bundles;
   const fds = next?.about.map(({ holdsOthers: _, exporter, ...known }) =>
     exporter === undefined ? known : { ...known, exporter: plainText(exporter, MAX_EXPORTER_BYTES) },
   );
   const kept = next?.keep === true;
-  return { program, kept, waiting: bundles.length, published, taken, fds: fds ?? [] };
+  const facts = { program, kept, waiting: bundles.length, published, taken, fds: fds ?? [] };
+  return { ...facts, ...ruleText("fdsRule", next?.rule, maxBytes) };
 }
 
 function listenerDetails(record: ListenerRecord): object {

@@ -17,6 +17,8 @@ export type ServiceRecord = {
   readonly capacity: number;
   /** What it wants to do in its channels; directions.ts. */
   readonly directions: number;
+  /** The rule that allowed it, for listings; so in the records below. */
+  readonly rule: string;
   readonly session: Session;
   readonly object: ObjectId;
   accepted: number;
@@ -63,6 +65,7 @@ export type ListenerRecord = {
   readonly path: string;
   readonly v6only: boolean;
   readonly noTcp: boolean;
+  readonly rule: string;
   readonly owner: Owner;
   /** Read-only view of the supervisor's counters: 64-bit unix, tcp, traps, nanoseconds of traps. */
   readonly counters: Mapping;
@@ -82,6 +85,8 @@ export type Bundle = {
   readonly keep: boolean;
   /** Who offers it does not want to hear who takes it. */
   readonly quiet?: boolean;
+  /** That allowed to pass on what these are; undefined where an older broker did not write it down. */
+  readonly rule: string | undefined;
   /** An earlier broker left it. */
   readonly restored?: boolean;
 };
@@ -93,6 +98,8 @@ export type OfferRecord = {
   readonly owner: Owner;
   /** What the owner's program calls itself. */
   readonly program: string;
+  /** That allowed the name. */
+  rule: string | undefined;
   /** None after another broker made it, until its owner comes back. */
   session: Session | undefined;
   object: ObjectId;
@@ -124,6 +131,7 @@ export type ContextRecord = {
   /** "engine/app/instance". */
   readonly name: string;
   readonly identity: ContextIdentity;
+  readonly rule: string | undefined;
   readonly owner: Owner;
   readonly listener: OwnedFd;
   readonly closeFd: OwnedFd;

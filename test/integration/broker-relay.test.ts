@@ -296,6 +296,8 @@ test("ls shows what is relayed, with what the broker makes of it", async () => {
         { type: "memfd", access: "read-write", sizeBytes: 3, seals: [] },
         { type: "file", access: "read", sizeBytes: fstat(nothing).sizeBytes },
       ],
+      rule: "owner-fds",
+      fdsRule: "owner-fds",
     },
   ]);
   const { stdout: table } = await broker.run(["ls"]);

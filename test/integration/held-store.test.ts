@@ -38,7 +38,7 @@ const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 type Listing = Record<
   "services" | "channels" | "contexts" | "relayed",
-  { readonly id: number; readonly name: string }[]
+  { readonly id: number; readonly name: string; readonly rule?: string; readonly fdsRule?: string }[]
 >;
 
 async function ls(broker: TestBroker): Promise<Listing> {
@@ -47,11 +47,13 @@ async function ls(broker: TestBroker): Promise<Listing> {
   return JSON.parse(stdout) as Listing;
 }
 
-/** What does not change when a broker ends: who is listed, under which number. */
+/** What does not change when a broker ends: who is listed, under which number, by which rules. */
 async function kept(broker: TestBroker): Promise<Record<string, string[]>> {
   const listing = await ls(broker);
   const of = (key: keyof Listing): string[] => listing[key].map(({ id, name }) => `${id} ${name}`).sort();
-  return { channels: of("channels"), contexts: of("contexts"), relayed: of("relayed") };
+  const { channels, contexts, relayed } = listing;
+  const rules = [...channels, ...contexts, ...relayed].flatMap(({ rule = "none", fdsRule = "" }) => [rule, fdsRule]);
+  return { channels: of("channels"), contexts: of("contexts"), relayed: of("relayed"), rules };
 }
 
 function namesOf(broker: TestBroker): string[] {
@@ -165,6 +167,7 @@ for (const [name, end] of [
       expect(before[kind]).toHaveLength(names.length);
       for (const [index, pattern] of names.entries()) expect(before[kind]?.[index]).toMatch(pattern);
     }
+    expect(before["rules"]).toEqual(["owner", "", "owner", "", "owner", "", "owner-fds", "owner-fds"]);
     for (const _time of [1, 2]) {
       const ended = await end(broker);
       await expectAllThere(broker, things, before);

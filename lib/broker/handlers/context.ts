@@ -36,8 +36,9 @@ export function createContext(session: Session, request: Create): void {
     throw denied(core, owner, `create context "${name}"`, why);
   }
   const charge = { contexts: 1 };
+  let rule: string;
   try {
-    authorize(core, owner, "context", name);
+    rule = authorize(core, owner, "context", name);
     chargeQuota(core, owner, charge);
   } catch (error) {
     closeBoth(listenFd, closeFd);
@@ -49,6 +50,7 @@ export function createContext(session: Session, request: Create): void {
     id: core.registry.nextId(),
     name,
     identity,
+    rule,
     owner,
     listener: listenFd,
     closeFd,

@@ -57,7 +57,7 @@ export function registerListener(session: Session, request: Register): void {
   const process = listeningProcess(session, request.pid);
   const address = plainAddress(request.address);
   const name = listenerName(address, port);
-  authorize(core, owner, "register", name);
+  const rule = authorize(core, owner, "register", name);
   const holder = core.registry.findListener(address, port);
   if (holder !== undefined)
     throw new FailureError("name-in-use", `Cannot register ${name}: process ${holder.owner.pid} has it`);
@@ -76,6 +76,7 @@ export function registerListener(session: Session, request: Register): void {
     path,
     v6only: (flags & SHMLINK_MANAGER_V1_LISTENER_FLAGS.v6only) !== 0,
     noTcp: (flags & SHMLINK_MANAGER_V1_LISTENER_FLAGS.no_tcp) !== 0,
+    rule,
     owner: { ...owner, ...process },
     counters,
     session,

@@ -28,10 +28,10 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
   const { core, owner } = session;
   const { id: object, name } = request;
   checkName(name);
-  authorize(core, owner, "offer", name);
+  const rule = authorize(core, owner, "offer", name);
   const holder = core.registry.offers.get(name);
   if (holder !== undefined) {
-    if (isTakenOver(session, holder)) return takeOver(session, holder, object);
+    if (isTakenOver(session, holder)) return takeOver(session, holder, object, rule);
     const { owner: other } = holder;
     const by = `process ${other.pid} (${exeOf(other) || "?"})`;
     throw new FailureError("name-in-use", `Cannot offer "${name}": ${by} offers it already`);
@@ -39,7 +39,7 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
   chargeQuota(core, owner, { services: 1 });
   const id = core.registry.nextId();
   const counters = { staged: [], stagedAbout: [], stagedSinceMs: 0, bundles: [], published: 0, taken: 0 };
-  const who = { owner, program: session.name, session, object };
+  const who = { owner, program: session.name, rule, session, object };
   const record: OfferRecord = { kind: "relayed", id, name, ...who, ...counters };
   core.registry.offers.set(name, record);
   session.handles.set(object, record);
@@ -51,10 +51,11 @@ function isTakenOver({ owner }: Session, { session, owner: earlier }: OfferRecor
   return session === undefined && owner.pid === earlier.pid && accountKey(owner) === accountKey(earlier);
 }
 
-function takeOver(session: Session, offer: OfferRecord, object: ObjectId): void {
+function takeOver(session: Session, offer: OfferRecord, object: ObjectId, rule: string): void {
   session.core.survival.forgetOffer(offer);
   offer.session = session;
   offer.object = object;
+  offer.rule = rule;
   session.handles.set(object, offer);
   session.send(object, "shmlink_offer_v1", { kind: "registered", offerId: offer.id });
 }
@@ -110,7 +111,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     if (spoilt !== undefined) throw spoilt;
     if (fds.length === 0)
       throw new FailureError("invalid", `Cannot offer "${name}": there is no descriptor to pass on`);
-    authorize(core, owner, "offer", name, { fds: about });
+    const rule = authorize(core, owner, "offer", name, { fds: about });
     if ((flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0 && !core.registry.takers.has(name))
       throw new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": nobody waits for it`);
     const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
@@ -119,7 +120,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     // What is handed out to everyone is replaced by what comes after it.
     if (offer.bundles[0]?.keep === true) dropBundles(core, offer, offer.bundles.splice(0));
     if (offer.bundles.length > 0) dropSame(core, offer, fds);
-    offer.bundles.push({ number: offer.published, fds, about, keep, quiet });
+    offer.bundles.push({ number: offer.published, fds, about, keep, quiet, rule });
   } catch (error) {
     dropFds(core, offer, fds);
     if (!(error instanceof FailureError)) throw error;

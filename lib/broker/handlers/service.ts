@@ -16,7 +16,7 @@ export function listen(session: Session, request: Listen): void {
   checkName(request.name);
   const capacity = checkCapacity(core, request.capacity);
   const directions = checkDirections(request);
-  authorize(core, owner, "listen", request.name);
+  const rule = authorize(core, owner, "listen", request.name);
   const holder = core.registry.services.get(request.name);
   if (holder !== undefined) {
     const { owner: other } = holder.session;
@@ -33,6 +33,7 @@ export function listen(session: Session, request: Listen): void {
     name: request.name,
     capacity,
     directions,
+    rule,
     session,
     object: request.id,
     accepted: 0,

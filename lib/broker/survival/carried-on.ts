@@ -102,19 +102,20 @@ export class CarriedOn {
   #restoreBundle(core: BrokerCore, saved: SavedBundle, fds: readonly OwnedFd[]): boolean {
     const offer = core.registry.offers.get(saved.name) ?? this.#restoreOffer(core, saved);
     if (offer === undefined || offer.id !== saved.id) return false;
-    const { number, keep, about } = saved;
-    offer.bundles.push({ number, keep, about, fds: [...fds], restored: true });
+    const { number, keep, about, rule } = saved;
+    offer.bundles.push({ number, keep, about, rule, fds: [...fds], restored: true });
     offer.published = Math.max(offer.published, number);
     core.quota.restore(offer.owner, { fds: fds.length });
     return true;
   }
 
-  #restoreOffer(core: BrokerCore, { id, name, program, owner: saved }: SavedBundle): OfferRecord | undefined {
-    const owner = loadOwner(saved);
+  #restoreOffer(core: BrokerCore, saved: SavedBundle): OfferRecord | undefined {
+    const { id, name, program, nameRule: rule } = saved;
+    const owner = loadOwner(saved.owner);
     const counters = { staged: [], stagedAbout: [], stagedSinceMs: 0, bundles: [], published: 0, taken: 0 };
-    const who = { owner, program, session: undefined, object: NOBODY };
+    const who = { owner, program, rule, session: undefined, object: NOBODY };
     const record: OfferRecord = { kind: "relayed", id, name, ...who, ...counters };
-    record.unwatch = this.#life.watch(owner.pid, saved.started, () => removeOffer(core, record));
+    record.unwatch = this.#life.watch(owner.pid, saved.owner.started, () => removeOffer(core, record));
     if (record.unwatch === undefined) return undefined;
     core.quota.restore(owner, { services: 1 });
     core.registry.reserve(id);
@@ -149,9 +150,9 @@ function hasClosed({ stats }: ChannelSide): boolean {
 function restoreContext(core: BrokerCore, saved: SavedContext, fds: readonly OwnedFd[]): boolean {
   const [listener, closeFd] = fds;
   if (listener === undefined || closeFd === undefined) return false;
-  const { id, name, identity, accepted } = saved;
+  const { id, name, identity, rule, accepted } = saved;
   const owner = loadOwner(saved.owner);
-  core.serveContext({ kind: "context", id, name, identity, accepted, owner, listener, closeFd });
+  core.serveContext({ kind: "context", id, name, identity, rule, accepted, owner, listener, closeFd });
   core.quota.restore(owner, { contexts: 1 });
   core.registry.reserve(id);
   return true;

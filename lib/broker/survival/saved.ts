@@ -8,11 +8,15 @@ export type SavedSide = { readonly owner: SavedOwner; readonly capacity: number 
 export type SavedChannel = Pick<ChannelRecord, "id" | "name" | "serviceId" | "rule"> & {
   readonly sides: [SavedSide, SavedSide];
 };
-export type SavedContext = Pick<ContextRecord, "id" | "name" | "identity" | "accepted"> & {
+export type SavedContext = Pick<ContextRecord, "id" | "name" | "identity" | "rule" | "accepted"> & {
   readonly owner: SavedOwner;
 };
 export type SavedBundle = Pick<OfferRecord, "id" | "name" | "program"> &
-  Pick<Bundle, "number" | "keep" | "about"> & { readonly owner: SavedOwner };
+  Pick<Bundle, "number" | "keep" | "about" | "rule"> & {
+    readonly owner: SavedOwner;
+    /** That allowed the name. */
+    readonly nameRule: OfferRecord["rule"];
+  };
 
 /** A session's owner is one process for as long as it lasts: asked once, not for each of its channels. */
 const STARTED: WeakMap<Owner, string> = new WeakMap();
@@ -32,12 +36,13 @@ export function saveChannel({ id, name, serviceId, rule, sides: [near, far] }: C
   return { id, name, serviceId, rule, sides: [saveSide(near), saveSide(far)] };
 }
 
-export function saveContext({ id, name, identity, accepted, owner }: ContextRecord): SavedContext {
-  return { id, name, identity, accepted, owner: saveOwner(owner) };
+export function saveContext({ id, name, identity, rule, accepted, owner }: ContextRecord): SavedContext {
+  return { id, name, identity, rule, accepted, owner: saveOwner(owner) };
 }
 
-export function saveBundle({ id, name, program, owner }: OfferRecord, { number, keep, about }: Bundle): SavedBundle {
-  return { id, name, program, owner: saveOwner(owner), number, keep, about };
+export function saveBundle(offer: OfferRecord, { number, keep, about, rule }: Bundle): SavedBundle {
+  const { id, name, program, rule: nameRule } = offer;
+  return { id, name, program, nameRule, owner: saveOwner(offer.owner), number, keep, about, rule };
 }
 
 /** JSON has no undefined. */

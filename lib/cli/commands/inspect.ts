@@ -14,8 +14,8 @@ export const command: Command = makeCommand({
   name: "inspect",
   summary: "show all there is to know about one of them",
   description: `Shows one service, channel, wrapped listener, offer of descriptors or context whole: its owner,
-sizes, seals, how full its rings are, bytes, messages, wake-ups sent and saved, and of a channel the
-policy rule that allowed it. A service is shown with its channels, a listener with the processes that
+sizes, seals, how full its rings are, bytes, messages, wake-ups sent and saved, and the policy rule
+that allowed it, with file and line. A service is shown with its channels, a listener with the processes that
 are connected to it now: how many, and the newest 32. NAME is looked for as a service first, then as
 a listener (tcp:ADDRESS:PORT, or its port alone), then as any other name or id of "shmlink ls".`,
   args: {
