@@ -2,6 +2,7 @@
 import { checkListenOptions } from "../channel/options.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { checkName } from "./arguments.ts";
+import type { Approached } from "./broker-query.ts";
 import { ChannelLink, type ListenOptions } from "./channel-link.ts";
 import { type ConnectOptions, connectWith } from "./connect.ts";
 import { Service } from "./service.ts";
@@ -18,6 +19,12 @@ export class BrokerLink extends ChannelLink {
    *  @throws FailureError "no-broker": none answers and none could be started */
   static override connect(options: ConnectOptions): BrokerLink {
     return connectWith(options, (fd) => new BrokerLink(fd, options));
+  }
+
+  /** Connects without waiting: watch `fd` and dispatch() until there is a `welcome`.
+   *  @throws FailureError "no-broker", SyscallError */
+  static override approach(options: ConnectOptions): Approached<BrokerLink> {
+    return BrokerLink.approachWith(options, (fd) => new BrokerLink(fd, options));
   }
 
   /** Offers a service. @throws FailureError name-in-use, denied, quota; TypeError for an option that there is not */

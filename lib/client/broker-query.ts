@@ -1,5 +1,5 @@
 /** A connection to the broker for who asks and registers, without channels: `ls`, `inspect`, `wrap`. */
-import { duplicateFd } from "../../ffi/mod.ts";
+import { duplicateFd, type OwnedFd } from "../../ffi/mod.ts";
 import type { FailureError } from "../errors.ts";
 import { type ConnectOptions, connectWith, type Reached, reach } from "./connect.ts";
 import { type Entry, entryOf } from "./entry.ts";
@@ -9,6 +9,9 @@ import { Listener, type ListenerOptions } from "./listener.ts";
 /** Who listens somewhere, once the broker has said it. */
 export type Resolution = { answer: { readonly path: string; readonly id: number } | "none" | undefined };
 
+/** A connection whose welcome has not come yet, and who can say why it ended, if it does. */
+export type Approached<L> = { readonly link: L; readonly explain: Reached["explain"] };
+
 export class BrokerQuery extends GreetedLink {
   /** Connects, starts a broker if there is none, and says hello. Blocks until the broker has answered.
    *  @throws FailureError "no-broker": none answers and none could be started */
@@ -17,10 +20,17 @@ export class BrokerQuery extends GreetedLink {
   }
 
   /** Connects without waiting: watch `fd` and dispatch() until there is a `welcome`.
-   *  @throws FailureError "no-broker", SyscallError  @returns also who can say why it ended, if it does */
-  static approach(options: ConnectOptions): { readonly link: BrokerQuery; readonly explain: Reached["explain"] } {
+   *  @throws FailureError "no-broker", SyscallError */
+  static approach(options: ConnectOptions): Approached<BrokerQuery> {
+    return BrokerQuery.approachWith(options, (fd) => new BrokerQuery(fd));
+  }
+
+  protected static approachWith<L extends BrokerQuery>(
+    options: ConnectOptions,
+    make: (fd: OwnedFd) => L,
+  ): Approached<L> {
     const { fd, explain } = reach(options);
-    const link = new BrokerQuery(fd);
+    const link = make(fd);
     try {
       link.greet(options);
       return { link, explain };

@@ -8,46 +8,48 @@ import { FailureError, ProtocolError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Reactor, Registration, TimerHandle } from "../transport/reactor.ts";
 import { BackOff } from "./back-off.ts";
-import { BrokerQuery } from "./broker-query.ts";
+import type { Approached, BrokerQuery } from "./broker-query.ts";
 import { type ConnectOptions, isHandedDown } from "./connect.ts";
 
 /** So many tries are nobody's business: a broker that is just ending, another one that is just starting. */
 const SILENT_TRIES = 4;
 
-export type LastingOptions = {
+export type LastingOptions<L> = {
   readonly connect: ConnectOptions;
   readonly logger: Logger;
+  /** Connects without waiting for the welcome. @throws FailureError, SyscallError */
+  readonly approach: (options: ConnectOptions) => Approached<L>;
 };
 
 /** What the owner hears. */
-export type LastingEvents = {
+export type LastingEvents<L> = {
   /** A new connection: everything is to be told to the broker again. */
-  onBack(link: BrokerQuery): void;
+  onBack(link: L): void;
   /** Something came from the broker. */
   onInput(): void;
-  /** @param cause  what it said against us, if that ended it */
+  /** Whoever disposes of us now has had enough. @param cause  what it said against us, if that ended it */
   onLost(cause: ProtocolError | undefined): void;
 };
 
-type State =
-  | { readonly kind: "greeting" | "connected"; readonly link: BrokerQuery; readonly explain: () => Error | undefined }
+type State<L> =
+  | ({ readonly kind: "greeting" | "connected" } & Approached<L>)
   | { readonly kind: "lost" }
   /** It stays as it is. */
   | { readonly kind: "over" };
 
-export class LastingLink implements Disposable {
-  readonly #options: LastingOptions;
-  readonly #events: LastingEvents;
+export class LastingLink<L extends BrokerQuery = BrokerQuery> implements Disposable {
+  readonly #options: LastingOptions<L>;
+  readonly #events: LastingEvents<L>;
   readonly #isHandedDown: boolean;
   readonly #backOff: BackOff = new BackOff();
-  #state: State = { kind: "lost" };
+  #state: State<L> = { kind: "lost" };
   #reactor: Reactor | undefined;
   #watching: Registration | undefined;
   #timer: TimerHandle | undefined;
   #tries = 0;
 
   /** @param first  a connection that is there already; taken */
-  constructor(first: BrokerQuery | undefined, options: LastingOptions, events: LastingEvents) {
+  constructor(first: L | undefined, options: LastingOptions<L>, events: LastingEvents<L>) {
     this.#options = options;
     this.#events = events;
     this.#isHandedDown = isHandedDown(options.connect.env);
@@ -57,7 +59,7 @@ export class LastingLink implements Disposable {
   }
 
   /** The connection, if there is one that the broker has welcomed. */
-  get link(): BrokerQuery | undefined {
+  get link(): L | undefined {
     return this.#state.kind === "connected" ? this.#state.link : undefined;
   }
 
@@ -74,7 +76,7 @@ export class LastingLink implements Disposable {
   }
 
   /** Asks the broker something. @returns undefined without one, or when it ended or failed over the question */
-  ask<T>(question: (link: BrokerQuery) => T): T | undefined {
+  ask<T>(question: (link: L) => T): T | undefined {
     if (this.link === undefined) return undefined;
     try {
       return question(this.link);
@@ -98,10 +100,10 @@ export class LastingLink implements Disposable {
     else this.#options.logger.info("The broker has ended: looking for the next one", { why: refusal?.message });
     if (state.kind === "connected") this.#backOff.ended(performance.now());
     this.#events.onLost(refusal);
-    if (!isFinal) this.#schedule();
+    if (this.#state.kind === "lost") this.#schedule();
   }
 
-  #drop(link: BrokerQuery): void {
+  #drop(link: L): void {
     this.#watching?.remove(); // before it is closed
     this.#watching = undefined;
     link.close();
@@ -113,7 +115,7 @@ export class LastingLink implements Disposable {
 
   #approach(): void {
     try {
-      this.#state = { kind: "greeting", ...BrokerQuery.approach(this.#options.connect) };
+      this.#state = { kind: "greeting", ...this.#options.approach(this.#options.connect) };
     } catch (error) {
       if (!isExpected(error)) throw error;
       this.#complain(error);
@@ -133,7 +135,7 @@ export class LastingLink implements Disposable {
     if (this.link !== undefined) this.#read(this.link);
   }
 
-  #read(link: BrokerQuery): void {
+  #read(link: L): void {
     try {
       if (link.dispatch() === "ended") return this.lose();
     } catch (error) {

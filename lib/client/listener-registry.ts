@@ -50,11 +50,16 @@ export class ListenerRegistry implements Disposable {
 
   private constructor(first: BrokerQuery | undefined, options: ListenerRegistryOptions) {
     this.#logger = options.logger;
-    this.#lasting = new LastingLink(first, options, {
-      onBack: () => this.#registerNext(),
-      onInput: () => this.#readAnswer(),
-      onLost: (cause) => this.#onLost(cause),
-    });
+    const { approach } = BrokerQuery;
+    this.#lasting = new LastingLink(
+      first,
+      { ...options, approach },
+      {
+        onBack: () => this.#registerNext(),
+        onInput: () => this.#readAnswer(),
+        onLost: (cause) => this.#onLost(cause),
+      },
+    );
     this.#patience = new Patience(this.#lasting);
   }
 

@@ -3,6 +3,7 @@ import { chmodSync } from "node:fs";
 import { type BorrowedFd, constants, pipe, SignalPipe } from "../../../ffi/mod.ts";
 import { hangsUp } from "../../broker/classify.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
+import { brokerGone } from "../../client/failure.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { Children, startChild } from "../child.ts";
@@ -12,7 +13,9 @@ import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { listenUnix, removeUnix } from "../offer/address.ts";
 import { openFd } from "../open-fd.ts";
+import { OutlivingLink } from "../outliving.ts";
 import { printError } from "../output.ts";
+import { reportError } from "../report-error.ts";
 import { UsageError } from "../usage-error.ts";
 
 const { SIGCHLD, SIGINT } = constants;
@@ -47,7 +50,7 @@ context no other one can be made.`,
       "a container with an identity of its own",
     ],
   ],
-  run: ({ verb, engine, app, instance, path, mode, "close-fd": closeFd }, { program, launcher }) => {
+  run: ({ verb, engine, app, instance, path, mode, "close-fd": closeFd }, { program, launcher, verbose }) => {
     if (verb !== "create") throw new UsageError(`Unknown action: "${verb}" is not create`);
     const identity = {
       engine: needed(engine, "engine"),
@@ -64,71 +67,102 @@ context no other one can be made.`,
         `Cannot use --path "${at}": an abstract socket has no file to mount; write "./${at}" for a file of that name`,
       );
     using listener = listenUnix(at);
-    let keep = false;
-    using _removed = { [Symbol.dispose]: () => (keep ? undefined : removeUnix(at)) };
+    using removing = new DisposableStack();
+    removing.defer(() => removeUnix(at));
     chmodSync(at, permissions);
     if (fd !== undefined) {
       using link = BrokerLink.connect({ name: "shmlink context" });
       link.createContext({ ...identity, listener, closeFd: fd });
-      keep = true;
+      removing.move();
       return OK;
     }
     using signals = new SignalPipe([SIGCHLD, ...endingSignals(launcher)]); // from here on the path is always removed
     const { reader, writer } = pipe();
     using _writer = writer; // closed at our end, whatever it is
     using closing = reader;
-    const register = (): BrokerLink => {
-      const link = BrokerLink.connect({ name: "shmlink context", reconnect: false });
-      try {
-        link.createContext({ ...identity, listener, closeFd: closing });
-        return link;
-      } catch (error) {
-        link.close();
-        throw error;
-      }
-    };
-    const first = register();
-    printError(`shmlink: context ${identity.engine}/${identity.app}/${identity.instance} at ${at}\n`);
-    return stay(first, register, { argv: program, launcher, signals });
+    using staying = new Staying(signals, { argv: program, launcher });
+    try {
+      return staying.stay(
+        (link) => link.createContext({ ...identity, listener, closeFd: closing }),
+        () => printError(`shmlink: context ${identity.engine}/${identity.app}/${identity.instance} at ${at}\n`),
+      );
+    } catch (error) {
+      if (!staying.isRunning) throw error;
+      reportError(error, verbose);
+      listener.close(); // nobody would answer there
+      removing.dispose();
+      return staying.waitForProgram();
+    }
   },
 });
 
-type Staying = {
-  readonly argv: readonly string[];
-  readonly launcher: LauncherState;
-  readonly signals: SignalPipe;
-};
+type Run = { readonly argv: readonly string[]; readonly launcher: LauncherState };
 
 /** Until the program ends, or a signal comes where there is none. A broker that ends is found again, and told again. */
-function stay(first: BrokerLink, register: () => BrokerLink, { argv, launcher, signals }: Staying): number {
-  using reactor = new Reactor();
-  const children = new Children();
-  let stoppedBy: number | undefined;
-  reactor.add(signals.fd, constants.EPOLLIN, () => {
-    for (const signal of signals.take()) {
-      if (signal === SIGCHLD) children.reap();
-      else if (argv.length === 0) stoppedBy ??= signal;
-      else if (signal !== SIGINT) children.signal(signal);
-    }
-  });
-  let link = first;
-  const watch = (): void => {
-    const watching = reactor.add(link.fd, constants.EPOLLIN, () => {
-      if (link.dispatch() === "ended") watching.remove();
+class Staying implements Disposable {
+  readonly #run: Run;
+  readonly #reactor: Reactor = new Reactor();
+  readonly #children: Children = new Children();
+  #hasBegun = false;
+  #stoppedBy: number | undefined;
+
+  /** @param signals  lent */
+  constructor(signals: SignalPipe, run: Run) {
+    this.#run = run;
+    this.#reactor.add(signals.fd, constants.EPOLLIN, () => {
+      for (const signal of signals.take()) this.#takeSignal(signal);
     });
-  };
-  watch();
-  if (argv.length > 0) children.add(startChild({ argv, env: process.env, fds: [], launcher }));
-  while (argv.length > 0 ? children.size > 0 : stoppedBy === undefined) {
-    if (link.ended) {
-      link.close();
-      link = register();
-      watch();
-    }
-    reactor.runOnce(-1);
   }
-  link.close();
-  return stoppedBy === undefined ? children.lastExitCode : exitCodeOfSignal(stoppedBy);
+
+  #takeSignal(signal: number): void {
+    if (signal === SIGCHLD) this.#children.reap();
+    else if (this.#run.argv.length === 0) this.#stoppedBy ??= signal;
+    else if (signal !== SIGINT) this.#children.signal(signal);
+  }
+
+  /** Whether the program runs. */
+  get isRunning(): boolean {
+    return this.#children.size > 0;
+  }
+
+  get #isOver(): boolean {
+    return this.#run.argv.length === 0 ? this.#stoppedBy !== undefined : this.#hasBegun && !this.isRunning;
+  }
+
+  get #exitCode(): number {
+    return this.#stoppedBy === undefined ? this.#children.lastExitCode : exitCodeOfSignal(this.#stoppedBy);
+  }
+
+  /** @param create  asks a broker for the context @param onCreated  called once @throws what a broker refuses */
+  stay(create: (link: BrokerLink) => void, onCreated: () => void): number {
+    const purpose = "keep the context";
+    using broker = new OutlivingLink({ name: "shmlink context", purpose, reactor: this.#reactor });
+    const act = (link: BrokerLink): void => {
+      create(link);
+      if (!this.#hasBegun) this.#begin(onCreated);
+      while (!this.#isOver && !link.ended) this.#reactor.runOnce(-1);
+      if (!this.#isOver) throw brokerGone(purpose);
+    };
+    broker.outlive(act, () => this.#isOver);
+    return this.#exitCode;
+  }
+
+  #begin(onCreated: () => void): void {
+    onCreated();
+    this.#hasBegun = true;
+    const { argv, launcher } = this.#run;
+    if (argv.length > 0) this.#children.add(startChild({ argv, env: process.env, fds: [], launcher }));
+  }
+
+  /** Without a context. */
+  waitForProgram(): number {
+    while (this.isRunning) this.#reactor.runOnce(-1);
+    return this.#exitCode;
+  }
+
+  [Symbol.dispose](): void {
+    this.#reactor[Symbol.dispose]();
+  }
 }
 
 function needed(text: string | undefined, option: string): string {

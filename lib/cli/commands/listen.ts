@@ -1,19 +1,16 @@
 /** `shmlink listen`: offers a name and connects who dials it to stdin and stdout. */
-import { constants, SyscallError } from "../../../ffi/mod.ts";
+import { SyscallError } from "../../../ffi/mod.ts";
 import type { Channel } from "../../channel/channel.ts";
-import { BrokerLink, type ListenOptions } from "../../client/broker-link.ts";
-import { isHandedDown } from "../../client/connect.ts";
-import { brokerGone } from "../../client/failure.ts";
+import type { ListenOptions } from "../../client/broker-link.ts";
 import type { Service } from "../../client/service.ts";
 import { FailureError, ProtocolError, ShmlinkError } from "../../errors.ts";
-import type { Registration } from "../../transport/reactor.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { CopyLoop, type SessionOptions } from "../copy/session.ts";
 import { DIRECTION_ARG, parseDirection } from "../direction.ts";
 import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
 import { parseSizes } from "../numbers.ts";
-import { outliving, sayGoingOn } from "../outliving.ts";
+import { OutlivingLink } from "../outliving.ts";
 import { reportError } from "../report-error.ts";
 import { parseServiceName } from "../service-name.ts";
 
@@ -49,13 +46,12 @@ does not read the terminal at all.`,
     parseServiceName(name);
     const direction = parseDirection(way);
     const wishes = { direction, ...parseSizes(capacity, most) };
-    const make = (): Offered => new Offered(name, wishes, launcher);
     const options = { name, messages: message === true, verbose };
-    return outliving(make, (offered) => (keep === true ? serveAll(offered, options) : serveOne(offered, options)));
+    using offered = new Offered(name, wishes, launcher);
+    return keep === true ? serveAll(offered, options) : serveOne(offered, options);
   },
 });
 
-/** @throws BrokerGone before somebody has dialled */
 function serveOne(offered: Offered, options: SessionOptions): number {
   const { loop } = offered;
   const channel = offered.next();
@@ -65,14 +61,13 @@ function serveOne(offered: Offered, options: SessionOptions): number {
   return exitCode === OK ? (loop.stoppedBy ?? OK) : exitCode;
 }
 
-/** @throws BrokerGone while nobody is served */
 function serveAll(offered: Offered, options: SessionOptions): number {
   const { loop } = offered;
   for (;;) {
     offered.prepare();
     const channel = offered.next();
     if (channel === undefined) return loop.stoppedBy ?? OK;
-    const exitCode = offered.stays(() => survive(loop, channel, options));
+    const exitCode = survive(loop, channel, options);
     if (exitCode !== OK) return exitCode;
   }
 }
@@ -90,106 +85,79 @@ function survive(loop: CopyLoop, channel: Channel, options: SessionOptions): num
 }
 
 /** The name as it is offered, and channels as they come. The broker is watched also while one is served, so that others
- *  get theirs set up meanwhile. */
+ *  get theirs set up meanwhile, and that the next broker hears of the name at once. */
 class Offered implements Disposable {
   readonly #name: string;
   readonly #wishes: ListenOptions;
   readonly loop: CopyLoop;
-  #at: Place;
+  readonly #broker: OutlivingLink;
+  /** At the broker that there is, or was last. */
+  #service: Service | undefined;
   /** Set up at a broker that has ended since. */
   readonly #earlier: Channel[] = [];
-  #brokerEnded = false;
-  #stays = false;
+  /** What a later broker has refused. */
+  #refusal: Error | undefined;
+  readonly #owned: DisposableStack;
 
   constructor(name: string, wishes: ListenOptions, launcher: LauncherState) {
     [this.#name, this.#wishes] = [name, wishes];
-    this.loop = new CopyLoop(launcher);
-    try {
-      this.#at = this.#offer();
-    } catch (error) {
-      this.loop[Symbol.dispose]();
-      throw error;
-    }
+    using owned = new DisposableStack();
+    this.loop = owned.use(new CopyLoop(launcher));
+    const { reactor } = this.loop;
+    const purpose = `wait for "${name}" to be dialled`;
+    const onBack = (): void => this.#offerAgain();
+    this.#broker = owned.use(new OutlivingLink({ name: "shmlink listen", purpose, reactor, onBack }));
+    this.#offer();
+    this.#owned = owned.move();
   }
 
-  #offer(): Place {
-    const link = BrokerLink.connect({ name: "shmlink listen", reconnect: false });
-    try {
-      const service = link.listen(this.#name, this.#wishes);
-      return { link, service, watch: this.loop.reactor.add(link.fd, constants.EPOLLIN, () => this.#dispatch()) };
-    } catch (error) {
-      link.close();
-      throw error;
-    }
+  #offer(): void {
+    this.#service = this.#broker.ask((link) => link.listen(this.#name, this.#wishes)) ?? this.#service;
   }
 
-  /** Hears what the broker said, and says what is to be said. */
-  #dispatch(): void {
-    const { link, watch } = this.#at;
-    if (this.#brokerEnded || link.dispatch() === "open") return;
-    watch.remove();
-    this.#brokerEnded = !this.#stays || !this.#offerAgain();
-  }
-
-  /** To the next broker, while somebody is served who does not notice. @returns false when that has to wait */
-  #offerAgain(): boolean {
-    const { link, service } = this.#at;
+  #offerAgain(): void {
+    const before = this.#service;
     try {
-      this.#at = this.#offer();
+      this.#offer();
     } catch (error) {
-      if (error instanceof ShmlinkError || error instanceof SyscallError) return false; // said when that one has gone
-      throw error;
+      if (!(error instanceof ShmlinkError || error instanceof SyscallError)) throw error;
+      this.#refusal = error; // said when the one who is served has gone
     }
-    for (let channel = service.tryAccept(); channel !== undefined; channel = service.tryAccept())
+    if (before === undefined || before === this.#service) return;
+    for (let channel = before.tryAccept(); channel !== undefined; channel = before.tryAccept())
       this.#earlier.push(channel);
-    service.close();
-    link.close();
-    sayGoingOn();
-    return true;
+    before.close();
   }
 
   /** Nobody can dial any more. */
   withdraw(): void {
-    this.#at.service.close();
+    this.#service?.close();
+    this.#broker.letGo();
   }
 
   /** Who dials next finds rings that are ready: nobody else is served now. */
   prepare(): void {
-    this.#at.service.prepare();
-    this.#dispatch();
+    this.#service?.prepare();
+    this.#broker.read();
   }
 
-  /** @param serve  during which the name is offered to the next broker if this one ends */
-  stays<T>(serve: () => T): T {
-    this.#stays = !isHandedDown();
-    try {
-      return serve();
-    } finally {
-      this.#stays = false;
-    }
-  }
-
-  /** @returns undefined after a signal @throws BrokerGone nobody can find us then, FailureError "denied" when the right
-   *  to the name was revoked */
+  /** @returns undefined after a signal @throws FailureError "denied" when the right to the name was revoked, what a later
+   *  broker refused, BrokerGone when there will be none */
   next(): Channel | undefined {
     for (;;) {
       if (this.loop.stoppedBy !== undefined) return undefined;
-      const { service } = this.#at;
-      const channel = this.#earlier.shift() ?? service.tryAccept();
+      const channel = this.#earlier.shift() ?? this.#service?.tryAccept();
       if (channel !== undefined) return channel;
-      if (service.failure !== undefined) throw service.failure;
-      if (this.#brokerEnded) throw brokerGone(`wait for "${this.#name}" to be dialled`);
+      const failure = this.#refusal ?? this.#service?.failure;
+      if (failure !== undefined) throw failure;
+      this.#broker.check();
       this.loop.reactor.runOnce(-1);
     }
   }
 
   [Symbol.dispose](): void {
     for (const channel of this.#earlier) channel.close();
-    this.loop[Symbol.dispose]();
-    this.#at.service.close();
-    this.#at.link.close();
+    this.#service?.close();
+    this.#owned.dispose();
   }
 }
-
-/** At one broker. */
-type Place = { readonly link: BrokerLink; readonly service: Service; readonly watch: Registration };

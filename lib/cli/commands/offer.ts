@@ -8,7 +8,7 @@ import {
   SignalPipe,
   setNonBlocking,
 } from "../../../ffi/mod.ts";
-import { BrokerLink } from "../../client/broker-link.ts";
+import type { BrokerLink } from "../../client/broker-link.ts";
 import { brokerGone } from "../../client/failure.ts";
 import type { Offer } from "../../client/offer.ts";
 import { Reactor } from "../../transport/reactor.ts";
@@ -20,7 +20,7 @@ import type { LauncherState } from "../launcher.ts";
 import { Accepting, type PeekKind } from "../offer/accepting.ts";
 import { listenTcp, listenUnix, parseTcp, removeUnix } from "../offer/address.ts";
 import { openFd } from "../open-fd.ts";
-import { outliving } from "../outliving.ts";
+import { OutlivingLink } from "../outliving.ts";
 import { printError } from "../output.ts";
 import { parseServiceName } from "../service-name.ts";
 import { UsageError } from "../usage-error.ts";
@@ -64,11 +64,10 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
       throw new UsageError("Cannot use --keep with connections: each goes to one taker, nothing is copied");
     const kind = parsePeek(peek);
     const fds = fd === undefined ? [] : parseFds(fd);
-    if (fd !== undefined)
-      return outliving(
-        () => new Offering(name, launcher),
-        (offering) => offering.handOut(fds, keep === true),
-      );
+    if (fd !== undefined) {
+      using offering = new Offering(name, launcher);
+      return offering.handOut(fds, keep === true);
+    }
     using socket = tcp === undefined ? listenUnix(unix ?? "") : listenTcp(parseTcp(tcp), tcp);
     if (listener === true) setNonBlocking(socket, false); // as systemd passes them: a plain server waits in accept(2)
     using _removed = {
@@ -76,62 +75,75 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
     };
     const offered = `${listener === true ? "the listener" : "connections"} at ${unix ?? placeOf(socket)}`;
     const onOffered = (): void => printError(`shmlink: offering "${name}": ${offered}\n`);
-    return outliving(
-      () => new Offering(name, launcher),
-      (offering) =>
-        listener === true
-          ? offering.handOut([socket], keep === true, onOffered)
-          : offering.accept(socket, kind, onOffered),
-    );
+    using offering = new Offering(name, launcher);
+    return listener === true
+      ? offering.handOut([socket], keep === true, onOffered)
+      : offering.accept(socket, kind, onOffered);
   },
 });
 
 class Offering implements Disposable {
   readonly #name: string;
-  readonly #link: BrokerLink = BrokerLink.connect({ name: "shmlink offer", reconnect: false });
-  readonly #reactor: Reactor = new Reactor();
-  readonly #signals: SignalPipe;
+  readonly #reactor: Reactor;
+  readonly #broker: OutlivingLink;
   #stoppedBy: number | undefined;
+  readonly #owned: DisposableStack;
 
   constructor(name: string, launcher: LauncherState) {
     this.#name = name;
-    this.#signals = new SignalPipe(endingSignals(launcher));
-    this.#reactor.add(this.#signals.fd, constants.EPOLLIN, () => {
-      this.#stoppedBy ??= this.#signals.take()[0];
+    using owned = new DisposableStack();
+    const reactor = owned.use(new Reactor());
+    this.#broker = owned.use(new OutlivingLink({ name: "shmlink offer", purpose: this.#purpose, reactor }));
+    const signals = owned.use(new SignalPipe(endingSignals(launcher)));
+    reactor.add(signals.fd, constants.EPOLLIN, () => {
+      this.#stoppedBy ??= signals.take()[0];
     });
-    this.#reactor.add(this.#link.fd, constants.EPOLLIN, () => this.#link.dispatch());
+    this.#reactor = reactor;
+    this.#owned = owned.move();
+  }
+
+  get #purpose(): string {
+    return `offer "${this.#name}" any longer`;
   }
 
   handOut(fds: readonly BorrowedFd[], keep: boolean, onOffered?: () => void): number {
-    const offer = this.#link.offer(this.#name);
-    offer.publish(fds, { keep });
-    onOffered?.();
-    return this.#run(offer, () => !keep && offer.taken.length > 0);
+    return this.#outlive((link) => {
+      const offer = link.offer(this.#name);
+      offer.publish(fds, { keep });
+      onOffered?.();
+      return this.#run(link, offer, () => !keep && offer.taken.length > 0);
+    });
   }
 
   accept(listener: OwnedFd, peek: PeekKind | undefined, onOffered: () => void): number {
     const onDropped = (why: string): void => printError(`shmlink: disconnected a client: ${why}\n`);
-    const { name, link, reactor } = { name: this.#name, link: this.#link, reactor: this.#reactor };
-    using accepting = new Accepting({ link, reactor, listener, name, peek, onDropped });
-    onOffered();
-    return this.#run(accepting, () => false);
+    return this.#outlive((link) => {
+      using accepting = new Accepting({ link, reactor: this.#reactor, listener, name: this.#name, peek, onDropped });
+      onOffered();
+      return this.#run(link, accepting, () => false);
+    });
+  }
+
+  #outlive(act: (link: BrokerLink) => number): number {
+    return this.#broker.outlive(act, () => this.#stoppedBy !== undefined) ?? this.#exitCode;
+  }
+
+  get #exitCode(): number {
+    return this.#stoppedBy === undefined ? OK : exitCodeOfSignal(this.#stoppedBy);
   }
 
   /** @returns the exit code @throws BrokerGone nobody can take anything then; why it is not offered any more */
-  #run(offered: Pick<Offer, "failure">, until: () => boolean): number {
-    while (!until()) {
+  #run(link: BrokerLink, offered: Pick<Offer, "failure">, until: () => boolean): number {
+    while (!until() && this.#stoppedBy === undefined) {
       if (offered.failure !== undefined) throw offered.failure;
-      if (this.#stoppedBy !== undefined) return exitCodeOfSignal(this.#stoppedBy);
-      if (this.#link.ended) throw brokerGone(`offer "${this.#name}" any longer`);
+      if (link.ended) throw brokerGone(this.#purpose);
       this.#reactor.runOnce(-1);
     }
-    return OK;
+    return this.#exitCode;
   }
 
   [Symbol.dispose](): void {
-    this.#reactor[Symbol.dispose]();
-    this.#signals.close();
-    this.#link.close();
+    this.#owned.dispose();
   }
 }
 

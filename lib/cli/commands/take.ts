@@ -1,6 +1,7 @@
 /** `shmlink take`: runs a program on descriptors that somebody offers. */
 import { constants, SignalPipe } from "../../../ffi/mod.ts";
-import { BrokerLink } from "../../client/broker-link.ts";
+import type { BrokerLink } from "../../client/broker-link.ts";
+import { ANSWER_MS } from "../../client/broker-socket.ts";
 import type { Delivery } from "../../client/delivery.ts";
 import { brokerGone } from "../../client/failure.ts";
 import { FailureError } from "../../errors.ts";
@@ -10,7 +11,8 @@ import { type Command, makeCommand } from "../command.ts";
 import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import type { LauncherState } from "../launcher.ts";
 import { parseSeconds } from "../numbers.ts";
-import { outliving } from "../outliving.ts";
+import { OutlivingLink } from "../outliving.ts";
+import { reportError } from "../report-error.ts";
 import { parseServiceName } from "../service-name.ts";
 import { UsageError } from "../usage-error.ts";
 
@@ -42,18 +44,13 @@ by side, until it is interrupted.`,
     ["shmlink take web -- python3 server.py", "a server that takes its listener from LISTEN_FDS"],
     ["shmlink take --keep --stdio conn -- cat", "echo on every connection that is offered"],
   ],
-  run: ({ name, wait, keep, stdio }, { program, launcher }) => {
+  run: ({ name, wait, keep, stdio }, { program, launcher, verbose }) => {
     parseServiceName(name);
     if (program.length === 0)
       throw new UsageError(`Missing program: write "shmlink take ${name} -- PROGRAM [ARGUMENTS]"`);
     const waitMs = parseSeconds(wait, "--wait");
-    const startedMs = performance.now();
-    const leftMs = (): number => Math.max(waitMs - (performance.now() - startedMs), 0);
     using taker = new Taker(name, { argv: program, stdio: stdio === true, launcher });
-    return outliving(
-      () => taker.connect(),
-      (link) => (keep === true ? taker.serve(link) : taker.once(link, leftMs())),
-    );
+    return keep === true ? taker.serve(verbose) : taker.once(waitMs);
   },
 });
 
@@ -63,65 +60,86 @@ type Run = { readonly argv: readonly string[]; readonly stdio: boolean; readonly
 class Taker implements Disposable {
   readonly #name: string;
   readonly #run: Run;
+  readonly #reactor: Reactor;
+  readonly #broker: OutlivingLink;
   readonly #signals: SignalPipe;
-  readonly #reactor: Reactor = new Reactor();
   readonly #children: Children = new Children();
   #stoppedBy: number | undefined;
+  /** Nobody has offered anything in time. */
+  #isLate = false;
+  readonly #owned: DisposableStack;
 
   constructor(name: string, run: Run) {
     this.#name = name;
     this.#run = run;
-    this.#signals = new SignalPipe([SIGCHLD, ...endingSignals(run.launcher)]);
-    this.#reactor.add(this.#signals.fd, constants.EPOLLIN, () => this.#takeSignals());
+    using owned = new DisposableStack();
+    const reactor = owned.use(new Reactor());
+    this.#signals = owned.use(new SignalPipe([SIGCHLD, ...endingSignals(run.launcher)]));
+    this.#broker = owned.use(new OutlivingLink({ name: "shmlink take", purpose: this.#purpose, reactor }));
+    reactor.add(this.#signals.fd, constants.EPOLLIN, () => this.#takeSignals());
+    this.#reactor = reactor;
+    this.#owned = owned.move();
   }
 
-  connect(): BrokerLink {
-    return BrokerLink.connect({ name: "shmlink take", reconnect: false });
+  get #purpose(): string {
+    return `take "${this.#name}"`;
   }
 
-  /** @throws BrokerGone before it has what it takes */
-  once(link: BrokerLink, waitMs: number): number {
-    const delivery = link.requestDelivery(this.#name, waitMs > 0);
-    const timer = this.#reactor.setTimer(waitMs > 0 ? waitMs : 10_000, () => {
-      delivery.failure ??= new FailureError("timeout", `Cannot take "${this.#name}": nobody offered anything in time`);
+  once(waitMs: number): number {
+    const timer = this.#reactor.setTimer(waitMs > 0 ? waitMs : ANSWER_MS, () => {
+      this.#isLate = true;
     });
-    try {
-      if (!this.#settle(link, delivery)) return exitCodeOfSignal(this.#stoppedBy ?? 0);
-    } finally {
-      timer.cancel();
-    }
+    const delivery = this.#take(waitMs > 0);
+    timer.cancel();
+    if (delivery === undefined) return exitCodeOfSignal(this.#stoppedBy ?? 0);
     this.#start(delivery);
-    while (this.#children.size > 0) this.#reactor.runOnce(-1);
+    this.#waitForPrograms();
     return this.#children.lastExitCode;
   }
 
-  /** @throws BrokerGone */
-  serve(link: BrokerLink): number {
-    for (;;) {
-      const delivery = link.requestDelivery(this.#name, true);
-      if (!this.#settle(link, delivery)) break;
-      this.#start(delivery);
+  serve(verbose: boolean): number {
+    try {
+      for (let delivery = this.#take(true); delivery !== undefined; delivery = this.#take(true)) this.#start(delivery);
+    } catch (error) {
+      if (this.#children.size === 0) throw error;
+      const exitCode = reportError(error, verbose);
+      this.#waitForPrograms();
+      return exitCode;
     }
-    while (this.#children.size > 0) this.#reactor.runOnce(-1);
+    this.#waitForPrograms();
     return exitCodeOfSignal(this.#stoppedBy ?? 0);
   }
 
-  /** @returns false when a signal came first @throws FailureError what the broker says, BrokerGone */
-  #settle(link: BrokerLink, delivery: Delivery): boolean {
-    link.dispatch();
-    const watching = this.#reactor.add(link.fd, constants.EPOLLIN, () => link.dispatch());
-    try {
-      while (!delivery.settled && this.#stoppedBy === undefined) {
-        if (link.ended) throw brokerGone(`take "${this.#name}"`);
-        this.#reactor.runOnce(-1);
-      }
-    } finally {
-      watching.remove();
-    }
-    if (delivery.settled && delivery.failure === undefined) return true;
+  /** They are never left behind. */
+  #waitForPrograms(): void {
+    this.#broker.letGo();
+    while (this.#children.size > 0) this.#reactor.runOnce(-1);
+  }
+
+  /** @returns undefined after a signal @throws FailureError what the broker says */
+  #take(wait: boolean): Delivery | undefined {
+    const delivery = this.#broker.outlive(
+      (link) => this.#settle(link, link.requestDelivery(this.#name, wait)),
+      () => this.#isOver,
+    );
+    if (delivery === undefined && this.#isLate)
+      throw new FailureError("timeout", `Cannot ${this.#purpose}: nobody offered anything in time`);
+    return delivery;
+  }
+
+  get #isOver(): boolean {
+    return this.#stoppedBy !== undefined || this.#isLate;
+  }
+
+  /** @returns undefined when it is over before @throws FailureError what the broker says, BrokerGone */
+  #settle(link: BrokerLink, delivery: Delivery): Delivery | undefined {
+    this.#broker.read(); // and sends the request
+    while (!delivery.settled && !this.#isOver && !link.ended) this.#reactor.runOnce(-1);
+    if (delivery.settled && delivery.failure === undefined) return delivery;
     delivery[Symbol.dispose]();
     if (delivery.failure !== undefined) throw withAdvice(delivery.failure, this.#name);
-    return false;
+    if (!this.#isOver) throw brokerGone(this.#purpose);
+    return undefined;
   }
 
   #start(delivery: Delivery): void {
@@ -145,8 +163,7 @@ class Taker implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#reactor[Symbol.dispose]();
-    this.#signals.close();
+    this.#owned.dispose();
   }
 }
 
