@@ -1,13 +1,14 @@
 /** Minted connections: what was granted and nothing else, less on the way down, and taken away again. */
 import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { constants, fcntl, kill, memfdCreate, pipe } from "../../ffi/mod.ts";
+import { constants, kill, memfdCreate, pipe } from "../../ffi/mod.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { type GrantSpec, type Minted, RIGHTS } from "../../lib/client/grant.ts";
 import { FailureError } from "../../lib/errors.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { handDown } from "../helpers/handed-down.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 import { endBroker } from "../helpers/staying.ts";
 
@@ -23,15 +24,9 @@ function refusal(act: () => unknown): string {
   throw new Error("It was not refused");
 }
 
-let nextFd = 200;
-
 /** Connects through a minted connection, as a program that inherited it. */
 function enter(broker: TestBroker, minted: Minted, wake = false): BrokerLink {
-  nextFd += 1;
-  const number = fcntl(minted.fd, constants.F_DUPFD_CLOEXEC, nextFd);
-  nextFd = number;
-  minted.fd.close();
-  return BrokerLink.connect({ name: "holder", wake, env: { ...broker.env, SHMLINK_FD: String(number) } });
+  return BrokerLink.connect({ name: "holder", wake, env: handDown(broker, minted) });
 }
 
 const DB: GrantSpec = { rights: ["dial"], name: "db" };

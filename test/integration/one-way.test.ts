@@ -1,7 +1,6 @@
 /** One-way channels through a real broker: by grant, by wish, and what a process has then; `inspect` and `ls` show it. */
 import { expect, test } from "bun:test";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { constants, fcntl } from "../../ffi/mod.ts";
 import type { Channel } from "../../lib/channel/channel.ts";
 import { BrokerLink, type DialOptions, type ListenOptions } from "../../lib/client/broker-link.ts";
 import type { GrantSpec } from "../../lib/client/grant.ts";
@@ -9,17 +8,16 @@ import { FailureError } from "../../lib/errors.ts";
 import type { Service } from "../../lib/mod.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { handDown } from "../helpers/handed-down.ts";
 
 expectNoFdLeaks();
 
 const BYTES: Uint8Array = new TextEncoder().encode("hello");
-let nextFd = 300;
 
 /** Connects with these grants and no other authority. */
 function enter(broker: TestBroker, parent: BrokerLink, ...grants: readonly GrantSpec[]): BrokerLink {
   using minted = parent.mint(grants);
-  nextFd = fcntl(minted.fd, constants.F_DUPFD_CLOEXEC, nextFd + 1);
-  return BrokerLink.connect({ name: "holder", wake: true, env: { ...broker.env, SHMLINK_FD: String(nextFd) } });
+  return BrokerLink.connect({ name: "holder", wake: true, env: handDown(broker, minted) });
 }
 
 async function connect(
@@ -118,8 +116,7 @@ test("a right to receive that is revoked is gone from the next channel on", asyn
   using parent = broker.connect({ wake: true });
   using service = parent.listen("db");
   using minted = parent.mint([{ rights: ["dial"], name: "db" }]);
-  nextFd = fcntl(minted.fd, constants.F_DUPFD_CLOEXEC, nextFd + 1);
-  const env = { ...broker.env, SHMLINK_FD: String(nextFd) };
+  const env = handDown(broker, minted);
   using holder = BrokerLink.connect({ name: "holder", wake: true, env });
   const before = await connect(holder, service);
   minted.revoke(["receive"]);

@@ -1,9 +1,10 @@
 /** How a client sleeps for an answer: in recvmsg(2), too, on a connection of its own, and never on one that was handed down. */
 import { expect, test } from "bun:test";
-import { constants, fcntl, getStatusFlags } from "../../ffi/mod.ts";
+import { constants, getStatusFlags } from "../../ffi/mod.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { TestBroker } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { handDown } from "../helpers/handed-down.ts";
 import { endBroker } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
@@ -35,10 +36,8 @@ test("a connection that was handed down stays as it is: somebody else may have i
   using parent = broker.connect();
   using minted = parent.mint([{ rights: ["dial"], name: "db" }]);
   using shared = minted.fd.dup();
-  const number = fcntl(minted.fd, constants.F_DUPFD_CLOEXEC, 300);
-  minted.fd.close();
   const before = getStatusFlags(shared);
-  using link = BrokerLink.connect({ name: "holder", env: { ...broker.env, SHMLINK_FD: String(number) } });
+  using link = BrokerLink.connect({ name: "holder", env: handDown(broker, minted) });
   for (let count = 0; count < MANY; count++) link.sync();
   expect(getStatusFlags(shared)).toBe(before);
 });
