@@ -23,7 +23,8 @@ export function makeSide(
   { session, object, capacity, spare }: SidePlan,
   doorbell: OwnedFd,
 ): { readonly record: ChannelSide; readonly map: MapEvent } {
-  const common = { owner: session.owner, capacity, stats: undefined, session, object, copy: undefined };
+  const nothing = { rights: undefined, stats: undefined, copy: undefined };
+  const common = { owner: session.owner, capacity, session, object, ...nothing };
   if (spare !== undefined) {
     const waiting = { spare, doorbell };
     return { record: { ...common, memfd: spare.fd, sealed: true, waiting }, map: undefined };

@@ -10,6 +10,7 @@ import { abandonSide, type MapEvent, makeSide } from "./channel-sides.ts";
 import { type BrokerCore, denied } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
 import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
+import { backingOf } from "./rights.ts";
 import type { Session } from "./session.ts";
 import { shareFd } from "./shared-fd.ts";
 
@@ -55,6 +56,8 @@ function setUp(core: BrokerCore, nearPlan: SidePlan, farPlan: SidePlan, service:
   const id = core.registry.nextId();
   const [near, far] = makeSides(core, id, nearPlan, farPlan);
   // nothing below fails
+  near.record.rights = backingOf(near.record.owner, ["dial", "send", "receive"], service.name);
+  far.record.rights = backingOf(far.record.owner, ["listen", "send", "receive"], service.name);
   far.record.object = service.session.createObject("shmlink_channel_v1", service.object);
   const record: ChannelRecord = {
     kind: "channel",

@@ -41,6 +41,12 @@ export class GrantSet {
     return own && this.#parent?.allows(right, name) !== false;
   }
 
+  /** Those that have something of these rights for the name. */
+  matching(rights: readonly Right[], name: string): Grant[] {
+    const bits = rights.reduce((all, right) => all | SHMLINK_MANAGER_V1_RIGHTS[right], 0);
+    return this.#grants.filter((grant) => (grant.rights & bits) !== 0 && matchGlob(grant.name, name));
+  }
+
   /** Takes rights away. @param name  as it was added, "" for every one @returns what went */
   revoke(rights: number, name: string): Grant[] {
     const gone: Grant[] = [];
@@ -64,6 +70,12 @@ function withDirections(rights: number): number {
   const { dial, listen, send, receive } = SHMLINK_MANAGER_V1_RIGHTS;
   const opens = (rights & (dial | listen)) !== 0;
   return opens && (rights & (send | receive)) === 0 ? rights | send | receive : rights;
+}
+
+/** As "shmlink run" takes it: dial,send,receive:db */
+export function describeGrant({ rights, name }: Grant): string {
+  const known = Object.entries(SHMLINK_MANAGER_V1_RIGHTS);
+  return `${known.flatMap(([right, bit]) => ((rights & bit) === 0 ? [] : right)).join(",")}:${name}`;
 }
 
 /** Whether every name of the pattern `inner` is one of `outer`. Says no where it cannot be sure. */

@@ -14,12 +14,15 @@ import type {
   ServiceRecord,
 } from "./records.ts";
 import { listenerName } from "./registry.ts";
+import { rightsText } from "./rights.ts";
 
 export type ListingEntry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
 /** Of a path in a listing. */
 const MAX_EXE_BYTES = 400;
 const MAX_RULE_BYTES = 400;
 const MAX_EXPORTER_BYTES = 16;
+/** Of the list for one side of a channel. */
+const MAX_GRANTS_BYTES = 400;
 
 type Kind = keyof typeof SHMLINK_MANAGER_V1_KIND;
 
@@ -60,17 +63,16 @@ function peerText(owner: Owner): string {
   return text;
 }
 
-export function recordEntry(record: AnyRecord): ListingEntry {
-  if (record.kind === "channel") return channelEntry(record, bothStatistics(record));
-  const owner = record.kind === "service" ? record.session.owner : record.owner;
+/** @param isWhole  for who has asked for it in particular: also by which rights, which are mostly the same for all */
+export function recordEntry(record: AnyRecord, isWhole: boolean): ListingEntry {
+  if (record.kind === "channel") return channelEntry(record, bothStatistics(record), { isWhole });
   const name = nameOf(record);
-  return makeEntry(
-    record.kind,
-    record.id,
-    name,
-    owner,
-    fitDetails(name, (maxBytes) => detailsOf(record, maxBytes)),
-  );
+  const details = fitDetails(name, (maxBytes) => detailsOf(record, isWhole, maxBytes));
+  return makeEntry(record.kind, record.id, name, ownerOf(record), details);
+}
+
+function ownerOf(record: Exclude<AnyRecord, ChannelRecord>): Owner {
+  return record.kind === "service" ? record.session.owner : record.owner;
 }
 
 /** By which it is found and granted. */
@@ -79,8 +81,11 @@ export function nameOf(record: AnyRecord): string {
 }
 
 /** The rule is missing where an older broker did not write it down. */
-function detailsOf(record: Exclude<AnyRecord, ChannelRecord>, maxBytes: number): object {
-  return { ...factsOf(record, maxBytes), ...ruleText("rule", record.rule, maxBytes) };
+function detailsOf(record: Exclude<AnyRecord, ChannelRecord>, isWhole: boolean, maxBytes: number): object {
+  const facts = { ...factsOf(record, maxBytes), ...ruleText("rule", record.rule, maxBytes) };
+  if (!isWhole) return facts;
+  const backing = record.kind === "context" ? "own" : record.rights; // no grant makes a context
+  return { ...facts, rights: rightsText(ownerOf(record), backing, maxBytes) };
 }
 
 function factsOf(record: Exclude<AnyRecord, ChannelRecord>, maxBytes: number): object {
@@ -103,7 +108,7 @@ function ruleText(key: "rule" | "fdsRule", rule: string | undefined, maxBytes: n
 /** What a channel was when it ended, with its counters of now. */
 export function endedChannel(record: ChannelRecord): () => ListingEntry {
   const stats = bothStatistics(record);
-  return () => channelEntry(record, stats, "ended");
+  return () => channelEntry(record, stats, { state: "ended", isWhole: true });
 }
 
 function serviceDetails(record: ServiceRecord): object {
@@ -118,15 +123,28 @@ function bothStatistics({ sides: [dialler, service] }: ChannelRecord): BothStati
 
 /** Written as text, because there may be ten thousand of them: only what is a text itself, or a list of numbers, is left to
  *  JSON.stringify(). */
-function channelEntry(record: ChannelRecord, [near, far]: BothStatistics, state?: "ended"): ListingEntry {
+function channelEntry(
+  record: ChannelRecord,
+  [near, far]: BothStatistics,
+  { state, isWhole }: { readonly state?: "ended"; readonly isWhole: boolean },
+): ListingEntry {
   const [dialler, service] = record.sides;
-  const isWhole = dialler.sealed && service.sealed;
+  const isSetUp = dialler.sealed && service.sealed;
   const details =
-    `{"service":${record.serviceId},"state":"${state ?? (isWhole ? "open" : "opening")}","rule":${quoted(record.rule)},` +
-    `"seals":${isWhole ? SEALS : "[]"},"direction":"${directionName(dialler.capacity, service.capacity)}",` +
+    `{"service":${record.serviceId},"state":"${state ?? (isSetUp ? "open" : "opening")}","rule":${quoted(record.rule)},` +
+    `"seals":${isSetUp ? SEALS : "[]"},"direction":"${directionName(dialler.capacity, service.capacity)}",` +
     `"capacity":{"toService":${dialler.capacity},"toDialler":${service.capacity}},"peer":${peerText(service.owner)},` +
-    `"toService":${JSON.stringify(directionStats(near, far))},"toDialler":${JSON.stringify(directionStats(far, near))}}`;
+    `"toService":${JSON.stringify(directionStats(near, far))},"toDialler":${JSON.stringify(directionStats(far, near))}${isWhole ? `,"rights":${channelRights(record)}` : ""}}`;
   return makeEntry("channel", record.id, record.name, dialler.owner, details);
+}
+
+function channelRights({ sides: [dialler, service] }: ChannelRecord): string {
+  return JSON.stringify({ dialler: sideRights(dialler, service), service: sideRights(service, dialler) });
+}
+
+function sideRights({ capacity, owner, rights }: ChannelSide, other: ChannelSide): object {
+  const directions = [...(capacity > 0 ? ["send"] : []), ...(other.capacity > 0 ? ["receive"] : [])];
+  return { directions, ...rightsText(owner, rights, MAX_GRANTS_BYTES) };
 }
 
 const SEALS = JSON.stringify(["shrink", "grow", "future-write", "seal"]);

@@ -34,7 +34,7 @@ export function startListing(session: Session, object: ObjectId, selector: strin
       return false;
     }
     if (isAlive(core, record) && maySee(nameOf(record)))
-      session.send(object, "shmlink_listing_v1", recordEntry(record));
+      session.send(object, "shmlink_listing_v1", recordEntry(record, selector !== ""));
     return true;
   });
 }

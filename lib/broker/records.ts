@@ -6,6 +6,7 @@ import type { ContextIdentity } from "../policy/types.ts";
 import type { ObjectId } from "../util/brand.ts";
 import type { Classified } from "./classify.ts";
 import type { GrantSet } from "./grants.ts";
+import type { Backing } from "./rights.ts";
 import type { Session } from "./session.ts";
 import type { Spare } from "./spares.ts";
 
@@ -19,6 +20,8 @@ export type ServiceRecord = {
   readonly directions: number;
   /** The rule that allowed it, for listings; so in the records below. */
   readonly rule: string;
+  /** By which its owner has it, likewise. */
+  readonly rights: Backing;
   readonly session: Session;
   readonly object: ObjectId;
   accepted: number;
@@ -27,6 +30,8 @@ export type ServiceRecord = {
 /** One end of a channel. `session` and `object` are gone once that end let go of it. */
 export type ChannelSide = {
   readonly owner: Owner;
+  /** By which it is one; undefined where an older broker did not write it down. */
+  rights: Backing | undefined;
   /** Of its ring; 0 for a side that only receives, whose file is the control page. */
   readonly capacity: number;
   /** Our reference to the ring, until the other side has it. */
@@ -66,6 +71,7 @@ export type ListenerRecord = {
   readonly v6only: boolean;
   readonly noTcp: boolean;
   readonly rule: string;
+  readonly rights: Backing;
   readonly owner: Owner;
   /** Read-only view of the supervisor's counters: 64-bit unix, tcp, traps, nanoseconds of traps. */
   readonly counters: Mapping;
@@ -100,6 +106,7 @@ export type OfferRecord = {
   readonly program: string;
   /** That allowed the name. */
   rule: string | undefined;
+  rights: Backing | undefined;
   /** None after another broker made it, until its owner comes back. */
   session: Session | undefined;
   object: ObjectId;

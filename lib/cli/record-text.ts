@@ -5,6 +5,8 @@ import { printable } from "./table.ts";
 const SIZES = new Set(["bytes", "fill", "capacity", "hugePages"]);
 /** What is counted by texts: these are data, and no names of ours. */
 const TALLIES = new Set(["fallbacks"]);
+/** Lists of texts that have commas themselves. */
+const SPACED = new Set(["grants"]);
 const INDENT = "  ";
 
 export function renderRecord(record: Readonly<Record<string, unknown>>): string {
@@ -41,7 +43,8 @@ function isNested(value: unknown): value is object {
 }
 
 function scalar(key: string, value: unknown, isSize: boolean): string {
-  if (Array.isArray(value)) return value.length === 0 ? "none" : printable(value.map(String).join(", "));
+  if (Array.isArray(value))
+    return value.length === 0 ? "none" : printable(value.map(String).join(SPACED.has(key) ? " " : ", "));
   if (typeof value === "number" && isSize) return value < 1024 ? `${value} bytes` : `${formatBytes(value)} (${value})`;
   if (typeof value === "number" && key.endsWith("Ms")) return formatDuration(value);
   if (typeof value === "boolean") return value ? "yes" : "no";

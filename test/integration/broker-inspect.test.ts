@@ -2,11 +2,13 @@
 import { expect, test } from "bun:test";
 import { addSeals, constants, ftruncate, memfdCreate, pipe } from "../../ffi/mod.ts";
 import type { Channel } from "../../lib/channel/channel.ts";
-import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { BrokerQuery } from "../../lib/client/broker-query.ts";
+import type { GrantSpec } from "../../lib/client/grant.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { TestBroker } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { handDown } from "../helpers/handed-down.ts";
 
 expectNoFdLeaks();
 
@@ -83,4 +85,72 @@ test("inspect names the rule that allowed it, with file and line, whatever it is
   >;
   for (const listed of [services, listeners, relayed, contexts])
     expect(listed?.map(({ rule }) => String(rule).replace(/.* \(/, "("))).toEqual([expect.stringMatching(/:\d+\)$/)]);
+});
+
+/** Connects through a connection that is minted for it. */
+function enter(broker: TestBroker, parent: BrokerLink, grants: readonly GrantSpec[]): BrokerLink {
+  using minted = parent.mint(grants);
+  return BrokerLink.connect({ name: "holder", wake: true, env: handDown(broker, minted) });
+}
+
+test("inspect tells the rights of each side: what was granted to a minted connection, its user's own of any other", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ wake: true });
+  using holder = enter(broker, link, [
+    { rights: ["dial", "send"], name: "l*" },
+    { rights: ["listen", "offer"], name: "web/*" },
+    { rights: ["take"], name: "log" },
+  ]);
+  const [near, far] = await connectTo(holder, link, "log");
+  using _near = near;
+  using _far = far;
+  using _service = holder.listen("web/a");
+  using _offer = holder.offer("web/o");
+  using _own = link.listen("own");
+  const { rights } = await inspect(broker, near.channelId);
+  expect(rights).toEqual({
+    dialler: { directions: ["send"], from: "grant", grants: ["dial,send:l*"] },
+    service: { directions: ["receive"], from: "user" },
+  });
+  const web = { from: "grant", grants: ["listen,offer,send,receive:web/*"] };
+  for (const [what, wanted] of [
+    ["web/a", web],
+    ["web/o", web],
+    ["own", { from: "user" }],
+  ] as const)
+    expect((await inspect(broker, what))["rights"]).toEqual(wanted);
+  expect((await broker.run(["inspect", String(near.channelId)])).stdout).toContain(
+    "rights\n  dialler\n    directions  send\n    from        grant\n    grants      dial,send:l*\n  service\n",
+  );
+  const { channels } = JSON.parse((await broker.run(["ls", "--json"])).stdout) as Record<string, Json[]>;
+  expect(channels?.[0]).not.toHaveProperty("rights"); // which would be said ten thousand times
+});
+
+test("a context's rights are said to be its own, and more grants than there is room for are counted", async () => {
+  await using broker = new TestBroker('[[allow]]\nengine = "test"\naction = ["connect", "listen"]\n');
+  using link = broker.connect();
+  const path = `${broker.directory}/context.sock`;
+  using listener = listenOn(path);
+  const { reader, writer } = pipe();
+  using closeFd = reader;
+  using _open = writer;
+  link.createContext({ engine: "test", app: "a", instance: "1", listener, closeFd });
+  using inside = BrokerLink.connect({ name: "inside", env: { ...broker.env, SHMLINK_SOCKET: path } });
+  inside.listen("inside");
+  expect((await inspect(broker, "inside"))["rights"]).toEqual({ from: "context" });
+  expect((await inspect(broker, "test/a/1"))["rights"]).toEqual({ from: "user" });
+
+  const name = "n".repeat(128);
+  const patterns = Array.from({ length: 9 }, (_, index) => `${"n".repeat(127 - index)}*`);
+  using holder = enter(
+    broker,
+    link,
+    patterns.map((each) => ({ rights: ["listen"], name: each })),
+  );
+  holder.listen(name);
+  expect((await inspect(broker, name))["rights"]).toEqual({
+    from: "grant",
+    grants: patterns.slice(0, 2).map((each) => `listen,send,receive:${each}`),
+    leftOut: 7,
+  });
 });

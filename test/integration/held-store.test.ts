@@ -22,9 +22,10 @@ import {
   unixAddress,
 } from "../../ffi/mod.ts";
 import type { Channel, Direction } from "../../lib/channel/channel.ts";
-import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { handDown } from "../helpers/handed-down.ts";
 import { requires } from "../helpers/requires.ts";
 import { buildForNode, RUNTIMES } from "../helpers/runtimes.ts";
 import { brokersAt, endBroker, Staying } from "../helpers/staying.ts";
@@ -61,9 +62,14 @@ function namesOf(broker: TestBroker): string[] {
   return link.list().map(({ name }) => name);
 }
 
-async function openChannel(link: BrokerLink, name: string, direction: Direction): Promise<readonly [Channel, Channel]> {
+async function openChannel(
+  link: BrokerLink,
+  name: string,
+  direction: Direction,
+  dialler = link,
+): Promise<readonly [Channel, Channel]> {
   using service = link.listen(name);
-  const [near, far] = await Promise.all([link.dialAsync(name, { direction }), service.acceptAsync()]);
+  const [near, far] = await Promise.all([dialler.dialAsync(name, { direction }), service.acceptAsync()]);
   if (far === undefined) throw new Error("Nothing was accepted");
   return [near, far];
 }
@@ -183,6 +189,34 @@ for (const [name, end] of [
     expect(new TextDecoder().decode(text.subarray(0, 4))).toBe("kept");
   }, 60_000);
 }
+
+test("by which rights a channel and an offer are there is said after the broker was killed as before", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ wake: true, reconnect: false });
+  using minted = link.mint([{ rights: ["dial", "send", "offer"], name: "*o*" }]);
+  using holder = BrokerLink.connect({ name: "holder", wake: true, env: handDown(broker, minted) });
+  const [near, far] = await openChannel(link, "log", "both", holder);
+  using _near = near;
+  using _far = far;
+  writeFileSync(join(broker.directory, "note"), "kept");
+  using kept = open(join(broker.directory, "note"), constants.O_RDONLY);
+  holder.offer("note").publish([kept]);
+  await untilHeld(broker, 4);
+  const rights = async (): Promise<unknown[]> => {
+    const said = ["log", "note"].map(async (name) =>
+      JSON.parse((await broker.run(["inspect", name, "--json"])).stdout),
+    );
+    return (await Promise.all(said)).map((record: { readonly rights: unknown }) => record.rights);
+  };
+  const grant = { from: "grant", grants: ["dial,offer,send:*o*"] };
+  const before = [
+    { dialler: { directions: ["send"], ...grant }, service: { directions: ["receive"], from: "user" } },
+    grant,
+  ];
+  expect(await rights()).toEqual(before);
+  await endBroker(broker, "SIGKILL");
+  expect(await rights()).toEqual(before);
+}, 60_000);
 
 test("a broker that was killed is there again although nobody asks for one", async () => {
   await using broker = new TestBroker(RULES);

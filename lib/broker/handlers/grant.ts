@@ -6,7 +6,7 @@ import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
 import { authorize, chargeQuota, failureNumber } from "../core.ts";
-import { type Grant, GrantSet, type Right } from "../grants.ts";
+import { describeGrant, type Grant, GrantSet, type Right } from "../grants.ts";
 import type { Handle } from "../handles.ts";
 import { keepOutOfBandInLine } from "../out-of-band.ts";
 import { listenerName } from "../registry.ts";
@@ -75,7 +75,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     stack.move();
     minted.trackOwnSocket(theirs);
     handle.state = "connected";
-    core.logger.info(`Granted ${handle.grants.grants.map(describe).join(" ") || "nothing"}`, who);
+    core.logger.info(`Granted ${handle.grants.grants.map(describeGrant).join(" ") || "nothing"}`, who);
     return theirs;
   } catch (error) {
     core.quota.release(owner, { sessions: 1 });
@@ -89,7 +89,7 @@ function revoke(session: Session, handle: GrantHandle, { rights, name }: Grant):
   const { core } = session;
   const gone = handle.grants.revoke(rights, name);
   for (const each of gone)
-    core.logger.info(`Revoked ${describe(each)}`, { uid: session.owner.uid, pid: session.owner.pid });
+    core.logger.info(`Revoked ${describeGrant(each)}`, { uid: session.owner.uid, pid: session.owner.pid });
   if (gone.length === 0) return;
   for (const holder of core.sessions())
     if (holder.owner.grants?.descendsFrom(handle.grants) === true) tell(holder, gone);
@@ -132,10 +132,4 @@ function stakeOf(handle: Handle): Stake | undefined {
     default:
       return assertNever(handle);
   }
-}
-
-/** As "shmlink run" takes it: dial,send,receive:db */
-function describe({ rights, name }: Grant): string {
-  const known = Object.entries(SHMLINK_MANAGER_V1_RIGHTS);
-  return `${known.flatMap(([right, bit]) => ((rights & bit) === 0 ? [] : right)).join(",")}:${name}`;
 }

@@ -11,6 +11,7 @@ import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
 import { plainText } from "../plain-text.ts";
 import type { ListenerRecord } from "../records.ts";
 import { listenerName } from "../registry.ts";
+import { backingOf } from "../rights.ts";
 import type { Session } from "../session.ts";
 import { checkAddress, checkBits, checkPort, invalidArgument } from "./checks.ts";
 
@@ -77,6 +78,7 @@ export function registerListener(session: Session, request: Register): void {
     v6only: (flags & SHMLINK_MANAGER_V1_LISTENER_FLAGS.v6only) !== 0,
     noTcp: (flags & SHMLINK_MANAGER_V1_LISTENER_FLAGS.no_tcp) !== 0,
     rule,
+    rights: backingOf(owner, ["listen"], name),
     owner: { ...owner, ...process },
     counters,
     session,

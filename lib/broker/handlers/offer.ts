@@ -15,6 +15,7 @@ import { exeOf } from "../listing.ts";
 import { dropBundles, dropFds, handOut, matchUp } from "../offers.ts";
 import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
+import { backingOf } from "../rights.ts";
 import type { Session } from "../session.ts";
 import { checkBits, checkName, invalidArgument } from "./checks.ts";
 
@@ -29,9 +30,10 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
   const { id: object, name } = request;
   checkName(name);
   const rule = authorize(core, owner, "offer", name);
+  const rights = backingOf(owner, ["offer"], name);
   const holder = core.registry.offers.get(name);
   if (holder !== undefined) {
-    if (isTakenOver(session, holder)) return takeOver(session, holder, object, rule);
+    if (isTakenOver(session, holder)) return takeOver(session, holder, object, { rule, rights });
     const { owner: other } = holder;
     const by = `process ${other.pid} (${exeOf(other) || "?"})`;
     throw new FailureError("name-in-use", `Cannot offer "${name}": ${by} offers it already`);
@@ -39,7 +41,7 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
   chargeQuota(core, owner, { services: 1 });
   const id = core.registry.nextId();
   const counters = { staged: [], stagedAbout: [], stagedSinceMs: 0, bundles: [], published: 0, taken: 0 };
-  const who = { owner, program: session.name, rule, session, object };
+  const who = { owner, program: session.name, rule, rights, session, object };
   const record: OfferRecord = { kind: "relayed", id, name, ...who, ...counters };
   core.registry.offers.set(name, record);
   session.handles.set(object, record);
@@ -51,11 +53,14 @@ function isTakenOver({ owner }: Session, { session, owner: earlier }: OfferRecor
   return session === undefined && owner.pid === earlier.pid && accountKey(owner) === accountKey(earlier);
 }
 
-function takeOver(session: Session, offer: OfferRecord, object: ObjectId, rule: string): void {
+function takeOver(
+  session: Session,
+  offer: OfferRecord,
+  object: ObjectId,
+  allowed: Pick<OfferRecord, "rule" | "rights">,
+): void {
   session.core.survival.forgetOffer(offer);
-  offer.session = session;
-  offer.object = object;
-  offer.rule = rule;
+  Object.assign(offer, { session, object, ...allowed });
   session.handles.set(object, offer);
   session.send(object, "shmlink_offer_v1", { kind: "registered", offerId: offer.id });
 }

@@ -5,6 +5,7 @@ import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
 import { exeOf } from "../listing.ts";
 import type { ServiceRecord } from "../records.ts";
+import { backingOf } from "../rights.ts";
 import type { Session } from "../session.ts";
 import { checkCapacity, checkDirections, checkName } from "./checks.ts";
 
@@ -34,6 +35,7 @@ export function listen(session: Session, request: Listen): void {
     capacity,
     directions,
     rule,
+    rights: backingOf(owner, ["listen"], request.name),
     session,
     object: request.id,
     accepted: 0,

@@ -56,7 +56,7 @@ export class CarriedOn {
   ): boolean {
     using built = new DisposableStack();
     const watches = built.use(new DisposableStack());
-    const made = sides.map(({ owner, capacity }, index): ChannelSide => {
+    const made = sides.map(({ owner, capacity, rights }, index): ChannelSide => {
       const fd = fds[index];
       if (fd === undefined) throw new TypeError("a ring is missing");
       if (checkSealedRing(fd) !== capacity) throw new TypeError("a ring has another size");
@@ -69,7 +69,7 @@ export class CarriedOn {
         sealed: true,
         waiting: undefined,
       };
-      return { owner: loadOwner(owner), capacity, stats, ...rest };
+      return { owner: loadOwner(owner), capacity, rights, stats, ...rest };
     });
     const [near, far] = made;
     if (near === undefined || far === undefined || made.some(hasClosed)) return false;
@@ -110,10 +110,10 @@ export class CarriedOn {
   }
 
   #restoreOffer(core: BrokerCore, saved: SavedBundle): OfferRecord | undefined {
-    const { id, name, program, nameRule: rule } = saved;
+    const { id, name, program, nameRule: rule, rights } = saved;
     const owner = loadOwner(saved.owner);
     const counters = { staged: [], stagedAbout: [], stagedSinceMs: 0, bundles: [], published: 0, taken: 0 };
-    const who = { owner, program, rule, session: undefined, object: NOBODY };
+    const who = { owner, program, rule, rights, session: undefined, object: NOBODY };
     const record: OfferRecord = { kind: "relayed", id, name, ...who, ...counters };
     record.unwatch = this.#life.watch(owner.pid, saved.owner.started, () => removeOffer(core, record));
     if (record.unwatch === undefined) return undefined;

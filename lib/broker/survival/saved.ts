@@ -4,14 +4,14 @@ import { startTimeOf } from "./life.ts";
 
 /** An owner as it is written down; `started` tells his process from another one with the same number. */
 export type SavedOwner = Omit<Owner, "grants"> & { readonly started: string };
-export type SavedSide = { readonly owner: SavedOwner; readonly capacity: number };
+export type SavedSide = Pick<ChannelSide, "capacity" | "rights"> & { readonly owner: SavedOwner };
 export type SavedChannel = Pick<ChannelRecord, "id" | "name" | "serviceId" | "rule"> & {
   readonly sides: [SavedSide, SavedSide];
 };
 export type SavedContext = Pick<ContextRecord, "id" | "name" | "identity" | "rule" | "accepted"> & {
   readonly owner: SavedOwner;
 };
-export type SavedBundle = Pick<OfferRecord, "id" | "name" | "program"> &
+export type SavedBundle = Pick<OfferRecord, "id" | "name" | "program" | "rights"> &
   Pick<Bundle, "number" | "keep" | "about" | "rule"> & {
     readonly owner: SavedOwner;
     /** That allowed the name. */
@@ -28,8 +28,8 @@ function saveOwner(who: Owner): SavedOwner {
   return { ...owner, started };
 }
 
-function saveSide({ owner, capacity }: ChannelSide): SavedSide {
-  return { owner: saveOwner(owner), capacity };
+function saveSide({ owner, capacity, rights }: ChannelSide): SavedSide {
+  return { owner: saveOwner(owner), capacity, rights };
 }
 
 export function saveChannel({ id, name, serviceId, rule, sides: [near, far] }: ChannelRecord): SavedChannel {
@@ -41,8 +41,8 @@ export function saveContext({ id, name, identity, rule, accepted, owner }: Conte
 }
 
 export function saveBundle(offer: OfferRecord, { number, keep, about, rule }: Bundle): SavedBundle {
-  const { id, name, program, rule: nameRule } = offer;
-  return { id, name, program, nameRule, owner: saveOwner(offer.owner), number, keep, about, rule };
+  const { id, name, program, rule: nameRule, rights } = offer;
+  return { id, name, program, nameRule, rights, owner: saveOwner(offer.owner), number, keep, about, rule };
 }
 
 /** JSON has no undefined. */
