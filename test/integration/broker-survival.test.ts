@@ -71,6 +71,23 @@ test("after SIGKILL a channel goes on, and services, offers and contexts of livi
   expect(inside.code).toBe(0);
 }, 60_000);
 
+test("ls --watch goes on with the next broker, and starts none", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  await using watcher = new Staying(broker, "ls", "--watch", "--json");
+  const shown = (): number[] => {
+    const lines = watcher.stdout.split("\n").slice(0, -1);
+    return lines.map((line) => (JSON.parse(line) as { broker: { owner: { pid: number } } }).broker.owner.pid);
+  };
+  await waitUntil(() => shown().at(-1) === broker.pid, "the listing");
+  kill(broker.pid, constants.SIGKILL);
+  await waitUntil(() => watcher.stderr === "shmlink: the broker has ended; waiting for the next one\n", "its end");
+  await using next = new Staying(broker, "broker");
+  await waitUntil(() => shown().at(-1) !== broker.pid, "the next broker");
+  expect(shown().at(-1)).toBe(next.child.pid as number);
+  expect(watcher.closed).toBe(false);
+}, 60_000);
+
 const GOING_ON = "the broker has ended; going on with the next one\n";
 
 /** A command that offers an empty file. */

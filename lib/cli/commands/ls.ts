@@ -1,13 +1,16 @@
 /** `shmlink ls`: what the broker knows. */
 import { borrowFd, write } from "../../../ffi/mod.ts";
 import { BrokerQuery } from "../../client/broker-query.ts";
+import { isHandedDown } from "../../client/connect.ts";
+import { BrokerGone, brokerGone } from "../../client/failure.ts";
 import { FailureError } from "../../errors.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { OK } from "../exit-codes.ts";
 import { renderListing } from "../listing-text.ts";
-import { printJson, printText, writeWith } from "../output.ts";
+import { printError, printJson, printText, writeWith } from "../output.ts";
 import { toListing } from "../records.ts";
 
+const NAME = "shmlink ls";
 const WATCH_MS = 1000;
 const CLEAR_SCREEN = "\u001b[H\u001b[2J";
 
@@ -18,7 +21,7 @@ export const command: Command = makeCommand({
 whom, bytes sent and bytes waiting in each direction), the TCP listeners of wrapped programs with
 their Unix sockets and how many connections came over each way, descriptors that are offered, and
 contexts. Asking costs the peers nothing.
-A broker is started if there is none.`,
+A broker is started if there is none; with --watch, one that ends is waited for.`,
   args: {
     json: { type: "boolean", description: "one JSON object; with --watch one on each line" },
     watch: { type: "boolean", alias: "w", description: "show it again every second, until interrupted" },
@@ -29,17 +32,45 @@ A broker is started if there is none.`,
   ],
   run: ({ json, watch }) => {
     writeWith((fd, bytes) => write(borrowFd(fd), bytes));
-    using link = BrokerQuery.connect({ name: "shmlink ls" });
-    show(link, { json: json === true, watch: watch === true });
-    while (watch === true) {
-      if (link.wait(() => false, WATCH_MS) === "ended") {
-        throw new FailureError("gone", 'Cannot watch any longer: the broker has ended; run "shmlink ls --watch" again');
-      }
-      show(link, { json: json === true, watch: true });
-    }
+    using link = BrokerQuery.connect({ name: NAME });
+    if (watch === true) return keepShowing(link, json === true);
+    show(link, { json: json === true, watch: false });
     return OK;
   },
 });
+
+/** What there is at one broker after the other. None is started for it: what stays starts the next one, and as long as
+ *  nobody does there is nothing to be listed. */
+function keepShowing(first: BrokerQuery, json: boolean): never {
+  showUntilEnded(first, json);
+  for (;;) {
+    if (isHandedDown()) throw brokerGone("watch any longer");
+    printError("shmlink: the broker has ended; waiting for the next one\n");
+    using next = waitForBroker();
+    showUntilEnded(next, json);
+  }
+}
+
+function showUntilEnded(link: BrokerQuery, json: boolean): void {
+  try {
+    do show(link, { json, watch: true });
+    while (link.wait(() => false, WATCH_MS) !== "ended");
+  } catch (error) {
+    if (!(error instanceof BrokerGone)) throw error;
+  }
+}
+
+/** @throws ProtocolError when it does not let us in */
+function waitForBroker(): BrokerQuery {
+  for (;;) {
+    try {
+      return BrokerQuery.connect({ name: NAME, start: false });
+    } catch (error) {
+      if (!(error instanceof FailureError)) throw error;
+    }
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WATCH_MS);
+  }
+}
 
 function show(link: BrokerQuery, { json, watch }: { readonly json: boolean; readonly watch: boolean }): void {
   const listing = toListing(link.list());
