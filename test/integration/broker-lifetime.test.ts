@@ -3,8 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
 import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { constants, getFileLimit, kill, setFileLimit } from "../../ffi/mod.ts";
+import { constants, getFileLimit, kill, pipe, setFileLimit } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { listenOn } from "../../lib/transport/socket-path.ts";
 import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { sleepsThrough } from "../helpers/process-state.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
@@ -65,6 +66,32 @@ test("a broker that a crowd has connected to and left ends when idle all the sam
   const crowd = Array.from({ length: 150 }, () => new RawPeer(broker.socketPath));
   link.close();
   for (const peer of crowd) peer[Symbol.dispose]();
+  await waitUntil(() => !isRunning(pid), "the idle exit");
+});
+
+test("a broker stays as long as a context is open, and ends when idle after that", async () => {
+  await using broker = new TestBroker("[broker]\nidleMs = 50\n");
+  const { reader, writer } = pipe();
+  using hold = writer;
+  const link = broker.connect();
+  const pid = brokerPid(link);
+  {
+    using closeFd = reader;
+    using listener = listenOn(join(broker.directory, "context.sock"));
+    link.createContext({ engine: "test", app: "shop", instance: "1", listener, closeFd });
+  }
+  link.close();
+  {
+    await using other = new TestBroker("[broker]\nidleMs = 50\n"); // left later, and gone before
+    const gone = other.connect();
+    const itsPid = brokerPid(gone);
+    gone.close();
+    await waitUntil(() => !isRunning(itsPid), "the idle exit of a broker without a context");
+  }
+  const again = broker.connect({ start: false });
+  expect([brokerPid(again), again.list().filter(({ kind }) => kind === "context").length]).toEqual([pid, 1]);
+  again.close();
+  hold.close();
   await waitUntil(() => !isRunning(pid), "the idle exit");
 });
 
