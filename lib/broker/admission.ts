@@ -44,7 +44,7 @@ export class Admission implements Disposable {
       makeRoom: (newcomer) => this.#departed.letGo(newcomer, performance.now()),
       refuse: ({ fd, uid }, why) => {
         crowded.warn(why, { uid });
-        refuseWith(fd, DISPLAY_ERROR.implementation, quotaRefusal(why));
+        refuseWith(fd, DISPLAY_ERROR.implementation, quotaRefusal("let you in", why));
       },
       emptied,
     });
@@ -97,7 +97,7 @@ export class Admission implements Disposable {
   #chargeSession(owner: Owner): void {
     if (this.#core.quota.charge(owner, SESSION) === undefined) return;
     this.#departed.letGo(owner, performance.now());
-    chargeQuota(this.#core, owner, SESSION);
+    chargeQuota(this.#core, owner, "let you in", SESSION);
   }
 
   /** The system refuses what a session needs: he hears it, and so does the log. */

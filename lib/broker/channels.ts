@@ -29,22 +29,21 @@ type Dialler = {
  *  receives has a file without a ring. All or nothing.
  *  @throws FailureError "denied", "quota", "exhausted" */
 export function openChannel(core: BrokerCore, dialler: Dialler, service: ServiceRecord, rule: string): void {
-  const flow = agree(service.name, wishOf(dialler), wishOf(service));
-  if (typeof flow === "string") throw denied(core, dialler.session.owner, `dial "${service.name}"`, flow);
+  const { name } = service;
+  const flow = agree(name, wishOf(dialler), wishOf(service));
+  if (typeof flow === "string") throw denied(core, dialler.session.owner, `dial "${name}"`, flow);
   const [toService, toDialler] = flow;
   const isNew = [dialler, service].every(({ session, object }) => session.versionOf(object) >= VERSION_OF_OPEN);
   let near: SidePlan | undefined;
   let far: SidePlan | undefined;
   try {
-    near = plan(core, dialler, toService ? dialler.capacity : NO_CAPACITY, isNew);
-    far = plan(core, service, toDialler ? service.capacity : NO_CAPACITY, isNew);
+    near = plan(core, dialler, { capacity: toService ? dialler.capacity : NO_CAPACITY, name, isNew });
+    far = plan(core, service, { capacity: toDialler ? service.capacity : NO_CAPACITY, name, isNew });
     setUp(core, near, far, service, rule); // they are the record's then; dropSide() gives them back
   } catch (error) {
     for (const made of [far, near]) if (made !== undefined) giveBack(core, made);
     if (!(error instanceof SyscallError)) throw error;
-    throw new FailureError("exhausted", `Cannot make a channel to "${service.name}": ${error.message}`, {
-      cause: error,
-    });
+    throw new FailureError("exhausted", `Cannot make a channel to "${name}": ${error.message}`, { cause: error });
   }
 }
 

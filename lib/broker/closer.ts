@@ -105,7 +105,7 @@ export class Closer implements Disposable {
     if (backlog <= maxFdsPerUser) return;
     throw new FailureError(
       "quota",
-      `Cannot go on: ${backlog} descriptors that user ${who.uid} has sent take long to close, limits.maxFdsPerUser is ${maxFdsPerUser}`,
+      `Cannot go on: ${backlog} descriptors that user ${who.uid} has sent take long to close, limits.maxFdsPerUser is ${maxFdsPerUser}; wait until they are closed, or raise it in shmlink.toml`,
     );
   }
 

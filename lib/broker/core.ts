@@ -12,7 +12,7 @@ import { decideFor, type Subject } from "./decisions.ts";
 import type { FloodTurns } from "./flood-turns.ts";
 import type { Right } from "./grants.ts";
 import type { OwnSockets } from "./own-sockets.ts";
-import type { Quota } from "./quota.ts";
+import type { Charge, Quota } from "./quota.ts";
 import type { RateLimiter } from "./rate.ts";
 import type { ContextRecord, Owner } from "./records.ts";
 import type { Registry } from "./registry.ts";
@@ -67,9 +67,12 @@ const RIGHT_FOR: Readonly<Record<Request["what"], Right | undefined>> = {
   context: undefined,
 };
 
-function wishOf(what: Request["what"], service: string): string {
-  const verb = what === "context" ? "create context" : what;
-  return service === "" ? verb : `${verb} "${service}"`;
+/** Where the operation's name with a service behind is no English. */
+const VERBS: Partial<Record<Request["what"], string>> = { listen: "listen as", context: "create context" };
+
+/** What somebody wants, behind "Cannot". @param service  "" where none is named */
+export function wishOf(what: Request["what"], service: string): string {
+  return service === "" ? what : `${VERBS[what] ?? what} "${service}"`;
 }
 
 /** For what no rule is asked about: refused, and in the log. */
@@ -106,13 +109,13 @@ export function authorize(
   throw new FailureError("denied", `Cannot ${wish}: ${decision.reason} (rule "${decision.rule}"${place})`);
 }
 
-/** Charges the quota. @throws FailureError "quota" with the limit's name */
-export function chargeQuota(core: BrokerCore, who: Owner, charge: Parameters<Quota["charge"]>[1]): void {
+/** Charges the quota. @param wish  what it is for, behind "Cannot" @throws FailureError "quota" with the limit's name */
+export function chargeQuota(core: BrokerCore, who: Owner, wish: string, charge: Charge): void {
   const refusal = core.quota.charge(who, charge);
-  if (refusal !== undefined) throw new FailureError("quota", quotaRefusal(refusal));
+  if (refusal !== undefined) throw new FailureError("quota", quotaRefusal(wish, refusal));
 }
 
-/** What a peer hears. @param why  from the quota */
-export function quotaRefusal(why: string): string {
-  return `Cannot grant this: ${why}; raise it in shmlink.toml`;
+/** What a peer hears. @param wish  behind "Cannot" @param why  from the quota */
+export function quotaRefusal(wish: string, why: string): string {
+  return `Cannot ${wish}: ${why}; raise it in shmlink.toml`;
 }

@@ -20,7 +20,7 @@ export type Limits = {
   readonly maxContextsPerUser: number;
 };
 
-export type Charge = { readonly [R in Resource]?: number };
+export type Charge<T = number> = { readonly [R in Resource]?: T };
 
 export type Resource =
   | "sessions"
@@ -48,6 +48,12 @@ const LIMIT_OF: Readonly<Record<Resource, keyof Limits>> = {
   objects: "maxObjectsPerUser",
   queuedBytes: "maxQueuedBytesPerUser",
   contexts: "maxContextsPerUser",
+};
+/** Where the resource's name is no English. */
+const WORDS: Charge<string> = {
+  sharedBytes: "bytes of shared memory",
+  fds: "descriptors",
+  queuedBytes: "bytes waiting to be read",
 };
 /** How many users can fill their limits before the share rule begins to matter. */
 const FULL_USERS = 3;
@@ -111,11 +117,13 @@ export class Quota {
     const key = LIMIT_OF[resource];
     const limit = this.limits[key];
     const wanted = held + more;
-    if (wanted > limit) return `${describe(who)} would have ${wanted} ${resource}, limits.${key} is ${limit}`;
+    const words = WORDS[resource] ?? resource;
+    const wish = `${describe(who)} would have ${wanted} ${wanted === 1 ? words.replace(/s$/, "") : words}`;
+    if (wanted > limit) return `${wish}, limits.${key} is ${limit}`;
     const others = this.#total[resource] - held;
     const share = Math.max(Math.ceil((limit * FULL_USERS - others) / 2), 1);
     if (wanted <= share) return undefined;
-    return `${describe(who)} would have ${wanted} ${resource}, ${share} is its share while others hold ${others}`;
+    return `${wish}, its share of limits.${key} is ${share} while others hold ${others}`;
   }
 
   /** Gives back what charge() took. */

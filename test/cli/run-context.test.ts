@@ -94,7 +94,8 @@ for (const [right, ...words] of [
     minted.revoke();
     await waitUntil(() => command.closed, "the command to end");
     expect(command.child.exitCode).toBe(1);
-    expect(command.stderr).toEndWith(`shmlink: Cannot ${right} "a" any longer: the right was revoked\n`);
+    const wish = right === "listen" ? "listen as" : right;
+    expect(command.stderr).toEndWith(`shmlink: Cannot ${wish} "a" any longer: the right was revoked\n`);
   }, 30_000);
 
 const PEEKING = ["offer", "--tcp=127.0.0.1:0", "--peek=http", "web"] as const;
@@ -153,7 +154,7 @@ test("a program that take starts does not take what is on descriptor 3 for its c
 });
 
 const LISTENING = [...SELF, "listen", "--keep", "a"].join(" ");
-const LISTENING_REVOKED = 'shmlink: Cannot listen "a" any longer: the right was revoked\n';
+const LISTENING_REVOKED = 'shmlink: Cannot listen as "a" any longer: the right was revoked\n';
 const isListed = (link: BrokerLink): boolean => link.list("a").length > 0;
 
 test("run takes away what it has granted when it gets SIGUSR1, and the audit says so", async () => {

@@ -110,7 +110,7 @@ test("revoking withdraws what stood for it, all the way down, and tells the hold
   for (const line of [
     /Granted [a-z,]*listen[a-z,]*:a\*/,
     /Used grant listen "ab"/,
-    /Refused to listen "ab": it was not granted/,
+    /Refused to listen as "ab": it was not granted/,
   ])
     expect(broker.log).toMatch(line);
 });
@@ -152,7 +152,7 @@ test("who waits when a right is revoked waits no longer, and hears why", async (
   expect(await taken).toBe('FailureError: Cannot take "at" any longer: the right was revoked');
   expect(await accepted).toBeUndefined();
   expect(await iterated).toEqual([]);
-  expect(service.failure?.message).toBe('Cannot listen "as" any longer: the right was revoked');
+  expect(service.failure?.message).toBe('Cannot listen as "as" any longer: the right was revoked');
   const refused = 'denied: Cannot offer "ao" any longer: the right was revoked';
   expect(refusal(() => offer.publish([gift]))).toBe(refused);
   expect(service.accept()).toBeUndefined();

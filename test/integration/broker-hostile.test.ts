@@ -104,7 +104,7 @@ test("sessions of one user that do not read are ended when together too much wai
     return alive.size < peers.length;
   }, "the broker to end one of them");
   roundTrip(other);
-  expect(broker.log).toMatch(/queuedBytes, limits\.maxQueuedBytesPerUser is 131072/);
+  expect(broker.log).toMatch(/bytes waiting to be read, limits\.maxQueuedBytesPerUser is 131072/);
   for (const raw of peers) raw[Symbol.dispose]();
 });
 

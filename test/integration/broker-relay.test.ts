@@ -393,7 +393,9 @@ test("descriptors count: above the limit a bundle is refused, and room comes bac
   using offer = link.offer("counted");
   using fd = memfdWith("x");
   offer.publish([fd, fd]);
-  expect(failure(() => offer.publish([fd, fd]))).toMatch(/^quota: .*would have 4 fds, limits\.maxFdsPerUser is 3/);
+  expect(failure(() => offer.publish([fd, fd]))).toMatch(
+    /^quota: .*would have 4 descriptors, limits\.maxFdsPerUser is 3/,
+  );
   offer.publish([fd]);
   expect(failure(() => offer.publish([fd]))).toStartWith("quota: ");
   link.take("counted")[Symbol.dispose]();

@@ -79,7 +79,7 @@ requires.test(
     minted.revoke();
     expect(isListed()).toBe(false);
     await waitUntil(() => /Revoked listen[a-z,]*:tcp:\*/.test(broker.log), "the audit");
-    const said = `Wrapped clients do not find tcp:127.0.0.1:${port} any longer: Cannot listen "tcp:127.0.0.1:${port}" any longer`;
+    const said = `Wrapped clients do not find tcp:127.0.0.1:${port} any longer: Cannot listen as "tcp:127.0.0.1:${port}" any longer`;
     await waitUntil(() => server.stderr.includes(said), "the supervisor to say so");
     await using second = new Staying(broker, "wrap", "--explain", "--", "python3", "-c", DIAL, String(port));
     await waitUntil(() => second.closed, "a connection afterwards");

@@ -4,7 +4,7 @@ import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { classifyFd, hangsUp } from "../classify.ts";
-import { authorize, type BrokerCore, chargeQuota, denied } from "../core.ts";
+import { authorize, type BrokerCore, chargeQuota, denied, wishOf } from "../core.ts";
 import { isConnectionTo } from "../own-sockets.ts";
 import { accountKey } from "../quota.ts";
 import type { ContextRecord } from "../records.ts";
@@ -39,7 +39,7 @@ export function createContext(session: Session, request: Create): void {
   let rule: string;
   try {
     rule = authorize(core, owner, "context", name);
-    chargeQuota(core, owner, charge);
+    chargeQuota(core, owner, wishOf("context", name), charge);
   } catch (error) {
     closeBoth(listenFd, closeFd);
     throw error;

@@ -5,8 +5,8 @@ import { type Requests, SHMLINK_MANAGER_V1_RIGHTS } from "../../protocol/shmlink
 import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
-import { authorize, chargeQuota, failureNumber } from "../core.ts";
-import { describeGrant, type Grant, GrantSet, type Right } from "../grants.ts";
+import { authorize, chargeQuota, failureNumber, wishOf } from "../core.ts";
+import { describeGrant, type Grant, GrantSet } from "../grants.ts";
 import type { Handle } from "../handles.ts";
 import { keepOutOfBandInLine } from "../out-of-band.ts";
 import { listenerName } from "../registry.ts";
@@ -65,7 +65,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     throw new FailureError("denied", "Cannot mint a connection: it would have rights that this one cannot pass on");
   }
   authorize(core, owner, "delegate", "");
-  chargeQuota(core, owner, { sessions: 1 });
+  chargeQuota(core, owner, "mint a connection", { sessions: 1 });
   try {
     using stack = new DisposableStack();
     const [ours, theirs] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
@@ -104,14 +104,14 @@ function tell(holder: Session, gone: readonly Grant[]): void {
     const stake = stakeOf(handle);
     if (stake === undefined || owner.grants?.allows(stake.right, stake.name) !== false) continue;
     holder.release(object);
-    const message = `Cannot ${stake.right} "${stake.name}" any longer: the right was revoked`;
+    const message = `Cannot ${wishOf(stake.right, stake.name)} any longer: the right was revoked`;
     holder.send(object, stake.on, { kind: "failed", code: failureNumber("denied"), message });
   }
 }
 
 /** The right that something needs for as long as it is there, and the kind of its object. */
 type Stake = {
-  readonly right: Right;
+  readonly right: "listen" | "offer" | "take";
   readonly name: string;
   readonly on: "shmlink_service_v1" | "shmlink_listener_v1" | "shmlink_offer_v1" | "shmlink_delivery_v1";
 };

@@ -7,7 +7,7 @@ import { type Requests, SHMLINK_MANAGER_V1_LISTENER_FLAGS } from "../../protocol
 import { executableOf } from "../../transport/peer.ts";
 import { plainAddress } from "../../util/ip-address.ts";
 import { judgeClaim } from "../claimed-process.ts";
-import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
+import { authorize, type BrokerCore, chargeQuota, wishOf } from "../core.ts";
 import { plainText } from "../plain-text.ts";
 import type { ListenerRecord } from "../records.ts";
 import { listenerName } from "../registry.ts";
@@ -64,7 +64,7 @@ export function registerListener(session: Session, request: Register): void {
     throw new FailureError("name-in-use", `Cannot register ${name}: process ${holder.owner.pid} has it`);
   const counters = mapCounters(fd);
   try {
-    chargeQuota(core, owner, { listeners: 1 });
+    chargeQuota(core, owner, wishOf("register", name), { listeners: 1 });
   } catch (error) {
     counters.close();
     throw error;

@@ -10,7 +10,7 @@ import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
 import { type Classified, classifyFd } from "../classify.ts";
-import { authorize, type BrokerCore, chargeQuota, denied, failureNumber } from "../core.ts";
+import { authorize, type BrokerCore, chargeQuota, denied, failureNumber, wishOf } from "../core.ts";
 import { exeOf } from "../listing.ts";
 import { dropBundles, dropFds, handOut, matchUp } from "../offers.ts";
 import { accountKey } from "../quota.ts";
@@ -38,7 +38,7 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
     const by = `process ${other.pid} (${exeOf(other) || "?"})`;
     throw new FailureError("name-in-use", `Cannot offer "${name}": ${by} offers it already`);
   }
-  chargeQuota(core, owner, { services: 1 });
+  chargeQuota(core, owner, wishOf("offer", name), { services: 1 });
   const id = core.registry.nextId();
   const counters = { staged: [], stagedAbout: [], stagedSinceMs: 0, bundles: [], published: 0, taken: 0 };
   const who = { owner, program: session.name, rule, rights, session, object };
@@ -88,7 +88,7 @@ function add(core: BrokerCore, offer: OfferRecord, fd: OwnedFd): void {
   if (offer.refusal !== undefined) return fd.close();
   try {
     const about = examine(core, fd, offer); // not only when it is published: a connection that we hold would never end
-    chargeQuota(core, offer.owner, { fds: 1 });
+    chargeQuota(core, offer.owner, wishOf("offer", offer.name), { fds: 1 });
     if (offer.staged.length === 0) {
       offer.stagedSinceMs = performance.now();
       core.deadlines.watch();

@@ -2,7 +2,7 @@
 import type { OwnedFd } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
-import { authorize, type BrokerCore, chargeQuota } from "../core.ts";
+import { authorize, type BrokerCore, chargeQuota, wishOf } from "../core.ts";
 import { exeOf } from "../listing.ts";
 import type { ServiceRecord } from "../records.ts";
 import { backingOf } from "../rights.ts";
@@ -26,7 +26,7 @@ export function listen(session: Session, request: Listen): void {
       `Cannot offer "${request.name}": process ${other.pid} (${exeOf(other) || "?"}) offers it already`,
     );
   }
-  chargeQuota(core, owner, { services: 1 });
+  chargeQuota(core, owner, wishOf("listen", request.name), { services: 1 });
   const id = core.registry.nextId();
   const record: ServiceRecord = {
     kind: "service",

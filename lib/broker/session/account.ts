@@ -24,7 +24,7 @@ export class SessionAccount {
   #chargeFor(resource: "objects" | "queuedBytes", held: number): void {
     const more = held - this.#charged[resource];
     if (more === 0) return;
-    if (more > 0) chargeQuota(this.#core, this.#owner, { [resource]: more });
+    if (more > 0) chargeQuota(this.#core, this.#owner, "go on", { [resource]: more });
     else this.#core.quota.release(this.#owner, { [resource]: -more });
     this.#charged[resource] = held;
   }

@@ -191,13 +191,13 @@ test("what is late counts among its user's descriptors until it is closed, and w
   expect(bench.quota.isEmpty).toBe(true);
   bench.nowMs = 200;
   bench.closer.settle();
-  expect(bench.quota.charge(ALICE, { fds: 5 })).toMatch(/would have 11 fds, limits\.maxFdsPerUser is 10/);
+  expect(bench.quota.charge(ALICE, { fds: 5 })).toMatch(/would have 11 descriptors, limits\.maxFdsPerUser is 10/);
   bench.send(ALICE, 3);
   bench.closer.settle();
-  expect(bench.quota.charge(ALICE, { fds: 2 })).toMatch(/would have 11 fds/);
+  expect(bench.quota.charge(ALICE, { fds: 2 })).toMatch(/would have 11 descriptors/);
   bench.threads[0]?.finish();
   bench.closer.settle(); // the last three are on their way
-  expect(bench.quota.charge(ALICE, { fds: 8 })).toMatch(/would have 11 fds/);
+  expect(bench.quota.charge(ALICE, { fds: 8 })).toMatch(/would have 11 descriptors/);
   bench.threads[0]?.finish();
   bench.closer.settle();
   expect(bench.quota.isEmpty).toBe(true);

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { type Account, Quota } from "../../../lib/broker/quota.ts";
+import { type Account, type Charge, Quota } from "../../../lib/broker/quota.ts";
 
 const limits = {
   maxSessionsPerUser: 1,
@@ -37,6 +37,20 @@ test("release() makes room again", () => {
   expect(quota.charge(user(7), { services: 1 })).toBeUndefined();
 });
 
+test("charge() says in words what there would be too many of", () => {
+  const said = (most: Partial<typeof limits>, charge: Charge): string | undefined =>
+    new Quota({ ...limits, ...most }).charge(user(7), charge);
+  expect([
+    said({ maxServicesPerUser: 0 }, { services: 1 }),
+    said({ maxSharedBytesPerUser: 4096 }, { sharedBytes: 8192 }),
+    said({ maxQueuedBytesPerUser: 9 }, { queuedBytes: 10 }),
+  ]).toEqual([
+    "user 7 would have 1 service, limits.maxServicesPerUser is 0",
+    "user 7 would have 8192 bytes of shared memory, limits.maxSharedBytesPerUser is 4096",
+    "user 7 would have 10 bytes waiting to be read, limits.maxQueuedBytesPerUser is 9",
+  ]);
+});
+
 test("release() of what was never charged is our bug", () => {
   expect(() => new Quota(limits).release(user(7), { services: 1 })).toThrow("nothing was charged");
 });
@@ -59,7 +73,9 @@ test("however many users fill up, the next one gets something", () => {
   }
   expect(granted.slice(0, 4)).toEqual([1000, 1000, 500, 250]);
   expect(Math.min(...granted)).toBeGreaterThan(0);
-  expect(quota.charge(user(40), { fds: 2 })).toMatch(/its share while others hold \d+/);
+  expect(quota.charge(user(40), { fds: 2 })).toMatch(
+    /would have 2 descriptors, its share of limits\.maxFdsPerUser is 1 while others hold \d+/,
+  );
 });
 
 test("a limit that is lowered leaves what is held, and refuses what would come on top", () => {

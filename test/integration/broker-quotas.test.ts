@@ -1,0 +1,81 @@
+/** A limit that is reached is told in the words of what was asked for, with the limit's name and what to do. */
+import { expect, test } from "bun:test";
+import { addSeals, constants, ftruncate, memfdCreate, pipe } from "../../ffi/mod.ts";
+import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { FailureError } from "../../lib/errors.ts";
+import { listenOn } from "../../lib/transport/socket-path.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { RawPeer } from "../helpers/raw-peer.ts";
+
+expectNoFdLeaks();
+
+const LIMITS = `[limits]
+maxSessionsPerUser = 2
+maxServicesPerUser = 2
+maxChannelsPerUser = 1
+maxListenersPerUser = 0
+maxContextsPerUser = 0
+maxFdsPerUser = 16
+`;
+const ME = `user ${process.getuid?.()}`;
+
+function refusal(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof FailureError) return `${error.code}: ${error.message}`;
+    throw error;
+  }
+  throw new Error("It was not refused");
+}
+
+test("each request that finds a limit is refused in its own words", async () => {
+  await using broker = new TestBroker(LIMITS);
+  using link = broker.connect();
+  const other = broker.connect();
+  using stack = new DisposableStack();
+  const { reader, writer } = pipe();
+  for (const end of [reader, writer]) stack.use(end);
+  const listener = stack.use(listenOn(`${broker.directory}/context.sock`));
+  const counters = stack.use(memfdCreate("counters"));
+  ftruncate(counters, 4096);
+  addSeals(counters, constants.F_SEAL_SHRINK | constants.F_SEAL_GROW);
+  const identity = { engine: "e", app: "a", instance: "i" };
+  const place = { address: "127.0.0.1", port: 8123, path: "/tmp/x.sock", flags: 0, pid: 0 };
+  const registered = (): void => {
+    const request = link.requestListener({ ...place, counters }, () => undefined);
+    link.wait(() => request.settled, -1);
+    throw request.failure;
+  };
+  using offer = link.offer("shared");
+  using _service = link.listen("db");
+  for (const [wish, act, limit] of [
+    ['listen as "more"', () => link.listen("more"), "3 services, limits.maxServicesPerUser is 2"],
+    ['dial "db"', () => link.dial("db"), "2 channels, limits.maxChannelsPerUser is 1"],
+    ['offer "more"', () => link.offer("more"), "3 services, limits.maxServicesPerUser is 2"],
+    ['offer "shared"', () => offer.publish(Array(17).fill(reader)), "17 descriptors, limits.maxFdsPerUser is 16"],
+    [
+      "mint a connection",
+      () => link.mint([{ rights: ["dial"], name: "db" }]),
+      "3 sessions, limits.maxSessionsPerUser is 2",
+    ],
+    [
+      'create context "e/a/i"',
+      () => link.createContext({ ...identity, listener, closeFd: reader }),
+      "1 context, limits.maxContextsPerUser is 0",
+    ],
+    ['register "tcp:127.0.0.1:8123"', registered, "1 listener, limits.maxListenersPerUser is 0"],
+  ] as const)
+    expect(refusal(act)).toBe(`quota: Cannot ${wish}: ${ME} would have ${limit}; raise it in shmlink.toml`);
+  using crowd = new RawPeer(broker.socketPath);
+  expect(crowd.nextError()?.message).toBe(
+    `Cannot let you in: ${ME} would have 3 sessions, limits.maxSessionsPerUser is 2; raise it in shmlink.toml`,
+  );
+  other.close();
+  await waitUntil(() => sessionsOf(link) === 1, "the broker to have seen that"); // who ends it connects as well
+});
+
+function sessionsOf(link: BrokerLink): unknown {
+  return link.list().find(({ kind }) => kind === "broker")?.details["sessions"];
+}
