@@ -127,9 +127,9 @@ function checkCount(positionals: readonly string[], command: Command): void {
   const expected = Object.entries(command.args).filter(([, { type }]) => type === "positional");
   const missing = expected.find(([, { required }], index) => required !== false && positionals[index] === undefined);
   if (missing !== undefined) {
-    const name = missing[0].toUpperCase();
+    const [name, { description }] = missing;
     throw new UsageError(
-      `Missing argument: "shmlink ${command.name}" needs ${name}; see "shmlink ${command.name} --help"`,
+      `Missing argument: "shmlink ${command.name}" needs ${name.toUpperCase()} (${description}); see "shmlink ${command.name} --help"`,
     );
   }
   const extra = positionals[expected.length];

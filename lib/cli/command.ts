@@ -19,7 +19,7 @@ export type CommandSpec<T extends ArgsDef> = {
   readonly name: string;
   /** One line, for the list of commands. */
   readonly summary: string;
-  /** What it is for and what one should know; lines of up to 100 characters. */
+  /** What it is for and what one should know; its paragraphs are broken into lines where it is shown. */
   readonly description: string;
   readonly args: T;
   /** Command lines that work when pasted, each with what it does. */

@@ -6,8 +6,8 @@ const DIRECTIONS: readonly Direction[] = ["both", "send", "receive"];
 
 export const DIRECTION_ARG = {
   type: "string",
-  valueHint: "WAY",
-  description: "send or receive: what we do in the channel; nothing can go the other way (default both)",
+  valueHint: "send|receive",
+  description: "what we do in the channel; nothing can go the other way (default both)",
 } as const;
 
 /** @throws UsageError */

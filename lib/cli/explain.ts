@@ -8,7 +8,7 @@ import { formatHost, hostPort, parseHostPort } from "../util/ip-address.ts";
 import { suggest } from "../util/suggest.ts";
 import { parseFds } from "./explain-fds.ts";
 import { parseServiceName } from "./service-name.ts";
-import { UsageError } from "./usage-error.ts";
+import { missingOption, UsageError } from "./usage-error.ts";
 
 const PEER_KEYS = [
   "pid",
@@ -88,10 +88,11 @@ function parseListenerName(text: string): string {
 }
 
 function parseAction(text: string | undefined): Operation {
+  const known = `one of ${OPERATIONS.join(", ")}`;
+  if (text === undefined) throw missingOption("config explain", "--action=ACTION", known);
   const found = OPERATIONS.find((operation) => operation === text);
   if (found !== undefined) return found;
-  const hint = text === undefined ? "" : suggest(text, OPERATIONS);
-  throw new UsageError(`Invalid --action "${text ?? ""}": one of ${OPERATIONS.join(", ")} is wanted${hint}`);
+  throw new UsageError(`Invalid --action "${text}": ${known} is wanted${suggest(text, OPERATIONS)}`);
 }
 
 /** "uid=1001,exe=/usr/bin/x", "pid=1234" for a process that runs; what is left out is unknown, the uid the

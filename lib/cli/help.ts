@@ -2,8 +2,17 @@
 import type { ArgDef } from "citty";
 import type { Command } from "./command.ts";
 
+/** Of all but the examples, which are to be pasted as they are. */
+const WIDTH = 100;
+
 const INTRODUCTION = `shmlink introduces programs of one machine to each other: channels over shared memory, and TCP
 sockets handed off as Unix sockets.`;
+
+const OVERVIEW_END = `The broker starts by itself. Its socket is $SHMLINK_SOCKET, else
+$XDG_RUNTIME_DIR/shmlink/broker.sock.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n; a command that runs a
+program passes on its code.`;
 
 /** One line a command. */
 export function renderOverview(
@@ -28,8 +37,7 @@ Example: send a file tree to another process, and look at the channel meanwhile
   tar cf - src | shmlink dial files
   shmlink ls
 
-The broker starts by itself. Its socket is $SHMLINK_SOCKET, else $XDG_RUNTIME_DIR/shmlink/broker.sock.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 128 + n ended by signal n; wrap passes on its program's.
+${paragraphs(OVERVIEW_END)}
 `;
 }
 
@@ -42,7 +50,7 @@ export function renderHelp(command: Command): string {
   );
   const usage = ["shmlink", command.name, "[OPTIONS]", ...words];
   if (command.takesProgram === true) usage.push("--", "PROGRAM", "[ARGUMENTS]");
-  const sections = [`Usage: ${usage.join(" ")}`, command.description.trim()];
+  const sections = [`Usage: ${usage.join(" ")}`, paragraphs(command.description)];
   if (positionals.length > 0) sections.push(`Arguments:\n${columns(positionals.map(positionalRow))}`);
   sections.push(`Options:\n${columns(options.map(optionRow))}`);
   const examples = command.examples.map(([line, what]) => `  # ${what}\n  ${line}`);
@@ -61,7 +69,27 @@ function optionRow([name, definition]: [string, ArgDef]): [string, string] {
   return [`${short}--${name}=${definition.valueHint ?? "VALUE"}`, description];
 }
 
+/** The right column goes on below itself. */
 function columns(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([left]) => left.length));
-  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`.trimEnd()).join("\n");
+  const gap = " ".repeat(width + 4);
+  const row = ([left, right]: readonly [string, string]): string =>
+    `  ${left.padEnd(width)}  ${wrapped(right, WIDTH - gap.length).join(`\n${gap}`)}`.trimEnd();
+  return rows.map(row).join("\n");
+}
+
+/** Lines of up to WIDTH characters, whatever those of `text` are; an empty one stays. */
+function paragraphs(text: string): string {
+  const each = text.trim().split(/\n{2,}/);
+  return each.map((paragraph) => wrapped(paragraph, WIDTH).join("\n")).join("\n\n");
+}
+
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(/\s+/)) {
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = `${last} ${word}`;
+  }
+  return lines;
 }

@@ -357,11 +357,11 @@ test("an offer says its IPv6 address in the usual form", async () => {
 test("what cannot be is refused with a sentence and code 2, before anything is tried", async () => {
   await using broker = new TestBroker();
   for (const [words, message] of [
-    [["offer", "x"], /exactly one of --fd, --tcp, --unix/],
+    [["offer", "x"], /exactly one of --fd=/],
     [["offer", "x", "--fd=99"], /--fd "99": it is not open here/],
     [["offer", "x", "--fd=a"], /--fd "a": numbers are wanted/],
     [["offer", "x", `--fd=${"0,".repeat(28)}0`], /28 descriptors are the most/],
-    [["offer", "x", "--fd=0", "--tcp=127.0.0.1:0"], /exactly one of --fd, --tcp, --unix/],
+    [["offer", "x", "--fd=0", "--tcp=127.0.0.1:0"], /exactly one of --fd=/],
     [["offer", "x", "--unix=/x", "--keep"], /Cannot use --keep with connections/],
     [["offer", "x", "--unix=/x", "--listener", "--peek=tls"], /Cannot use --peek with --listener/],
     [["offer", "x", "--tcp=example"], /ADDRESS:PORT is wanted/],

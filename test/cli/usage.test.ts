@@ -21,8 +21,20 @@ const WRONG: readonly (readonly [words: readonly string[], said: RegExp])[] = [
   [["ls", "extra"], /Unexpected argument: "extra"/],
   [["ls", "--json=yes"], /--json takes no value/],
   [["ls", "--no-json"], /Unknown option: "--no-json"/],
-  [["inspect"], /Missing argument: "shmlink inspect" needs NAME/],
-  [["dial"], /needs NAME/],
+  [["inspect"], /Missing argument: "shmlink inspect" needs NAME \(name or id, as in "shmlink ls"\)/],
+  [["dial"], /needs NAME \(/],
+  [["config"], /needs VERB \(check, show or explain\)/],
+  [
+    ["config", "explain"],
+    /Missing --action: "shmlink config explain" needs --action=ACTION, one of connect, listen, dial/,
+  ],
+  [["config", "explain", "--action=dail"], /Invalid --action "dail": one of connect.*did you mean "dial"/],
+  [["demo", "--relay=ask"], /Missing --at: "shmlink demo --relay" needs --at=WHERE, a socket path, a TCP port/],
+  [["demo", "--relay=x", "--at=y"], /Cannot use --relay "x": one of receive, send/],
+  [["offer", "x"], /exactly one of --fd=N,\.\.\., --tcp=HOST:PORT and --unix=PATH is needed/],
+  [["listen", "x", "--direction"], /Missing value: --direction needs one; write --direction=send\|receive/],
+  [CONTEXT.filter((word) => !word.startsWith("--app")), /Missing --app: .* needs --app=NAME, what runs in it/],
+  [CONTEXT.filter((word) => !word.startsWith("--path")), /Missing --path: .* needs --path=PATH, where to make/],
   [["dial", "x", "--wait"], /Missing value: --wait needs one/],
   [["dial", "x", "--wait=soon"], /Cannot use --wait "soon"/],
   [["dial", "x", "--wait", "-1"], /Missing value: --wait/],
@@ -51,6 +63,16 @@ for (const runtime of RUNTIMES) {
         expect(help.text).toStartWith(`Usage: shmlink ${COMMANDS[index]} `);
         expect(help.text).toMatch(/Examples?:\n {2}# .+\n {2}.*shmlink/);
       }
+    }, 60_000);
+
+    test("no line of help is wider than the others, but for examples, which are to be pasted", async () => {
+      await using cli = new Cli(runtime);
+      const helps = await Promise.all(
+        [["--help"], ...COMMANDS.map((name) => [name, "--help"])].map((words) => cli.run(words)),
+      );
+      const lines = helps.flatMap(({ text }) => (text.split(/^Examples?:/m)[0] ?? "").split("\n"));
+      expect(lines.length).toBeGreaterThan(100);
+      expect(lines.filter((line) => line.length > 100)).toEqual([]);
     }, 60_000);
 
     test("--version prints the package's version", async () => {

@@ -18,8 +18,9 @@ export const command: Command = makeCommand({
 with it. "config show" prints every value in force, whether from a file or built in. "config explain"
 says whether a peer may do something, which rule decides it and why the others do not, without doing
 it; the peer is KEY=VALUE,... with uid, user, gid, groups (N:N), exe, unit, cgroup, engine, app,
-instance, or pid of a process that runs; groups are those of the user database unless given. A descriptor is TYPE,KEY=VALUE,... with family, access, seals (joined by +), size in
-bytes and exporter, and what is left out it has not; the next TYPE begins another one of the bundle.
+instance, or pid of a process that runs; groups are those of the user database unless given. A
+descriptor is TYPE,KEY=VALUE,... with family, access, seals (joined by +), size in bytes and exporter,
+and what is left out it has not; the next TYPE begins another one of the bundle.
 FILE is read instead of the first one found: $SHMLINK_CONFIG, $XDG_CONFIG_HOME/shmlink/shmlink.toml
 (or ~/.config), /etc/shmlink/shmlink.toml; rules also come from policy.d/*.toml beside it.`,
   args: {

@@ -16,9 +16,24 @@ import { openFd } from "../open-fd.ts";
 import { OutlivingLink } from "../outliving.ts";
 import { printError } from "../output.ts";
 import { reportError } from "../report-error.ts";
-import { UsageError } from "../usage-error.ts";
+import { missingOption, UsageError } from "../usage-error.ts";
 
 const { SIGCHLD, SIGINT } = constants;
+
+const ARGS = {
+  verb: { type: "positional", required: true, description: "create" },
+  engine: { type: "string", valueHint: "NAME", description: "what made the sandbox, such as podman" },
+  app: { type: "string", valueHint: "NAME", description: "what runs in it" },
+  instance: { type: "string", valueHint: "ID", description: "which one of several" },
+  path: { type: "string", valueHint: "PATH", description: "where to make the socket" },
+  mode: {
+    type: "string",
+    valueHint: "OCTAL",
+    default: "600",
+    description: "permissions of the socket (default 600)",
+  },
+  "close-fd": { type: "string", valueHint: "N", description: "an inherited pipe or socket that ends the context" },
+} as const;
 
 export const command: Command = makeCommand({
   name: "context",
@@ -30,20 +45,7 @@ until it is interrupted; with --close-fd it lives on until the other end of that
 closed, and the command returns at once. Then the path is removed, except with --close-fd. Within a
 context no other one can be made.`,
   takesProgram: true,
-  args: {
-    verb: { type: "positional", required: true, description: "create" },
-    engine: { type: "string", valueHint: "NAME", description: "what made the sandbox, such as podman" },
-    app: { type: "string", valueHint: "NAME", description: "what runs in it" },
-    instance: { type: "string", valueHint: "ID", description: "which one of several" },
-    path: { type: "string", valueHint: "PATH", description: "of the socket" },
-    mode: {
-      type: "string",
-      valueHint: "OCTAL",
-      default: "600",
-      description: "permissions of the socket (default 600)",
-    },
-    "close-fd": { type: "string", valueHint: "N", description: "an inherited pipe or socket that ends the context" },
-  },
+  args: ARGS,
   examples: [
     [
       "shmlink context create --engine=podman --app=shop --instance=1 --path=/run/shop.sock -- podman run -v /run/shop.sock:/shmlink.sock -e SHMLINK_SOCKET=/shmlink.sock shop",
@@ -53,9 +55,9 @@ context no other one can be made.`,
   run: ({ verb, engine, app, instance, path, mode, "close-fd": closeFd }, { program, launcher, verbose }) => {
     if (verb !== "create") throw new UsageError(`Unknown action: "${verb}" is not create`);
     const identity = {
-      engine: needed(engine, "engine"),
-      app: needed(app, "app"),
-      instance: needed(instance, "instance"),
+      engine: neededWord(engine, "engine"),
+      app: neededWord(app, "app"),
+      instance: neededWord(instance, "instance"),
     };
     const permissions = parseMode(mode);
     const fd = parseFd(closeFd);
@@ -165,9 +167,15 @@ class Staying implements Disposable {
   }
 }
 
-function needed(text: string | undefined, option: string): string {
-  if (text === undefined) throw new UsageError(`Missing --${option}: "shmlink context create" needs it`);
-  if (option === "path" || isContextWord(text)) return text;
+function needed(text: string | undefined, option: "engine" | "app" | "instance" | "path"): string {
+  const { valueHint, description } = ARGS[option];
+  if (text === undefined) throw missingOption("context create", `--${option}=${valueHint}`, description);
+  return text;
+}
+
+function neededWord(given: string | undefined, option: "engine" | "app" | "instance"): string {
+  const text = needed(given, option);
+  if (isContextWord(text)) return text;
   throw new UsageError(`Cannot use --${option} ${quoteWord(text)}: ${CONTEXT_WORD_RULE}`);
 }
 

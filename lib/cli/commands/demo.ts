@@ -4,7 +4,7 @@ import { answer, ask } from "../demo/echo.ts";
 import { receive, transmit } from "../demo/relay.ts";
 import { OK, SIGNAL_BASE } from "../exit-codes.ts";
 import { printError } from "../output.ts";
-import { UsageError } from "../usage-error.ts";
+import { missingOption, UsageError } from "../usage-error.ts";
 
 const ROLES: ReadonlyMap<string, (where: string) => void> = new Map([
   ["receive", receive],
@@ -18,8 +18,9 @@ export const command: Command = makeCommand({
   name: "demo",
   summary: "show all of it on real data, in under a minute",
   description: `Starts a broker of its own in a temporary folder, sends a file tree through a channel, a Unix socket and
-loopback TCP and compares the three, asks and answers over each of them, fetches a page from an unmodified HTTP server under wrap, and takes
-everything away again. Needs tar, and python3 and curl or node.`,
+loopback TCP and compares the three, asks and answers over each of them, fetches a page from an
+unmodified HTTP server under wrap, and takes everything away again. Needs tar, and python3 and curl or
+node.`,
   args: {
     relay: {
       type: "string",
@@ -31,10 +32,11 @@ everything away again. Needs tar, and python3 and curl or node.`,
   examples: [["shmlink demo", "the same as npm start in a checkout"]],
   run: async ({ relay: role, at }) => {
     if (role === undefined) return await demonstrate();
-    if (at === undefined) throw new UsageError("Missing value: --relay needs --at, a socket path or a TCP port");
+    if (at === undefined)
+      throw missingOption("demo --relay", "--at=WHERE", "a socket path, a TCP port, or channel:NAME");
     const end = ROLES.get(role);
     if (end === undefined)
-      throw new UsageError(`Cannot use --relay "${role}": ${[...ROLES.keys()].join(", ")} are wanted`);
+      throw new UsageError(`Cannot use --relay "${role}": one of ${[...ROLES.keys()].join(", ")} is wanted`);
     end(at);
     return OK;
   },

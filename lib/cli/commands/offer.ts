@@ -55,7 +55,8 @@ of the HTTP header or of TLS's server name; who names none, or one that nobody t
   run: ({ name, fd, tcp, unix, listener, peek, keep }, { launcher }) => {
     parseServiceName(name);
     const given = [fd, tcp, unix].filter((option) => option !== undefined);
-    if (given.length !== 1) throw new UsageError("Cannot offer: exactly one of --fd, --tcp, --unix is needed");
+    if (given.length !== 1)
+      throw new UsageError("Cannot offer: exactly one of --fd=N,..., --tcp=HOST:PORT and --unix=PATH is needed");
     if (fd !== undefined && (listener === true || peek !== undefined))
       throw new UsageError("Cannot use --listener or --peek with --fd: they are about connections");
     if (listener === true && peek !== undefined)

@@ -21,10 +21,10 @@ export const command: Command = makeCommand({
   description: `Runs PROGRAM with a connection of its own to the broker on descriptor ${FD} (SHMLINK_FD), which can do what
 --grant says and nothing else; nothing of it is in the file system. --grant=RIGHTS:NAME may be given
 several times: rights are dial, listen, send, receive, inspect, offer, take and delegate, with commas,
-and NAME may have * and ?. Without send and receive channels have both directions. With "delegate" the program can pass the same rights on, or fewer, never more;
-"shmlink run" within it does so. One program uses the connection: the first that connects; what that
-one starts finds SHMLINK_FD=used. This does not keep a program from other sockets of the same user:
-a sandbox does.
+and NAME may have * and ?. Without send and receive channels have both directions. With "delegate" the
+program can pass the same rights on, or fewer, never more; "shmlink run" within it does so. One program
+uses the connection: the first that connects; what that one starts finds SHMLINK_FD=used. This does not
+keep a program from other sockets of the same user: a sandbox does.
 
 SIGUSR1 takes all of it away while PROGRAM runs; the program is told, and runs on. SIGTERM and SIGHUP
 are passed on, and when PROGRAM has ended after one of them, what it has left running has no rights any
