@@ -3,21 +3,19 @@
  * it is threads that make nothing else who do it; ours goes on.
  *
  * Each user, and each context of a user, has a lane: one thread at a time works for it, and what comes meanwhile waits. So
- * whoever sends something that cannot be closed holds up his own descriptors and nobody else's. What is late counts among the
- * descriptors of his that he may have (maxFdsPerUser); above that many he is shown out.
+ * whoever sends something that cannot be closed holds up his own descriptors and nobody else's. What is late, each by its own
+ * time, counts among the descriptors that he may have (maxFdsPerUser); with more than that, late or not, he is shown out.
  */
 import { CallThread, type CloseFd, closeNow, constants, type FileStatus, OwnedFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import type { FdType } from "../policy/fd-facts.ts";
-import { isTime, LAZY_MS, type Lane, newLane } from "./closing-lane.ts";
+import { forget, isTime, keepTime, LAZY_MS, type Lane, newLane } from "./closing-lane.ts";
 import { type ClosingThread, ClosingThreads } from "./closing-threads.ts";
 import { type Devices, isDrained, isHarmless, knownDevices } from "./harmless.ts";
 import { type Account, accountKey, type Quota } from "./quota.ts";
 
 /** How often threads that have work are looked at, when nothing else happens. */
 const LOOK_MS = LAZY_MS;
-/** A thread that has not come back by then is late: until then it is no concern of the quota. */
-const LATE_MS = 100;
 /** How long the end of the broker waits for what is still to be closed. */
 const LAST_WAIT_MS = 1000;
 
@@ -105,14 +103,16 @@ export class Closer implements Disposable {
     if (backlog <= maxFdsPerUser) return;
     throw new FailureError(
       "quota",
-      `Cannot go on: ${backlog} descriptors that user ${who.uid} has sent take long to close, limits.maxFdsPerUser is ${maxFdsPerUser}; wait until they are closed, or raise it in shmlink.toml`,
+      `Cannot go on: ${backlog} descriptors that user ${who.uid} has sent wait to be closed, limits.maxFdsPerUser is ${maxFdsPerUser}; send fewer at once, or raise it in shmlink.toml`,
     );
   }
 
   /** To be called when a turn is done: hands to threads what has come, and notes what they have done. */
   settle(): void {
     if (this.#lanes.size === 0) return;
+    const nowMs = this.#now();
     for (const lane of this.#lanes.values()) {
+      keepTime(lane, nowMs);
       if (lane.thread?.isBusy === false) this.#finish(lane);
       if (lane.thread === undefined && this.#isTime(lane)) this.#begin(lane);
       this.#account(lane);
@@ -129,14 +129,17 @@ export class Closer implements Disposable {
   #finish(lane: Lane): void {
     if (lane.thread !== undefined) this.#threads.putBack(lane.thread);
     lane.thread = undefined;
+    forget(lane, lane.given);
     lane.given = 0;
   }
 
   #begin(lane: Lane): void {
     const thread = this.#threadFor(lane.who.uid);
     const numbers = lane.waiting.splice(0, CallThread.MAX_CALLS);
-    if (thread === "none") for (const number of numbers) closeNow(number);
-    else if (thread === "busy") lane.waiting.unshift(...numbers);
+    if (thread === "none") {
+      for (const number of numbers) closeNow(number);
+      forget(lane, numbers.length);
+    } else if (thread === "busy") lane.waiting.unshift(...numbers);
     else {
       lane.thread = thread;
       lane.given = numbers.length;
@@ -153,9 +156,7 @@ export class Closer implements Disposable {
   }
 
   #account(lane: Lane): void {
-    const held = lane.waiting.length + lane.given;
-    const isLate = lane.charged > 0 || this.#now() - lane.sinceMs > LATE_MS;
-    const more = (isLate ? held : 0) - lane.charged;
+    const more = lane.late - lane.charged;
     if (more > 0) this.#options.quota.restore(lane.who, { fds: more });
     else if (more < 0) this.#options.quota.release(lane.who, { fds: -more });
     lane.charged += more;

@@ -132,12 +132,12 @@ requires.test(
         for (const { fd } of slow) fd.close();
       });
       expect(peer.nextError()?.message).toMatch(
-        /descriptors that user \d+ has sent take long to close, limits\.maxFdsPerUser is 8/,
+        /descriptors that user \d+ has sent wait to be closed, limits\.maxFdsPerUser is 8/,
       );
     }
     {
       using turnedAway = new RawPeer(broker.socketPath);
-      expect(turnedAway.nextError()?.message).toMatch(/take long to close/);
+      expect(turnedAway.nextError()?.message).toMatch(/wait to be closed/);
     }
     for (const each of slow) each[Symbol.dispose]();
     await waitUntil(() => isLetIn(broker), "the user to be let in again");

@@ -194,6 +194,8 @@ test("what is late counts among its user's descriptors until it is closed, and w
   expect(bench.quota.charge(ALICE, { fds: 5 })).toMatch(/would have 11 descriptors, limits\.maxFdsPerUser is 10/);
   bench.send(ALICE, 3);
   bench.closer.settle();
+  bench.nowMs = 400;
+  bench.closer.settle();
   expect(bench.quota.charge(ALICE, { fds: 2 })).toMatch(/would have 11 descriptors/);
   bench.threads[0]?.finish();
   bench.closer.settle(); // the last three are on their way
@@ -201,6 +203,33 @@ test("what is late counts among its user's descriptors until it is closed, and w
   bench.threads[0]?.finish();
   bench.closer.settle();
   expect(bench.quota.isEmpty).toBe(true);
+});
+
+test("what comes while something is late is late a tenth of a second after it came, and not before", () => {
+  const bench = new Bench();
+  const charged = (): number => {
+    let left = 0;
+    while (bench.quota.charge(ALICE, { fds: 1 }) === undefined) left += 1;
+    bench.quota.release(ALICE, { fds: left });
+    return 10 - left;
+  };
+  bench.send(ALICE);
+  bench.closer.settle();
+  const seen: number[] = [];
+  for (const nowMs of [40, 80, 120, 160, 200, 240]) {
+    bench.nowMs = nowMs;
+    bench.send(ALICE); // without a pause: the lane is never empty
+    bench.closer.settle();
+    seen.push(charged());
+  }
+  expect(seen).toEqual([0, 0, 1, 2, 3, 4]);
+  bench.threads[0]?.finish();
+  bench.closer.settle(); // what came first is closed, and the rest is on its way
+  expect(charged()).toBe(3);
+  bench.threads[0]?.finish();
+  bench.send(ALICE);
+  bench.closer.settle();
+  expect(charged()).toBe(0);
 });
 
 test("who has more of them than he may have descriptors is told so, and others are not", () => {
