@@ -8,13 +8,22 @@ import { SHMLINK_MANAGER_V1_RIGHTS } from "../protocol/shmlink-v1.gen.ts";
 export type Right = keyof typeof SHMLINK_MANAGER_V1_RIGHTS;
 export type Grant = { readonly rights: number; readonly name: string };
 
+/**
+ * Connections in a line, each minted from the one before. Every use is checked at each of them, and their grants are kept
+ * for as long as the last one is there, whichever of the others are closed.
+ */
+export const MAX_DEPTH = 16;
+
 export class GrantSet {
   readonly #parent: GrantSet | undefined;
+  /** 1 where the connection that mints is judged by the policy alone. */
+  readonly depth: number;
   #grants: Grant[] = [];
 
   /** @param parent  of the connection that mints; undefined when that one is judged by the policy alone */
   constructor(parent: GrantSet | undefined) {
     this.#parent = parent;
+    this.depth = (parent?.depth ?? 0) + 1;
   }
 
   get grants(): readonly Grant[] {

@@ -81,6 +81,27 @@ test("a child passes on less, never more, and what the policy refuses its maker 
   expect(refusal(() => grandchild.mint([{ rights: ["listen"], name: "web/a" }]))).toStartWith("denied: ");
 });
 
+test("a line of minted connections has an end, also where all but its last are closed, and can be revoked", async () => {
+  await using broker = new TestBroker();
+  using first = broker.connect();
+  const all: GrantSpec[] = [{ rights: ["delegate"], name: "*" }];
+  using minted = first.mint(all);
+  let last = enter(broker, minted);
+  for (let depth = 2; depth <= 16; depth++) {
+    using next = last.mint(all);
+    last.close();
+    last = enter(broker, next);
+  }
+  for (const grants of [all, []])
+    expect(refusal(() => last.mint(grants))).toBe(
+      "denied: Cannot mint a connection: this one is the 16th of a line of minted connections, and the last that there may be",
+    );
+  minted.revoke();
+  last.sync();
+  expect(last.revoked).toMatchObject([{ rights: ["delegate"], name: "*" }]);
+  last.close();
+});
+
 test("revoking withdraws what stood for it, all the way down, and tells the holders; the audit says so", async () => {
   await using broker = new TestBroker();
   using parent = broker.connect();

@@ -5,8 +5,8 @@ import { type Requests, SHMLINK_MANAGER_V1_RIGHTS } from "../../protocol/shmlink
 import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
-import { authorize, chargeQuota, failureNumber, wishOf } from "../core.ts";
-import { describeGrant, type Grant, GrantSet } from "../grants.ts";
+import { authorize, chargeQuota, denied, failureNumber, wishOf } from "../core.ts";
+import { describeGrant, type Grant, GrantSet, MAX_DEPTH } from "../grants.ts";
 import type { Handle } from "../handles.ts";
 import { keepOutOfBandInLine } from "../out-of-band.ts";
 import { listenerName } from "../registry.ts";
@@ -15,6 +15,8 @@ import { checkBits, invalidArgument } from "./checks.ts";
 
 type GrantRequest = Requests<OwnedFd>["shmlink_grant_v1"];
 type GrantHandle = Extract<Handle, { kind: "grant" }>;
+
+const TOO_DEEP = `this one is the ${MAX_DEPTH}th of a line of minted connections, and the last that there may be`;
 
 export function mint(session: Session, object: ObjectId): void {
   session.handles.set(object, { kind: "grant", grants: new GrantSet(session.owner.grants), state: "new" });
@@ -64,6 +66,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     core.logger.warn("Refused to delegate: more than the connection has itself", who);
     throw new FailureError("denied", "Cannot mint a connection: it would have rights that this one cannot pass on");
   }
+  if (handle.grants.depth > MAX_DEPTH) throw denied(core, owner, "mint a connection", TOO_DEEP);
   authorize(core, owner, "delegate", "");
   chargeQuota(core, owner, "mint a connection", { sessions: 1 });
   try {
