@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { constants, socketpair } from "../../ffi/mod.ts";
+import { constants, kill, socketpair } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
@@ -168,6 +168,25 @@ test("run takes away what it has granted when it gets SIGUSR1, and the audit say
   expect([run.child.exitCode, run.stdout, run.stderr]).toEqual([5, "ended with 1\n", LISTENING_REVOKED]);
   expect(broker.log).toMatch(/Revoked listen,send,receive:a /);
 }, 30_000);
+
+test("run says that a broker that is stopped does not answer, and stays with its program", async () => {
+  await using broker = new TestBroker();
+  broker.connect().close();
+  const words = ["run", "--grant=listen:a", "--", "sh", "-c", "echo runs; read line; exit 9"];
+  await using run = new Staying(broker, ...words);
+  await waitUntil(() => run.stdout === "runs\n", "the program");
+  kill(broker.pid, constants.SIGSTOP);
+  try {
+    run.child.kill("SIGUSR1");
+    await waitUntil(() => run.stderr.endsWith("the broker is silent\n"), "what comes of it");
+  } finally {
+    kill(broker.pid, constants.SIGCONT);
+  }
+  await waitUntil(() => broker.log.includes("Revoked listen"), "the broker to hear of it all the same");
+  run.child.stdin?.end("\n");
+  await waitUntil(() => run.closed, "run to end");
+  expect(run.child.exitCode).toBe(9);
+}, 60_000);
 
 test("run that is told to end takes the rights from what its program has left running", async () => {
   await using broker = new TestBroker();

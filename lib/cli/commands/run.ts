@@ -1,14 +1,15 @@
 /** `shmlink run`: a program with exactly the rights that are granted to it, on an inherited descriptor. */
 import { constants, SignalPipe } from "../../../ffi/mod.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
+import { BrokerGone } from "../../client/failure.ts";
 import { type GrantSpec, type Minted, RIGHTS, type RightName } from "../../client/grant.ts";
-import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
 import { suggest } from "../../util/suggest.ts";
 import { Children, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { endingSignals } from "../ending-signals.ts";
+import { reportError } from "../report-error.ts";
 import { UsageError } from "../usage-error.ts";
 
 const { SIGCHLD, SIGINT, SIGUSR1 } = constants;
@@ -43,7 +44,7 @@ more. When it ends by itself, what it has left running keeps them, and nobody ca
     ["shmlink run --grant=dial,send:log -- worker", "what it can do is send to log: nothing can come back"],
     ["shmlink run --grant=dial:db --grant=listen,delegate:web/* -- server", "two grants, one of which it may pass on"],
   ],
-  run: (_args, { program, options, launcher }) => {
+  run: (_args, { program, options, launcher, verbose }) => {
     if (program.length === 0) throw new UsageError('Missing program: write "shmlink run --grant=… -- PROGRAM"');
     const prefix = "--grant=";
     const given = options.filter((option) => option.startsWith(prefix)).map((option) => option.slice(prefix.length));
@@ -60,7 +61,7 @@ more. When it ends by itself, what it has left running keeps them, and nobody ca
     reactor.add(signals.fd, constants.EPOLLIN, () => {
       for (const signal of signals.take()) {
         if (signal === SIGCHLD) children.reap();
-        else if (signal === SIGUSR1) revoke(minted);
+        else if (signal === SIGUSR1) revoke(minted, verbose);
         else if (signal !== SIGINT) {
           children.signal(signal); // that one the terminal sends to both
           isToldToEnd = true;
@@ -70,17 +71,17 @@ more. When it ends by itself, what it has left running keeps them, and nobody ca
     children.add(startChild({ argv: program, env: { ...env, SHMLINK_FD: String(FD) }, fds: [minted.fd], launcher }));
     minted.fd.close(); // the program's alone: when it ends, so does the connection
     while (children.size > 0) reactor.runOnce(-1);
-    if (isToldToEnd) revoke(minted);
+    if (isToldToEnd) revoke(minted, verbose);
     return children.lastExitCode;
   },
 });
 
-/** All of it, also from those to whom it was passed on. */
-function revoke(minted: Minted): void {
+/** All of it, also from those to whom it was passed on. The program is not left behind, whatever comes of it. */
+function revoke(minted: Minted, verbose: boolean): void {
   try {
     minted.revoke();
   } catch (error) {
-    if (!(error instanceof FailureError)) throw error; // the broker has ended, and every grant with it
+    if (!(error instanceof BrokerGone)) reportError(error, verbose); // with a broker that has ended every grant has
   }
 }
 
