@@ -190,7 +190,7 @@ for (const [name, end] of [
   }, 60_000);
 }
 
-test("by which rights a channel and an offer are there is said after the broker was killed as before", async () => {
+test("by which rights a channel is there is said as before after the broker was killed; a minted connection's offer is gone", async () => {
   await using broker = new TestBroker();
   using link = broker.connect({ wake: true, reconnect: false });
   using minted = link.mint([{ rights: ["dial", "send", "offer"], name: "*o*" }]);
@@ -201,21 +201,24 @@ test("by which rights a channel and an offer are there is said after the broker 
   writeFileSync(join(broker.directory, "note"), "kept");
   using kept = open(join(broker.directory, "note"), constants.O_RDONLY);
   holder.offer("note").publish([kept]);
+  link.offer("own").publish([kept]);
   await untilHeld(broker, 4);
-  const rights = async (): Promise<unknown[]> => {
-    const said = ["log", "note"].map(async (name) =>
-      JSON.parse((await broker.run(["inspect", name, "--json"])).stdout),
-    );
-    return (await Promise.all(said)).map((record: { readonly rights: unknown }) => record.rights);
+  const rights = async (name: string): Promise<unknown> => {
+    const { stdout } = await broker.run(["inspect", name, "--json"]);
+    return (JSON.parse(stdout) as { readonly rights: unknown }).rights;
   };
   const grant = { from: "grant", grants: ["dial,offer,send:*o*"] };
-  const before = [
-    { dialler: { directions: ["send"], ...grant }, service: { directions: ["receive"], from: "user" } },
-    grant,
-  ];
-  expect(await rights()).toEqual(before);
+  const sides = { dialler: { directions: ["send"], ...grant }, service: { directions: ["receive"], from: "user" } };
+  expect([await rights("log"), await rights("note"), await rights("own")]).toEqual([sides, grant, { from: "user" }]);
   await endBroker(broker, "SIGKILL");
-  expect(await rights()).toEqual(before);
+  expect([await rights("log"), await rights("own")]).toEqual([sides, { from: "user" }]);
+  expect((await ls(broker)).relayed.map(({ name }) => name)).toEqual(["own"]);
+
+  using again = broker.connect();
+  using fresh = again.mint([{ rights: ["offer"], name: "own" }]);
+  using other = BrokerLink.connect({ name: "other", env: handDown(broker, fresh) });
+  expect(() => other.offer("own")).toThrow(/^Cannot offer "own": process \d+ .* offers it already$/); // of the same process
+  again.offer("own");
 }, 60_000);
 
 test("a broker that was killed is there again although nobody asks for one", async () => {

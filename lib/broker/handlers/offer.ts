@@ -50,7 +50,12 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
 
 /** Whether an offer that an earlier broker left is this process's own. */
 function isTakenOver({ owner }: Session, { session, owner: earlier }: OfferRecord): boolean {
-  return session === undefined && owner.pid === earlier.pid && accountKey(owner) === accountKey(earlier);
+  return (
+    session === undefined &&
+    owner.grants === undefined &&
+    owner.pid === earlier.pid &&
+    accountKey(owner) === accountKey(earlier)
+  );
 }
 
 function takeOver(
@@ -134,7 +139,8 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   session.send(object, "shmlink_offer_v1", { kind: "published", bundle: offer.published });
   matchUp(core, name);
   const bundle = offer.bundles.at(-1);
-  if (bundle?.number === offer.published) core.survival.keepBundle(offer, bundle);
+  // What a minted connection offers could be revoked by nobody once the grant has ended with this broker.
+  if (bundle?.number === offer.published && owner.grants === undefined) core.survival.keepBundle(offer, bundle);
 }
 
 function refuse(session: Session, object: ObjectId, { code, message }: FailureError): void {

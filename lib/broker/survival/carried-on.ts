@@ -110,10 +110,10 @@ export class CarriedOn {
   }
 
   #restoreOffer(core: BrokerCore, saved: SavedBundle): OfferRecord | undefined {
-    const { id, name, program, nameRule: rule, rights } = saved;
+    const { id, name, program, nameRule: rule } = saved;
     const owner = loadOwner(saved.owner);
     const counters = { staged: [], stagedAbout: [], stagedSinceMs: 0, bundles: [], published: 0, taken: 0 };
-    const who = { owner, program, rule, rights, session: undefined, object: NOBODY };
+    const who = { owner, program, rule, rights: "own" as const, session: undefined, object: NOBODY };
     const record: OfferRecord = { kind: "relayed", id, name, ...who, ...counters };
     record.unwatch = this.#life.watch(owner.pid, saved.owner.started, () => removeOffer(core, record));
     if (record.unwatch === undefined) return undefined;

@@ -11,7 +11,8 @@ export type SavedChannel = Pick<ChannelRecord, "id" | "name" | "serviceId" | "ru
 export type SavedContext = Pick<ContextRecord, "id" | "name" | "identity" | "rule" | "accepted"> & {
   readonly owner: SavedOwner;
 };
-export type SavedBundle = Pick<OfferRecord, "id" | "name" | "program" | "rights"> &
+/** Of an owner who has no minted connection: what those offer is not carried on. */
+export type SavedBundle = Pick<OfferRecord, "id" | "name" | "program"> &
   Pick<Bundle, "number" | "keep" | "about" | "rule"> & {
     readonly owner: SavedOwner;
     /** That allowed the name. */
@@ -41,8 +42,8 @@ export function saveContext({ id, name, identity, rule, accepted, owner }: Conte
 }
 
 export function saveBundle(offer: OfferRecord, { number, keep, about, rule }: Bundle): SavedBundle {
-  const { id, name, program, rule: nameRule, rights } = offer;
-  return { id, name, program, nameRule, rights, owner: saveOwner(offer.owner), number, keep, about, rule };
+  const { id, name, program, rule: nameRule } = offer;
+  return { id, name, program, nameRule, owner: saveOwner(offer.owner), number, keep, about, rule };
 }
 
 /** JSON has no undefined. */
