@@ -70,11 +70,14 @@ type ConfigFile = {
   readonly text: string;
 };
 
+const ANOTHER = "name another one (SHMLINK_CONFIG)";
+
 function findConfig({ env, path }: LoadOptions): Source | undefined {
   const named = path ?? (env["SHMLINK_CONFIG"] || undefined);
   if (named !== undefined) {
     const found = readIfThere(named);
-    if (found === undefined) throw new ConfigError(`Cannot read configuration "${named}": no such file`);
+    if (found === undefined)
+      throw new ConfigError(`Cannot read configuration "${named}": there is no such file; ${ANOTHER}`);
     return found;
   }
   for (const candidate of searchPaths(env)) {
@@ -90,7 +93,7 @@ function readIfThere(path: string): Source | undefined {
     return { path, text: readText(path, { maxBytes: MAX_FILE_BYTES }) };
   } catch (error) {
     if (isAbsent(error)) return undefined;
-    throw new ConfigError(`Cannot read configuration "${path}": ${message(error)}`);
+    throw new ConfigError(`Cannot read configuration "${path}": ${message(error)}; ${ANOTHER}`);
   }
 }
 

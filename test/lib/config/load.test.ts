@@ -65,7 +65,9 @@ test("SHMLINK_CONFIG comes before XDG_CONFIG_HOME, which comes before ~/.config"
 });
 
 test("a named file that is not there is an error, one that cannot be read too", () => {
-  expect(() => loadConfig({ env: { SHMLINK_CONFIG: join(root, "none.toml") } })).toThrow(/none\.toml": no such file/);
+  expect(() => loadConfig({ env: { SHMLINK_CONFIG: join(root, "none.toml") } })).toThrow(
+    /none\.toml": there is no such file; name another one \(SHMLINK_CONFIG\)/,
+  );
   expect(() => loadConfig({ env: { SHMLINK_CONFIG: root } })).toThrow(
     `Cannot read configuration "${root}": it is a directory, a file is wanted`,
   );
