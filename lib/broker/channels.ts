@@ -9,6 +9,7 @@ import { giveBack, plan, type SidePlan } from "./channel-plan.ts";
 import { abandonSide, type MapEvent, makeSide } from "./channel-sides.ts";
 import { type BrokerCore, denied } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
+import { explainRefusal } from "./exhaustion.ts";
 import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
 import { backingOf } from "./rights.ts";
 import type { Session } from "./session.ts";
@@ -43,7 +44,7 @@ export function openChannel(core: BrokerCore, dialler: Dialler, service: Service
   } catch (error) {
     for (const made of [far, near]) if (made !== undefined) giveBack(core, made);
     if (!(error instanceof SyscallError)) throw error;
-    throw new FailureError("exhausted", `Cannot make a channel to "${name}": ${error.message}`, { cause: error });
+    throw new FailureError("exhausted", `Cannot dial "${name}": ${explainRefusal(error)}`, { cause: error });
   }
 }
 

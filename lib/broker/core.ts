@@ -3,7 +3,7 @@ import type { OwnedFd } from "../../ffi/mod.ts";
 import type { ShmlinkConfig } from "../config/schema.ts";
 import { type FailureCode, FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
-import { BUILT_IN } from "../policy/decide.ts";
+import { BUILT_IN, DEFAULT_DENY } from "../policy/decide.ts";
 import type { Request } from "../policy/types.ts";
 import { SHMLINK_MANAGER_V1_FAILURE } from "../protocol/shmlink-v1.gen.ts";
 import type { Closer } from "./closer.ts";
@@ -106,7 +106,9 @@ export function authorize(
   const wish = wishOf(what, service);
   core.logger.warn(`Refused to ${wish}: ${decision.reason}`, { uid: who.uid, pid: who.pid, rule });
   const place = decision.where === BUILT_IN ? "" : ` at ${decision.where}`;
-  throw new FailureError("denied", `Cannot ${wish}: ${decision.reason} (rule "${decision.rule}"${place})`);
+  const missing = who.context === undefined ? "for it" : "that names its engine, app or instance";
+  const whatToDo = decision.rule === DEFAULT_DENY ? `; add an [[allow]] ${missing} to the broker's shmlink.toml` : "";
+  throw new FailureError("denied", `Cannot ${wish}: ${decision.reason} (rule "${decision.rule}"${place})${whatToDo}`);
 }
 
 /** Charges the quota. @param wish  what it is for, behind "Cannot" @throws FailureError "quota" with the limit's name */

@@ -1,7 +1,8 @@
 /** Descriptors on their way from who offers to who takes: bundles in the order in which they came, takers likewise. */
-import type { OwnedFd } from "../../ffi/mod.ts";
+import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { authorize, type BrokerCore, failureNumber } from "./core.ts";
+import { explainRefusal } from "./exhaustion.ts";
 import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
@@ -44,7 +45,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     if (session.output.queuedFds + bundle.fds.length > MAX_UNREAD_FDS)
       throw new FailureError(
         "quota",
-        `Cannot take "${offer.name}": ${session.output.queuedFds} descriptors wait to be read`,
+        `Cannot take "${offer.name}": ${session.output.queuedFds} descriptors wait for this client to read them`,
       );
     fds = bundle.keep ? duplicateAll(bundle.fds, offer.name) : bundle.fds;
   } catch (error) {
@@ -94,7 +95,8 @@ function duplicateAll(fds: readonly OwnedFd[], name: string): OwnedFd[] {
     return made;
   } catch (error) {
     copies.dispose();
-    throw new FailureError("exhausted", `Cannot take "${name}": ${String(error)}`, { cause: error });
+    if (!(error instanceof SyscallError)) throw error;
+    throw new FailureError("exhausted", `Cannot take "${name}": ${explainRefusal(error)}`, { cause: error });
   }
 }
 

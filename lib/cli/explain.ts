@@ -63,13 +63,14 @@ export function answer(config: ShmlinkConfig, question: Question, brokerUid: num
 export function renderAnswer({ decision, peer, considered }: Answer): string {
   const verdict = decision.kind === "allow" ? "allowed" : `refused: ${decision.reason}`;
   const lines = considered.map(({ rule, effect, where, mismatch }) => {
-    const why = mismatch === null ? "fits" : `does not fit: ${mismatch}${ofUnknown(peer, mismatch)}`;
+    const why = mismatch === null ? "fits" : `does not fit: ${mismatch}${moreAbout(peer, mismatch)}`;
     return `  ${effect} "${rule}" (${where}): ${why}`;
   });
   return `${verdict} (rule "${decision.rule}", ${decision.where})\n${lines.join("\n")}\n`;
 }
 
-function ofUnknown({ uid, gid }: Peer, mismatch: string): string {
+function moreAbout({ uid, gid }: Peer, mismatch: string): string {
+  if (mismatch === "context") return ", it names no engine, app or instance, and who asks is in a context";
   return mismatch === "gid" && gid === null
     ? `, user ${uid} is not known here (--peer takes gid=N and groups=N:N)`
     : "";

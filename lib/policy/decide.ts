@@ -67,11 +67,17 @@ export function describePeer({ uid, context }: Peer): string {
   return `context ${engine}/${app}/${instance} (user ${uid})`;
 }
 
-/** Where the operation's name with "it" behind is no English. */
-const PHRASES: Partial<Record<Request["what"], string>> = { listen: "listen under it", context: "make it a context" };
+/** Where the operation's name, with "it" behind or alone, is no English. */
+const PHRASES: Partial<Record<Request["what"], readonly [withName: string, alone: string]>> = {
+  listen: ["listen under it", "listen"],
+  register: ["register it", "register a listener"],
+  resolve: ["resolve it", "resolve an address"],
+  context: ["create it", "create a context"],
+};
 
 function describe({ what, service, fds }: Request): string {
-  const phrase = service === "" ? what : (PHRASES[what] ?? `${what} it`);
+  const [withName, alone] = PHRASES[what] ?? [`${what} it`, what];
+  const phrase = service === "" ? alone : withName;
   return fds === undefined || fds.length === 0
     ? phrase
     : `${phrase} as ${[...new Set(fds.map(({ type }) => type))].join(", ")}`;

@@ -57,6 +57,15 @@ test("explain knows the groups of a user, takes others, and says when it knows n
   }
 });
 
+test("explain says what is missing for who asks from within a context", async () => {
+  await using broker = new TestBroker();
+  const { stdout } = await broker.run(["config", "explain", "--peer=engine=podman,app=shop", "--action=context"]);
+  expect(stdout).toMatch(/^refused: no rule allows context podman\/shop\/ \(user \d+\) to create a context/);
+  expect(stdout).toMatch(
+    /allow "owner" .*: context, it names no engine, app or instance, and who asks is in a context\n/,
+  );
+});
+
 test("explain asks getent(1) for users and groups that are in no file", async () => {
   await using broker = new TestBroker(GROUP_RULES);
   const entry = "remote:x:70001:70002::/:/bin/sh";

@@ -283,7 +283,9 @@ test("a context has an identity that rules speak of, no nesting, and goes with i
     /Cannot dial "db": context test\/shop\/2 \(user \d+\) may not dial it \(rule "second-shop" at .*:7\)/,
   );
   const nested = await inside("1", ...SELF, ...SHOP("9"), `--path=${path}.nested`, "--", "true");
-  expect(nested.stderr).toContain('Cannot create context "test/shop/9" from within a context: there is no nesting');
+  expect(nested.stderr).toContain(
+    'Cannot create context "test/shop/9" from within a context: there is no nesting, make it outside',
+  );
   expect(nested.code).toBe(1);
 });
 
@@ -300,7 +302,9 @@ test("without a rule that names it, a context is let in nowhere, though it is th
     ...SELF,
     "ls",
   ]);
-  expect(stderr).toMatch(/no rule allows context test\/shop\/1 \(user \d+\) to connect/);
+  expect(stderr).toMatch(
+    /no rule allows context test\/shop\/1 \(user \d+\) to connect .*; add an \[\[allow\]\] that names its engine, app or instance/,
+  );
   expect(code).toBe(1);
 });
 
@@ -333,7 +337,7 @@ test("a context that the policy forbids is refused with a sentence", async () =>
   const path = join(broker.directory, "refused.sock");
   const { code, stderr } = await broker.run([...SHOP("1"), `--path=${path}`, "--", "true"]);
   expect(stderr).toMatch(
-    /^shmlink: Cannot create context "test\/shop\/1": user \d+ may not make it a context \(rule "none" at .*\)\n$/,
+    /^shmlink: Cannot create context "test\/shop\/1": user \d+ may not create it \(rule "none" at .*\)\n$/,
   );
   expect(code).toBe(1);
 });

@@ -69,6 +69,7 @@ test("a child passes on less, never more, and what the policy refuses its maker 
   expect(refusal(() => child.mint([{ rights: ["listen"], name: "*" }]))).toMatch(
     /^denied: .*rights that this one cannot pass on/,
   );
+  expect(broker.log).toContain("Refused to mint a connection: it would have rights that this one cannot pass on (uid ");
   expect(refusal(() => child.mint([{ rights: ["dial"], name: "web/a" }]))).toStartWith("denied: ");
   using less = child.mint([
     { rights: ["listen"], name: "web/?" },

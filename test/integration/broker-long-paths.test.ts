@@ -56,9 +56,9 @@ requires.test(
       encoding: "utf8",
       env: { PYTHONHOME: "/usr" },
     });
-    for (const name of ["service", "offer"])
+    for (const wish of ['listen as "service"', 'offer "offer"'])
       expect(stdout, stderr).toMatch(
-        new RegExp(`Cannot offer "${name}": process \\d+ \\(/[^)]{399}\\) offers it already`),
+        new RegExp(`Cannot ${wish}: process \\d+ \\(/[^)]{399}\\) does already; end it, or take another name`),
       );
     const seals = '"seals":["seal","shrink","grow","write","future-write"]';
     expect(

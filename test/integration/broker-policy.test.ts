@@ -55,7 +55,11 @@ function dialAsNobody(path: string): string {
 }
 
 const cases: readonly (readonly [name: string, config: string, expected: RegExp])[] = [
-  ["is refused by default", "", /no rule allows user 65534 to connect/],
+  [
+    "is refused by default",
+    "",
+    /no rule allows user 65534 to connect \(rule "default"\); add an \[\[allow\]\] for it to the broker's shmlink.toml/,
+  ],
   [
     "gets as far as the rules allow, and hears which rule stopped it",
     '[[allow]]\nname = "guests"\nuid = [65534]\naction = ["connect", "list"]\n',

@@ -108,7 +108,7 @@ test("a context can make no other, whatever a rule says, and the descriptors tha
   await waitUntil(gone, "the broker to have closed the other end");
   expect(contextsOf(engine)).toEqual(["test/shop/1"]);
   expect(broker.log).toContain(
-    'Refused to create context "test/shop/2" from within a context: there is no nesting (uid ',
+    'Refused to create context "test/shop/2" from within a context: there is no nesting, make it outside (uid ',
   );
 });
 

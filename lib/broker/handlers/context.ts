@@ -5,6 +5,7 @@ import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { classifyFd, hangsUp } from "../classify.ts";
 import { authorize, type BrokerCore, chargeQuota, denied, wishOf } from "../core.ts";
+import { explainRefusal } from "../exhaustion.ts";
 import { isConnectionTo } from "../own-sockets.ts";
 import { accountKey } from "../quota.ts";
 import type { ContextRecord } from "../records.ts";
@@ -23,7 +24,7 @@ export function createContext(session: Session, request: Create): void {
   const name = `${engine}/${app}/${instance}`;
   if (owner.context !== undefined) {
     closeBoth(listenFd, closeFd);
-    throw denied(core, owner, `create context "${name}" from within a context`, "there is no nesting");
+    throw denied(core, owner, `create context "${name}" from within a context`, "there is no nesting, make it outside");
   }
   const known = sameContext(session, name, listenFd);
   if (known !== undefined) {
@@ -62,7 +63,7 @@ export function createContext(session: Session, request: Create): void {
     core.quota.release(owner, charge);
     closeBoth(listenFd, closeFd);
     if (!(error instanceof SyscallError)) throw error;
-    throw new FailureError("exhausted", `Cannot create context "${name}": ${error.message}`, { cause: error });
+    throw new FailureError("exhausted", `Cannot create context "${name}": ${explainRefusal(error)}`, { cause: error });
   }
   core.survival.keepContext(record);
   session.send(request.id, "shmlink_context_v1", { kind: "registered", contextId: record.id });

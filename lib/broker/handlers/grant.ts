@@ -6,6 +6,7 @@ import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
 import { authorize, chargeQuota, denied, failureNumber, wishOf } from "../core.ts";
+import { explainRefusal } from "../exhaustion.ts";
 import { describeGrant, type Grant, GrantSet, MAX_DEPTH } from "../grants.ts";
 import type { Handle } from "../handles.ts";
 import { keepOutOfBandInLine } from "../out-of-band.ts";
@@ -62,10 +63,8 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
   const { core, owner } = session;
   const who = { uid: owner.uid, pid: owner.pid };
   if (handle.state === "connected") throw new FailureError("refused", "Cannot mint a connection twice from one grant");
-  if (handle.state === "refused") {
-    core.logger.warn("Refused to delegate: more than the connection has itself", who);
-    throw new FailureError("denied", "Cannot mint a connection: it would have rights that this one cannot pass on");
-  }
+  if (handle.state === "refused")
+    throw denied(core, owner, "mint a connection", "it would have rights that this one cannot pass on");
   if (handle.grants.depth > MAX_DEPTH) throw denied(core, owner, "mint a connection", TOO_DEEP);
   authorize(core, owner, "delegate", "");
   chargeQuota(core, owner, "mint a connection", { sessions: 1 });
@@ -83,7 +82,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
   } catch (error) {
     core.quota.release(owner, { sessions: 1 });
     if (!(error instanceof SyscallError)) throw error;
-    throw new FailureError("exhausted", `Cannot mint a connection: ${error.message}`, { cause: error });
+    throw new FailureError("exhausted", `Cannot mint a connection: ${explainRefusal(error)}`, { cause: error });
   }
 }
 

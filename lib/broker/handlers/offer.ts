@@ -22,7 +22,10 @@ import { checkBits, checkName, invalidArgument } from "./checks.ts";
 type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
 
 /** The name was refused, or the right to it was revoked, and who publishes has not heard it yet. */
-const WITHDRAWN = new FailureError("denied", "Cannot pass descriptors on: this offer has no name");
+const WITHDRAWN = new FailureError(
+  "denied",
+  "Cannot pass descriptors on: the name was refused, or the right to it was revoked",
+);
 
 /** @throws FailureError name-in-use, denied, quota; ProtocolError for a name that can never be valid */
 export function openOffer(session: Session, request: Extract<Manager, { kind: "offer" }>): void {
@@ -36,7 +39,7 @@ export function openOffer(session: Session, request: Extract<Manager, { kind: "o
     if (isTakenOver(session, holder)) return takeOver(session, holder, object, { rule, rights });
     const { owner: other } = holder;
     const by = `process ${other.pid} (${exeOf(other) || "?"})`;
-    throw new FailureError("name-in-use", `Cannot offer "${name}": ${by} offers it already`);
+    throw new FailureError("name-in-use", `Cannot offer "${name}": ${by} does already; end it, or take another name`);
   }
   chargeQuota(core, owner, wishOf("offer", name), { services: 1 });
   const id = core.registry.nextId();

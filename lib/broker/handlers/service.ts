@@ -23,7 +23,7 @@ export function listen(session: Session, request: Listen): void {
     const { owner: other } = holder.session;
     throw new FailureError(
       "name-in-use",
-      `Cannot offer "${request.name}": process ${other.pid} (${exeOf(other) || "?"}) offers it already`,
+      `Cannot ${wishOf("listen", request.name)}: process ${other.pid} (${exeOf(other) || "?"}) does already; end it, or take another name`,
     );
   }
   chargeQuota(core, owner, wishOf("listen", request.name), { services: 1 });

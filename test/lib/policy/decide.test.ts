@@ -161,12 +161,19 @@ test("a refusal names the rule and where it stands", () => {
 });
 
 test("a refusal to listen, or to make a context, is a sentence", () => {
-  const reasonOf = (what: "listen" | "context"): string | undefined => {
-    const decision = decide([rule("deny", { uid: ["any"] })], peer(), { what, service: "db.x" });
+  const reasonOf = (what: Request["what"], service = ""): string | undefined => {
+    const decision = decide([rule("deny", { uid: ["any"] })], peer(), { what, service });
     return decision.kind === "deny" ? decision.reason : undefined;
   };
-  expect(reasonOf("listen")).toBe("user 1001 may not listen under it");
-  expect(reasonOf("context")).toBe("user 1001 may not make it a context");
+  expect(reasonOf("listen", "db.x")).toBe("user 1001 may not listen under it");
+  expect(reasonOf("context", "e/a/i")).toBe("user 1001 may not create it");
+  expect((["listen", "context", "register", "resolve", "dial"] as const).map((what) => reasonOf(what))).toEqual([
+    "user 1001 may not listen",
+    "user 1001 may not create a context",
+    "user 1001 may not register a listener",
+    "user 1001 may not resolve an address",
+    "user 1001 may not dial",
+  ]);
 });
 
 test("explain() says of every rule what does not fit, those that refuse first", () => {
