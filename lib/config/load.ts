@@ -4,7 +4,7 @@
  */
 import { readdirSync } from "node:fs";
 import { parse, TomlError } from "smol-toml";
-import { stat } from "../../ffi/mod.ts";
+import { lstat, stat } from "../../ffi/mod.ts";
 import { ConfigError } from "../errors.ts";
 import type { ParsedRule } from "../policy/parse.ts";
 import type { Problem, Rule } from "../policy/types.ts";
@@ -89,7 +89,7 @@ function findConfig({ env, path }: LoadOptions): Source | undefined {
 
 function readIfThere(path: string): Source | undefined {
   try {
-    if (stat(path) === undefined) return undefined; // mostly, and node:fs need not be loaded then
+    if (!isThere(path)) return undefined; // mostly, and node:fs need not be loaded then
     return { path, text: readText(path, { maxBytes: MAX_FILE_BYTES }) };
   } catch (error) {
     if (isAbsent(error)) return undefined;
@@ -97,13 +97,20 @@ function readIfThere(path: string): Source | undefined {
   }
 }
 
+/** @throws Error for a link to nothing: its file is meant to be there, and rules of it may be what keeps somebody out */
+function isThere(path: string): boolean {
+  if (stat(path) !== undefined) return true;
+  if (lstat(path) === undefined) return false;
+  throw new Error("it is a symbolic link to nothing");
+}
+
 function policyFiles({ path }: Source): Source[] {
   const directory = join(dirname(path), "policy.d");
   try {
+    if (!isThere(directory)) return [];
     const names = readdirSync(directory).filter((name) => name.endsWith(".toml") && !name.startsWith("."));
     return names.sort().flatMap((name) => readIfThere(join(directory, name)) ?? []);
   } catch (error) {
-    if (isAbsent(error)) return [];
     if (error instanceof ConfigError) throw error;
     throw new ConfigError(`Cannot read policy directory "${directory}": ${message(error)}`);
   }

@@ -1,4 +1,5 @@
 /** Reading a file that a person names: one that is no file, or that has no end, is an error and not a wait for ever. */
+import { isUtf8 } from "node:buffer";
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from "node:fs";
 
 export type ReadTextOptions = {
@@ -13,7 +14,7 @@ export function readText(path: string, { maxBytes, pipes = false }: ReadTextOpti
   const fd = openSync(path, constants.O_RDONLY | (pipes ? 0 : constants.O_NONBLOCK));
   try {
     checkKind(fstatSync(fd), pipes);
-    return readAll(fd, maxBytes).toString("utf8");
+    return decode(readAll(fd, maxBytes));
   } finally {
     closeSync(fd);
   }
@@ -45,3 +46,15 @@ function readAll(fd: number, maxBytes: number): Buffer {
   }
   throw new Error(`it is longer than ${maxBytes} bytes, the most that is read`);
 }
+
+/** What is no UTF-8 would become another text than the one that was meant, and no word would be said of it. */
+function decode(bytes: Buffer): string {
+  if (isUtf8(bytes)) return bytes.toString("utf8");
+  for (let start = 0, line = 1; ; line += 1) {
+    const end = bytes.indexOf(NEWLINE, start);
+    if (end < 0 || !isUtf8(bytes.subarray(start, end))) throw new Error(`its line ${line} is no valid UTF-8`);
+    start = end + 1;
+  }
+}
+
+const NEWLINE = 0x0a;

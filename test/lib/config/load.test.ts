@@ -1,5 +1,5 @@
 import { afterAll, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { checkConfig, loadConfig } from "../../../lib/config/load.ts";
@@ -10,7 +10,7 @@ const root = mkdtempSync(join(tmpdir(), "shmlink-config-"));
 afterAll(() => rmSync(root, { recursive: true }));
 let nFiles = 0;
 
-function write(files: Readonly<Record<string, string>>): string {
+function write(files: Readonly<Record<string, string | Uint8Array>>): string {
   nFiles += 1;
   const directory = join(root, String(nFiles));
   for (const [name, text] of Object.entries(files)) {
@@ -82,6 +82,46 @@ test("what has no end is not read to it", () => {
   expect(load(fifo)).toThrow("it is a FIFO, a file is wanted");
   expect(load(join(directory, "long.toml"))).toThrow("it is longer than 1048576 bytes, the most that is read");
   expect(loadConfig({ env: {}, path: "/dev/null" }).config).toEqual(builtInConfig);
+});
+
+test("bytes that are no UTF-8 are refused with file and line: a rule with other letters would fit nobody", () => {
+  const bytes = Buffer.concat([
+    Buffer.from('# é\n[[deny]]\nexe = "/usr/bin/'),
+    Buffer.from([0xff]),
+    Buffer.from('"\n'),
+  ]);
+  const main = write({ "shmlink.toml": bytes });
+  const load = (directory: string) => () => loadConfig({ env: {}, path: join(directory, "shmlink.toml") });
+  expect(load(main)).toThrow(`Cannot read configuration "${main}/shmlink.toml": its line 3 is no valid UTF-8`);
+  const beside = write({ "shmlink.toml": "", "policy.d/a.toml": bytes.subarray(0, -2) });
+  expect(load(beside)).toThrow(`Cannot read configuration "${beside}/policy.d/a.toml": its line 3 is no valid UTF-8`);
+});
+
+test("a link to nothing is an error, in place of a file, in policy.d and in place of it", () => {
+  const linked = (name: string): string => {
+    const directory = write({ "other/x.txt": "", ...(name === "shmlink.toml" ? {} : { "shmlink.toml": "" }) });
+    if (name === "policy.d/a.toml") mkdirSync(join(directory, "policy.d"));
+    symlinkSync("nowhere", join(directory, name));
+    return directory;
+  };
+  const load = (directory: string) => () => loadConfig({ env: {}, path: join(directory, "shmlink.toml") });
+  for (const name of ["shmlink.toml", "policy.d/a.toml", "policy.d"]) {
+    const directory = linked(name);
+    expect(load(directory)).toThrow(`"${directory}/${name}": it is a symbolic link to nothing`);
+  }
+  const home = write({ "shmlink/x.txt": "" });
+  symlinkSync("nowhere", join(home, "shmlink/shmlink.toml"));
+  expect(() => loadConfig({ env: { XDG_CONFIG_HOME: home } })).toThrow("it is a symbolic link to nothing");
+});
+
+test("a policy.d that is no directory is an error", () => {
+  const file = write({ "shmlink.toml": "", "policy.d": "" });
+  const fifo = write({ "shmlink.toml": "" });
+  Bun.spawnSync(["mkfifo", join(fifo, "policy.d")]);
+  for (const directory of [file, fifo]) {
+    const load = (): unknown => loadConfig({ env: {}, path: join(directory, "shmlink.toml") });
+    expect(load).toThrow(`Cannot read policy directory "${directory}/policy.d": ENOTDIR`);
+  }
 });
 
 test("what a file leaves out is built in", () => {
