@@ -8,6 +8,7 @@ import { formatHost, hostPort, parseHostPort } from "../util/ip-address.ts";
 import { suggest } from "../util/suggest.ts";
 import { parseFds } from "./explain-fds.ts";
 import { parseServiceName } from "./service-name.ts";
+import { printable } from "./table.ts";
 import { missingOption, UsageError } from "./usage-error.ts";
 
 const PEER_KEYS = [
@@ -66,7 +67,9 @@ export function renderAnswer({ decision, peer, considered }: Answer): string {
     const why = mismatch === null ? "fits" : `does not fit: ${mismatch}${moreAbout(peer, mismatch)}`;
     return `  ${effect} "${rule}" (${where}): ${why}`;
   });
-  return `${verdict} (rule "${decision.rule}", ${decision.where})\n${lines.join("\n")}\n`;
+  return [`${verdict} (rule "${decision.rule}", ${decision.where})`, ...lines]
+    .map((line) => `${printable(line)}\n`)
+    .join("");
 }
 
 function moreAbout({ uid, gid }: Peer, mismatch: string): string {

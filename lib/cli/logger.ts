@@ -6,6 +6,7 @@
 import { createRequire } from "node:module";
 import { type Fields, isWritten, type Logger } from "../log.ts";
 import { printError } from "./output.ts";
+import { printable } from "./table.ts";
 
 type Level = keyof Logger;
 
@@ -23,7 +24,8 @@ export type LoggerOptions = {
 
 export function createLogger(options: LoggerOptions): Logger {
   const write = options.isTerminal ? createTerminalWriter(options) : createLineWriter(options);
-  const at = (level: Level) => (message: string, fields?: Fields) => write(level, `${message}${renderFields(fields)}`);
+  const at = (level: Level) => (message: string, fields?: Fields) =>
+    write(level, printable(`${message}${renderFields(fields)}`.replace(/[\r\n]+/g, " ")));
   const nothing = (): void => undefined;
   const wanted = (level: Level) => (isWritten(level, options.level) ? at(level) : nothing);
   return { error: wanted("error"), warn: wanted("warn"), info: wanted("info"), debug: wanted("debug") };
@@ -41,8 +43,7 @@ function renderFields(fields: Fields | undefined): string {
 /** For files, pipes and the journal. */
 function createLineWriter({ env, beforeLine }: LoggerOptions): (level: Level, text: string) => void {
   const journal = env["JOURNAL_STREAM"] !== undefined;
-  return (level, text) => {
-    const line = text.replace(/[\r\n]+/g, " ");
+  return (level, line) => {
     const time = journal ? "" : `${new Date().toISOString()} `;
     beforeLine?.();
     const prefix = journal ? `<${JOURNAL_LEVEL[level]}>` : `${level} `;

@@ -4,6 +4,7 @@
  */
 import { writeSync } from "node:fs";
 import { FAILED, OUTPUT_CLOSED } from "./exit-codes.ts";
+import { escaped } from "./table.ts";
 
 const STDOUT = 1;
 const STDERR = 2;
@@ -65,7 +66,7 @@ export function printText(text: string): void {
 
 /** One record as JSON: indented for a person who looks at it, one line where lines are records. */
 export function printJson(record: unknown, layout: "indented" | "line" = "indented"): void {
-  printText(`${JSON.stringify(record, null, layout === "indented" ? 2 : 0)}\n`);
+  printText(`${escaped(JSON.stringify(record, null, layout === "indented" ? 2 : 0))}\n`);
 }
 
 /** Writes to stderr; that nobody can read it is no reason to fail. */

@@ -1,6 +1,7 @@
 /** Errors as one line on stderr: `shmlink: what failed: the value; what to do`. With -v the chain of causes follows. */
 import { FAILED, WRONG_USAGE } from "./exit-codes.ts";
 import { printError } from "./output.ts";
+import { printable } from "./table.ts";
 
 /** Names of errors that are about the user's or the system's doing. Anything else is a bug of ours. By name, so that a
  *  command that never loads ffi or the libraries can still be told apart. */
@@ -60,7 +61,7 @@ function causes(cause: unknown): string[] {
 }
 
 function oneLine(text: string): string {
-  return text.replace(/\s*[\r\n]+\s*/g, " ").trim();
+  return printable(text.replace(/\s*[\r\n]+\s*/g, " ").trim());
 }
 
 function exitCodeOf(error: unknown): number {

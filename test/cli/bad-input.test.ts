@@ -64,6 +64,26 @@ for (const runtime of RUNTIMES) {
       expect(existsSync(cli.socketPath)).toBe(false);
     });
 
+    test("control characters of a configuration reach no terminal: not from check, show, explain, nor the broker", async () => {
+      await using cli = new Cli(runtime);
+      const said = async (text: string, name: string, ...words: readonly string[]): Promise<string> => {
+        const file = join(cli.directory, name);
+        writeFileSync(file, text);
+        const { text: output, stderr } = await cli.run(words.map((word) => word.replace("FILE", file)));
+        expect([words, output + stderr]).toEqual([words, expect.not.stringMatching(/[^\P{Cc}\n]/u)]);
+        return output + stderr;
+      };
+      const bad = '[[deny]]\nname = "\\u001b[31m"\nuid = "\\u009b"\n"\\u007f" = 1\n';
+      for (const words of [["check"], ["check", "--json"], ["show"], ["explain", "--action=list"]])
+        expect(await said(bad, "bad.toml", "config", ...words, "FILE")).toMatch(/bad\.toml:1:1: rule /);
+      expect(await said(bad, "bad.toml", "broker", "--config=FILE")).toContain("[31m");
+      const odd = '[[deny]]\nexe = "\\u001b\\u009b"\n';
+      const shown = await said(odd, "\u001b.toml", "config", "show", "FILE");
+      expect(shown).toContain('exe = [ "\\u001b\\u009b" ]');
+      await said(odd, "\u001b.toml", "config", "check", "FILE");
+      await said(odd, "\u001b.toml", "config", "explain", "--action=list", "FILE");
+    }, 30_000);
+
     test("a broker that ends at its start is quoted by who started it, and leaves no socket", async () => {
       await using cli = new Cli(runtime);
       const file = join(cli.directory, "bad.toml");

@@ -7,6 +7,7 @@ import { type Command, makeCommand } from "../command.ts";
 import { FAILED, OK } from "../exit-codes.ts";
 import { answer, type Question, renderAnswer } from "../explain.ts";
 import { printError, printRecord } from "../output.ts";
+import { escaped, printable } from "../table.ts";
 import { UsageError } from "../usage-error.ts";
 
 const ACTIONS = ["check", "show", "explain"];
@@ -60,12 +61,12 @@ function check(options: Options, json: boolean): number {
   const { sources, problems } = checkConfig(options);
   const record = { ok: problems.length === 0, sources, problems: problems.map(({ message }) => message) };
   if (json || record.ok) printRecord(record, { json, text: () => describeSources(sources) });
-  if (!json) for (const message of record.problems) printError(`shmlink: ${message}\n`);
+  if (!json) for (const message of record.problems) printError(`shmlink: ${printable(message)}\n`);
   return record.ok ? OK : FAILED;
 }
 
 function describeSources(sources: readonly string[]): string {
-  if (sources.length > 0) return `In order: ${sources.join(", ")}\n`;
+  if (sources.length > 0) return `In order: ${printable(sources.join(", "))}\n`;
   return `In order: there is no configuration file, the built-in values are used (looked for ${searchPaths(process.env).join(", ")})\n`;
 }
 
@@ -87,7 +88,7 @@ function renderConfig({ rules, ...sections }: ShmlinkConfig, sources: readonly s
   const from = sources.length === 0 ? "built in" : sources.join(", ");
   const tables = rules.map(({ name, effect, where, criteria }) => {
     const named = name.includes("#") ? {} : { name };
-    return `# ${where}\n${stringify({ [effect]: [{ ...named, ...criteria }] })}`;
+    return `# ${printable(where)}\n${stringify({ [effect]: [{ ...named, ...criteria }] })}`;
   });
-  return `# ${from}\n${[stringify(sections), ...tables].join("\n")}`;
+  return escaped(`# ${printable(from)}\n${[stringify(sections), ...tables].join("\n")}`);
 }

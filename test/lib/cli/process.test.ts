@@ -104,6 +104,11 @@ describe("createLogger()", () => {
     expect(text).toBe('<3>Broken in two\n<4>Refused (uid 1000, rule "own")\n');
   });
 
+  test("lets no control character through, which a wrong rule may have in its name", () => {
+    const text = written({ JOURNAL_STREAM: "8:1" }, (logger) => logger.info("a\u001b[31m", { rule: "\u009b" }));
+    expect(text).toBe('<6>a\ufffd[31m (rule "\ufffd")\n');
+  });
+
   test("writes time and level where no journal reads", () => {
     expect(written({}, (logger) => logger.info("Serving"))).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z info Serving\n$/);
   });
