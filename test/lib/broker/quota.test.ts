@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { type Account, type Charge, Quota } from "../../../lib/broker/quota.ts";
+import { type Account, type Charge, Quota, type Resource } from "../../../lib/broker/quota.ts";
+import { ringFileBytes } from "../../../lib/ring/layout.ts";
 
 const limits = {
   maxSessionsPerUser: 1,
@@ -11,10 +12,26 @@ const limits = {
   maxObjectsPerUser: 100,
   maxQueuedBytesPerUser: 100,
   maxContextsPerUser: 2,
+  defaultCapacityBytes: 4096,
 };
 
 function user(uid: number): Account {
   return { uid, context: undefined };
+}
+
+function context(uid: number, instance: number): Account {
+  return { uid, context: { engine: "podman", app: "shop", instance: String(instance) } };
+}
+
+/** Takes as much as there is. @returns how much */
+function fill(quota: Quota, who: Account, resource: Resource = "fds", step = 1): number {
+  let held = 0;
+  while (quota.charge(who, { [resource]: step }) === undefined) held += step;
+  return held;
+}
+
+function fillContexts(quota: Quota, uid: number, count: number): number[] {
+  return Array.from({ length: count }, (_, instance) => fill(quota, context(uid, instance)));
 }
 
 test("charge() takes all or nothing", () => {
@@ -65,17 +82,53 @@ test("a context is an account of its own, apart from its user and from other ins
 
 test("however many users fill up, the next one gets something", () => {
   const quota = new Quota({ ...limits, maxFdsPerUser: 1000 });
-  const granted: number[] = [];
-  for (let uid = 0; uid < 40; uid++) {
-    let held = 0;
-    while (quota.charge(user(uid), { fds: 1 }) === undefined) held += 1;
-    granted.push(held);
-  }
+  const granted = Array.from({ length: 40 }, (_, uid) => fill(quota, user(uid)));
   expect(granted.slice(0, 4)).toEqual([1000, 1000, 500, 250]);
-  expect(Math.min(...granted)).toBeGreaterThan(0);
-  expect(quota.charge(user(40), { fds: 2 })).toMatch(
-    /would have 2 descriptors, its share of limits\.maxFdsPerUser is 1 while others hold \d+/,
+  expect(Math.min(...granted)).toBe(4);
+  expect(quota.charge(user(40), { fds: 5 })).toMatch(
+    /would have 5 descriptors, its share of limits\.maxFdsPerUser is 4 while others hold \d+/,
   );
+});
+
+test("the contexts of a user take nothing from users, him among them", () => {
+  const quota = new Quota({ ...limits, maxFdsPerUser: 1000 });
+  for (const uid of [0, 1]) fillContexts(quota, uid, 300);
+  expect([0, 1, 2, 3].map((uid) => fill(quota, user(uid)))).toEqual([1000, 1000, 500, 250]);
+});
+
+test("the contexts of a user leave those of the next user half, and each leaves the next one something", () => {
+  const quota = new Quota({ ...limits, maxFdsPerUser: 1000 });
+  const [first, second, third] = [0, 1, 2].map((uid) => fillContexts(quota, uid, 400));
+  expect(first?.slice(0, 12)).toEqual([1000, 500, 250, 125, 63, 31, 16, 8, 4, 4, 4, 4]);
+  expect(second?.slice(0, 3)).toEqual([500, 250, 125]);
+  expect(third?.slice(0, 3)).toEqual([250, 125, 63]);
+  for (const granted of [first, second, third]) expect(Math.min(...(granted?.slice(0, 30) ?? []))).toBe(4);
+});
+
+test("names of contexts cost nothing, so however many a user makes up, together they have no more", () => {
+  const quota = new Quota({ ...limits, maxFdsPerUser: 1000 });
+  const granted = fillContexts(quota, 0, 1000);
+  expect(granted.reduce((sum, held) => sum + held)).toBe(2500);
+  expect(quota.charge(context(0, 1000), { fds: 1 })).toBe(
+    "context podman/shop/1000 would have 1 descriptor, its share of limits.maxFdsPerUser is 0 while others hold 2500",
+  );
+  expect(fill(quota, context(1, 0))).toBe(500);
+});
+
+test("the least share of shared memory has room for the two rings of a channel", () => {
+  const pair = 2 * ringFileBytes(4096);
+  const quota = new Quota({ ...limits, maxSharedBytesPerUser: 8 * pair });
+  const granted = Array.from({ length: 40 }, (_, uid) => fill(quota, user(uid), "sharedBytes", pair / 2));
+  expect(granted.slice(0, 6)).toEqual([8, 8, 4, 2, 1, 1].map((pairs) => pairs * pair));
+  expect(Math.min(...granted)).toBe(pair);
+});
+
+test("what contexts have had is there again when they give it back", () => {
+  const quota = new Quota({ ...limits, maxFdsPerUser: 1000 });
+  const granted = fillContexts(quota, 0, 9);
+  for (const [instance, fds] of granted.entries()) quota.release(context(0, instance), { fds });
+  expect(quota.isEmpty).toBe(true);
+  expect(fillContexts(quota, 0, 9)).toEqual(granted);
 });
 
 test("a limit that is lowered leaves what is held, and refuses what would come on top", () => {
