@@ -95,7 +95,9 @@ function classifyFile(fd: BorrowedFd, access: Access, isRegular: boolean, sizeBy
   if (target.startsWith("pidfd:")) return { type: "pidfd", access }; // pidfs, Linux 6.9
   const exporter = target.startsWith("/dmabuf:") ? exporterOf(fd) : undefined;
   if (exporter !== undefined) return { type: "dma-buf", access, sizeBytes, exporter };
-  if (!isRegular) return { type: "other", access };
+  if (NAMESPACE.test(target)) return { type: "namespace", access };
+  // What has a path is in a file system; the kernel calls some things regular files that are in none.
+  if (!isRegular || !/^(\/|$)/.test(target)) return { type: "other", access };
   // Files of tmpfs have seals as well; a name that begins so can be made by root only, in the root directory.
   const seals = target.startsWith("/memfd:") ? sealsOf(fd) : undefined;
   if (seals === undefined) return { type: "file", access, sizeBytes };
@@ -110,6 +112,9 @@ export function classifyAnonymous(name: string, access: Access): Classified {
   const holds = name === "[eventpoll]" || name === "[io_uring]" || name.startsWith("seccomp");
   return holds ? { type: "other", access, holdsOthers: true } : { type: "other", access };
 }
+
+/** "net:[4026531840]", of nsfs. */
+const NAMESPACE = /^\w+:\[\d+\]$/;
 
 function linkOf(fd: BorrowedFd): string {
   try {

@@ -104,7 +104,8 @@ export const SCHEMA: Schema = {
   },
 };
 
-/** What is relayed without a rule of its own. Directories, devices, epoll and the like are not: they are more than data. */
+/** What is relayed without a rule of its own. Directories, devices, namespaces, epoll and the like are not: they are more
+ *  than data. */
 const RELAYED_FDS = ["unix-*", "tcp", "tcp-listener", "udp", "pipe", "memfd", "file", "eventfd", "pidfd", "dma-buf"];
 
 /** In force unless a rule of the files has the same name. */

@@ -15,6 +15,7 @@ export const FD_TYPES = [
   "eventfd",
   "pidfd",
   "dma-buf",
+  "namespace",
   "directory",
   "device",
   "other",

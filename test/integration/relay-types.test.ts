@@ -7,6 +7,7 @@ import {
   listen,
   memfdCreate,
   type OwnedFd,
+  open,
   pipe,
   read,
   socket,
@@ -106,5 +107,7 @@ for (const [kind, exporter] of [
 requires.test([SPECIAL_FDS], "what the built-in rules do not name is refused, with what it is", async () => {
   await using broker = new TestBroker();
   using made = makeSpecialFds("timerfd");
+  using namespace = open("/proc/self/ns/net", constants.O_RDONLY);
   expect(() => relay(broker, made.fds[0] as OwnedFd)).toThrow(/no rule allows user \d+ to offer it .*other/);
+  expect(() => relay(broker, namespace)).toThrow(/no rule allows user \d+ to offer it as namespace/);
 });

@@ -100,8 +100,14 @@ test("classifyFd() tells memfds with their seals, files and directories with the
 
 test("classifyFd() is not misled by a file that is called like something else", () => {
   using directory = makeRuntimeDir();
-  for (const name of ["memfd:x", "anon_inode:[eventfd]", "pidfd:[1]", "dmabuf:"])
+  for (const name of ["memfd:x", "anon_inode:[eventfd]", "pidfd:[1]", "dmabuf:", "net:[1]"])
     expect(typeOf(open(`${directory.path}/${name}`, O_RDWR | constants.O_CREAT, 0o600))).toBe("file");
+});
+
+test("classifyFd() tells namespaces, which the kernel calls regular files, and leaves what is in procfs a file", () => {
+  for (const name of ["net", "user", "pid_for_children"])
+    expect(typeOf(open(`/proc/self/ns/${name}`, O_RDONLY))).toBe("namespace");
+  expect(typeOf(open("/proc/self/mem", O_RDONLY))).toBe("file");
 });
 
 test("classifyFd() tells pipes, pidfds and what holds other descriptors", () => {
