@@ -69,6 +69,12 @@ export function errnoName(errno: number): string {
   return NAMES[errno]?.[0] ?? `errno ${errno}`;
 }
 
+/** "connection refused (ECONNREFUSED)" for that name; undefined for what is no name of the table. */
+export function describeErrno(name: string): string | undefined {
+  const text = Object.values(NAMES).find(([known]) => known === name)?.[1];
+  return text === undefined ? undefined : `${text} (${name})`;
+}
+
 /** The system refused. `errno` is positive, as in errno(3). */
 export class SyscallError extends Error {
   override readonly name = "SyscallError";

@@ -3,7 +3,7 @@ export type { BackendName } from "./backend.ts";
 export { CallThread } from "./call-thread.ts";
 export * as constants from "./constants.ts";
 export * as errno from "./errno.ts";
-export { errnoName, SyscallError } from "./errno.ts";
+export { describeErrno, errnoName, SyscallError } from "./errno.ts";
 export { type BorrowedFd, borrowFd, type CloseFd, closeNow, duplicateFd, OwnedFd, replaceFd } from "./fd.ts";
 export { loaded } from "./load.ts";
 export { Mapping, mapShared } from "./mapping.ts";

@@ -124,7 +124,12 @@ export type Requests<Fd> = {
         readonly address: string;
         readonly port: number;
       }
-    /** a connection to a registered listener went over TCP after all */
+    /**
+     * a connection to a registered listener went over TCP after all
+     *
+     * It counts for who may resolve the address. The reason is one of those that shmlink wrap has (docs/wrap.md), or any text
+     * that ends with the name of a system error, as "(ECONNREFUSED)"; of that the error alone is kept. All else is "other".
+     */
     | {
         readonly kind: "report_fallback";
         readonly address: string;

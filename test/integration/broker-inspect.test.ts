@@ -6,6 +6,7 @@ import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { BrokerQuery } from "../../lib/client/broker-query.ts";
 import type { GrantSpec } from "../../lib/client/grant.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
+import { FALLBACK } from "../../lib/util/fallback-reason.ts";
 import { TestBroker } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { handDown } from "../helpers/handed-down.ts";
@@ -152,5 +153,27 @@ test("a context's rights are said to be its own, and more grants than there is r
     from: "grant",
     grants: patterns.slice(0, 2).map((each) => `listen,send,receive:${each}`),
     leftOut: 7,
+  });
+});
+
+test("reasons for TCP are told in words of ours, and count of who may resolve the address alone", async () => {
+  await using broker = new TestBroker();
+  using _registered = registerListener(broker);
+  using parent = broker.connect();
+  const report = (link: BrokerQuery, reason: string): void => link.reportFallback("127.0.0.1", 8123, reason);
+  const sendFrom = (grants: readonly GrantSpec[], ...reasons: readonly string[]): void => {
+    using minted = parent.mint(grants);
+    using link = BrokerQuery.connect({ name: "client", env: handDown(broker, minted) });
+    for (const reason of reasons) report(link, reason);
+    link.sync();
+  };
+  const free = Array.from({ length: 20 }, (_, index) => `your disk is on fire ${index}`);
+  const known = [FALLBACK.noPort, 'connect "/tmp/nobody.sock": connection refused (ECONNREFUSED)'];
+  sendFrom([], ...free, ...known);
+  sendFrom([{ rights: ["dial"], name: "tcp:127.0.0.1:1" }], ...known);
+  expect(await inspect(broker, 8123)).not.toHaveProperty("fallbacks");
+  sendFrom([{ rights: ["dial"], name: "tcp:*" }], ...free, "it says so (EVIL)", ...known);
+  expect(await inspect(broker, 8123)).toMatchObject({
+    fallbacks: { other: 21, [FALLBACK.noPort]: 1, "connection refused (ECONNREFUSED)": 1 },
   });
 });

@@ -1,10 +1,11 @@
 /** shmlink_listener_v1 and shmlink_resolution_v1: wrapped TCP listeners and who asks for them. */
 import { networkInterfaces } from "node:os";
-import { constants, fstat, getSeals, mapShared, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
+import { constants, describeErrno, fstat, getSeals, mapShared, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
 import { mostStored } from "../../channel/stored.ts";
 import { FailureError } from "../../errors.ts";
 import { type Requests, SHMLINK_MANAGER_V1_LISTENER_FLAGS } from "../../protocol/shmlink-v1.gen.ts";
 import { executableOf } from "../../transport/peer.ts";
+import { isFallbackReason } from "../../util/fallback-reason.ts";
 import { plainAddress } from "../../util/ip-address.ts";
 import { judgeClaim } from "../claimed-process.ts";
 import { authorize, type BrokerCore, chargeQuota, wishOf } from "../core.ts";
@@ -25,7 +26,7 @@ const COUNTERS_SEALS = constants.F_SEAL_SHRINK | constants.F_SEAL_GROW;
 /** What looking into a process counts for, in messages. */
 const CLAIM_COST = 50;
 const MAX_REASONS = 16;
-const MAX_REASON_BYTES = 60;
+const OTHER = "other";
 
 /** Maps the counters read-only. One seal makes sure that reading them can never fault; the other one that there is no more in
  *  the file than a page: who is the last to unmap it gives all of that back, and waits for it.
@@ -124,7 +125,7 @@ export function resolve(session: Session, request: Resolve): void {
   session.send(request.id, "shmlink_resolution_v1", answer);
 }
 
-/** A listener that the policy hides is like one that is not there: the client goes over TCP. */
+/** A listener that the policy hides is like one that is not there: the client goes over TCP, and has nothing to say of it. */
 function mayResolve(session: Session, found: ListenerRecord): boolean {
   try {
     authorize(session.core, session.owner, "resolve", listenerName(found.address, found.port));
@@ -137,9 +138,16 @@ function mayResolve(session: Session, found: ListenerRecord): boolean {
 
 export function reportFallback(session: Session, request: Fallback): void {
   const found = session.core.registry.resolve(request.address, request.port, isLocalAddress);
-  if (found === undefined) return;
-  const text = plainText(request.reason, MAX_REASON_BYTES);
-  const known = found.fallbacks.has(text) || found.fallbacks.size < MAX_REASONS;
-  const reason = known ? text : "other";
+  if (found === undefined || !mayResolve(session, found)) return;
+  const text = knownReason(request.reason);
+  const hasRoom = found.fallbacks.has(text) || found.fallbacks.size < MAX_REASONS;
+  const reason = hasRoom ? text : OTHER;
   found.fallbacks.set(reason, (found.fallbacks.get(reason) ?? 0) + 1);
+}
+
+/** Who looks at the listener reads it: in our own words, so that no client has a line for what it likes to say. */
+function knownReason(text: string): string {
+  if (isFallbackReason(text)) return text;
+  const code = /\((E[A-Z0-9]+)\)$/.exec(text)?.[1]; // of a SyscallError
+  return (code === undefined ? undefined : describeErrno(code)) ?? OTHER;
 }

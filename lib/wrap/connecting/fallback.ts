@@ -1,5 +1,6 @@
 /** A connection to a registered listener that goes over TCP instead: the untouched socket, and the recorded reason. */
 import { connect, constants, errno, getsockopt, type OwnedFd, SyscallError, setsockopt } from "../../../ffi/mod.ts";
+import { FALLBACK, type FallbackReason } from "../../util/fallback-reason.ts";
 import { type Answer, CONTINUE, failure } from "../answer.ts";
 import { formatHost, hostPort } from "../host.ts";
 import { cookieOf, socketAddress } from "../socket.ts";
@@ -9,11 +10,14 @@ import { note } from "./plan.ts";
 const { SO_SNDTIMEO, SOL_SOCKET } = constants;
 
 const ONE_MICROSECOND = new Uint8Array(BigInt64Array.of(0n, 1n).buffer);
-const INTERRUPTED = "a signal interrupted connect()";
 
 /** Why a connection to a registered listener goes over TCP. */
 export class Fallback extends Error {
   override readonly name = "Fallback";
+
+  constructor(reason: FallbackReason) {
+    super(reason);
+  }
 }
 
 /** The recorded reason for plain TCP; an error where a rule forbids that. */
@@ -33,8 +37,8 @@ export function fallBack({ context, call, plan }: Connecting, error: Error): Ans
  *  EINTR) or call again. */
 export function goOnByTcp({ context, call, plan, tcp }: Connecting): void {
   const { socket, target, rule } = plan;
-  note(context, call, target, { outcome: "tcp", reason: INTERRUPTED, rule });
-  context.registry.reportFallback(formatHost(target.host), target.port, INTERRUPTED);
+  note(context, call, target, { outcome: "tcp", reason: FALLBACK.interrupted, rule });
+  context.registry.reportFallback(formatHost(target.host), target.port, FALLBACK.interrupted);
   try {
     const isUp = connectBriefly(tcp, socketAddress(socket.domain, target));
     if (isUp) context.table.expectAcknowledgement(cookieOf(tcp));

@@ -1,5 +1,6 @@
 /** What sendto(2) with MSG_FASTOPEN sends once it is connected. */
 import { type BorrowedFd, constants, send } from "../../../ffi/mod.ts";
+import { FALLBACK } from "../../util/fallback-reason.ts";
 import type { Call } from "../context.ts";
 import { Fallback } from "./fallback.ts";
 
@@ -12,7 +13,7 @@ const MAX_FIRST_BYTES = 65_536;
 /** @throws Fallback for what is too long or cannot be read */
 export function readFirst({ tracee }: Call, { address, length }: FirstData): Uint8Array {
   const bytes = length > MAX_FIRST_BYTES ? undefined : tracee.peek(address, length);
-  if (bytes === undefined) throw new Fallback("too much is sent by TCP Fast Open, or what cannot be read");
+  if (bytes === undefined) throw new Fallback(FALLBACK.fastOpen);
   return bytes;
 }
 

@@ -1,5 +1,6 @@
 /** Makes a Unix socket ready to stand for a TCP one that connects: its options, and its name, which is the 4-tuple. */
 import { bind, errno, SyscallError, unixAddress } from "../../../ffi/mod.ts";
+import { FALLBACK } from "../../util/fallback-reason.ts";
 import { type Endpoint, formatHost, hostPort, isUnspecified } from "../host.ts";
 import { connectionName } from "../names.ts";
 import { dressUnixSocket, isBoundToOtherInterface, wantsCompletions } from "../options.ts";
@@ -21,9 +22,9 @@ export function touchOf({ context: { table }, plan, tcp }: Connecting): Touch | 
 
 /** @throws Fallback for a socket that no Unix socket can stand for */
 export function refuseUnfit({ plan, tcp }: Connecting, touch: Touch | undefined): void {
-  if (touch === "tcp" && wantsCompletions(tcp)) throw new Fallback("the program wants completions of MSG_ZEROCOPY");
+  if (touch === "tcp" && wantsCompletions(tcp)) throw new Fallback(FALLBACK.completions);
   if (touch !== undefined && !namesPlace(plan.rule) && isBoundToOtherInterface(tcp)) {
-    throw new Fallback("it is bound to another network interface");
+    throw new Fallback(FALLBACK.otherInterface);
   }
 }
 
@@ -48,7 +49,7 @@ function bindName(connecting: Connecting): void {
     if (tryBind(connecting, { host, port })) return;
   }
   if (bound.port === 0) crowded.note(destination, nowMs);
-  throw new Fallback("no local port is free for this destination");
+  throw new Fallback(FALLBACK.noPort);
 }
 
 function tryBind({ plan, unix }: Connecting, client: Endpoint): boolean {
