@@ -1,10 +1,10 @@
 /**
- * The other process of a benchmark of the broker: serve NAME, hold NAME COUNT, or flood SOCKET KIND. It writes a line when it
+ * The other process of a benchmark of the broker: serve NAME, serve-default NAME with rings of the usual size, hold NAME COUNT, or flood SOCKET KIND. It writes a line when it
  * is ready and ends with its standard input.
  */
 import { readSync } from "node:fs";
 import type { Channel } from "../lib/channel/channel.ts";
-import { BrokerLink } from "../lib/client/broker-link.ts";
+import { BrokerLink, type ListenOptions } from "../lib/client/broker-link.ts";
 import { ClosedError } from "../lib/errors.ts";
 import { flood, say } from "./broker-flooder.ts";
 
@@ -24,9 +24,9 @@ function answer(channel: Channel): void {
 }
 
 /** @param keptCount  channels that stay open at a time, the oldest go */
-function serve(name: string, keptCount: number, answers: boolean): void {
+function serve(name: string, keptCount: number, answers: boolean, options: ListenOptions = { capacity: SMALL }): void {
   const link = BrokerLink.connect({ name: "bench", reconnect: false });
-  const service = link.listen(name, { capacity: SMALL });
+  const service = link.listen(name, options);
   const kept: Channel[] = [];
   say("ready");
   for (let channel = service.accept(); channel !== undefined; channel = service.accept()) {
@@ -50,6 +50,7 @@ function hold(name: string, count: number): void {
 
 const [mode, subject = "", count = "0"] = process.argv.slice(2);
 if (mode === "serve") serve(subject, KEPT, true);
+else if (mode === "serve-default") serve(subject, KEPT, true, {});
 else if (mode === "keep") serve(subject, Number.POSITIVE_INFINITY, false);
 else if (mode === "hold") hold(subject, Number(count));
 else if (mode === "flood") flood(subject, count);

@@ -1,6 +1,6 @@
 /** The broker against C that does the same: round trips, dials, relayed descriptors, ten thousand channels, a flood. */
 import { pinToCpu, pipe } from "../ffi/mod.ts";
-import { BrokerLink } from "../lib/client/broker-link.ts";
+import { BrokerLink, type DialOptions } from "../lib/client/broker-link.ts";
 import { buildForDbus, buildWithWayland, runBaseline } from "./baseline.ts";
 import { channels } from "./broker-channels.ts";
 import { flood } from "./broker-floods.ts";
@@ -47,12 +47,18 @@ const sync: Section = (bench, report) => {
 const REST_MS = 0.5;
 const SLEEPER = new Int32Array(new SharedArrayBuffer(4));
 
-function dialUs({ link }: Bench, count: number, restMs = 0): number {
+/** With rings of a page, the smallest, as in C. */
+const SMALL: Dialled = { name: "bench.dial", options: { capacity: 4096 } };
+/** With rings of the usual size, a megabyte each. */
+const USUAL: Dialled = { name: "bench.dial.default", options: {} };
+type Dialled = { readonly name: string; readonly options: DialOptions };
+
+function dialUs({ link }: Bench, { name, options }: Dialled, count: number, restMs = 0): number {
   const times: number[] = [];
   for (let index = 0; index < count; index++) {
     if (restMs > 0) Atomics.wait(SLEEPER, 0, 0, restMs);
     const start = performance.now();
-    const channel = link.dial("bench.dial", { capacity: 4096 });
+    const channel = link.dial(name, options);
     channel.receive();
     times.push((performance.now() - start) * 1000);
     channel.close();
@@ -60,15 +66,19 @@ function dialUs({ link }: Bench, count: number, restMs = 0): number {
   return median(times);
 }
 
+/** What is asked of one. */
+const DIAL_US = 300;
+
 const dial: Section = async (bench, report) => {
-  const peer = await startPeer("serve", "bench.dial");
+  const peer = await startPeer("serve", SMALL.name);
+  const usual = await startPeer("serve-default", USUAL.name);
   try {
-    dialUs(bench, 4000);
+    for (const each of [SMALL, USUAL]) dialUs(bench, each, 4000);
     await onEach([bench], async (suffix, cpus) => {
-      peer.pin(cpus[1]);
+      for (const each of [peer, usual]) each.pin(cpus[1]);
       const least: number[] = [];
       const pair = alternate(
-        () => dialUs(bench, 500),
+        () => dialUs(bench, SMALL, 500),
         () => {
           least.push(runBaseline("broker-dial", 5_000, ...cpus) / 1000);
           return runBaseline("dial", 5_000, ...cpus) / 1000;
@@ -77,13 +87,16 @@ const dial: Section = async (bench, report) => {
       report(result(`broker.dial.us${suffix}`, "us", pair, "C connect and accept"));
       report(result(`broker.dial.c${suffix}`, "us", [pair[0], median(least)], "C, three processes"));
       const rested = alternate(
-        () => dialUs(bench, 200, REST_MS),
+        () => dialUs(bench, SMALL, 200, REST_MS),
         () => runBaseline("broker-dial", 400, ...cpus, REST_MS * 1000) / 1000,
       );
       report(result(`broker.dial.rested${suffix}`, "us", rested, "C, rested"));
+      const rounds = Array.from({ length: 5 }, () => dialUs(bench, USUAL, 500));
+      report(result(`broker.dial.default${suffix}`, "us", [median(rounds), DIAL_US], "asked"));
     });
   } finally {
     await peer.stop();
+    await usual.stop();
   }
 };
 
