@@ -182,6 +182,7 @@ export class Broker implements Disposable {
     );
     const onEnd = (ended: Session): void => {
       this.#sessions.delete(ended);
+      this.#core.registry.connections.delete(ended);
       this.#core.quota.release(owner, { sessions: 1 });
       this.#armIdle();
     };

@@ -10,6 +10,7 @@ import { abandonSide, type MapEvent, makeSide } from "./channel-sides.ts";
 import { type BrokerCore, denied } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
 import { explainRefusal } from "./exhaustion.ts";
+import type { Right } from "./grants.ts";
 import type { ChannelRecord, ChannelSide, ServiceRecord } from "./records.ts";
 import { backingOf } from "./rights.ts";
 import type { Session } from "./session.ts";
@@ -17,6 +18,10 @@ import { shareFd } from "./shared-fd.ts";
 
 /** Of shmlink_channel_v1, from which on it has the event open. */
 const VERSION_OF_OPEN = 2;
+
+/** What a channel takes of each side. */
+const DIALLERS: readonly Right[] = ["dial", "send", "receive"];
+const SERVICES: readonly Right[] = ["listen", "send", "receive"];
 
 /** Who asks for a channel, and the bytes of its ring. */
 type Dialler = {
@@ -56,8 +61,8 @@ function setUp(core: BrokerCore, nearPlan: SidePlan, farPlan: SidePlan, service:
   const id = core.registry.nextId();
   const [near, far] = makeSides(core, id, nearPlan, farPlan);
   // nothing below fails
-  near.record.rights = backingOf(near.record.owner, ["dial", "send", "receive"], service.name);
-  far.record.rights = backingOf(far.record.owner, ["listen", "send", "receive"], service.name);
+  near.record.rights = backingOf(near.record.owner, DIALLERS, service.name);
+  far.record.rights = backingOf(far.record.owner, SERVICES, service.name);
   far.record.object = service.session.createObject("shmlink_channel_v1", service.object);
   const record: ChannelRecord = {
     kind: "channel",

@@ -19,6 +19,9 @@ export class GrantSet {
   /** 1 where the connection that mints is judged by the policy alone. */
   readonly depth: number;
   #grants: Grant[] = [];
+  readonly #revoked: Map<string, number> = new Map();
+  /** The connection that has it, as in listings, once there is one. */
+  connection: number | undefined;
 
   /** @param parent  of the connection that mints; undefined when that one is judged by the policy alone */
   constructor(parent: GrantSet | undefined) {
@@ -28,6 +31,17 @@ export class GrantSet {
 
   get grants(): readonly Grant[] {
     return this.#grants;
+  }
+
+  /** What was taken from this connection itself. */
+  get revoked(): readonly Grant[] {
+    return [...this.#revoked].map(([name, rights]) => ({ rights, name }));
+  }
+
+  /** Whether something was taken from one that it was minted from, at whatever distance. */
+  get isCutAbove(): boolean {
+    const parent = this.#parent;
+    return parent !== undefined && (parent.#revoked.size > 0 || parent.isCutAbove);
   }
 
   /** @returns false, and nothing is added, when the one who grants does not have it all or may not pass it on */
@@ -65,6 +79,7 @@ export class GrantSet {
       const left = grant.rights & ~rights;
       return left === 0 ? [] : { rights: left, name: grant.name };
     });
+    for (const each of gone) this.#revoked.set(each.name, (this.#revoked.get(each.name) ?? 0) | each.rights);
     return gone;
   }
 

@@ -8,13 +8,14 @@ import type {
   AnyRecord,
   ChannelRecord,
   ChannelSide,
+  ConnectionRecord,
   ListenerRecord,
   OfferRecord,
   Owner,
   ServiceRecord,
 } from "./records.ts";
 import { listenerName } from "./registry.ts";
-import { rightsText } from "./rights.ts";
+import { grantsText, rightsText } from "./rights.ts";
 
 export type ListingEntry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
 /** Of a path in a listing. */
@@ -72,7 +73,7 @@ export function recordEntry(record: AnyRecord, isWhole: boolean): ListingEntry {
 }
 
 function ownerOf(record: Exclude<AnyRecord, ChannelRecord>): Owner {
-  return record.kind === "service" ? record.session.owner : record.owner;
+  return record.kind === "service" || record.kind === "connection" ? record.session.owner : record.owner;
 }
 
 /** By which it is found and granted. */
@@ -83,7 +84,7 @@ export function nameOf(record: AnyRecord): string {
 /** The rule is missing where an older broker did not write it down. */
 function detailsOf(record: Exclude<AnyRecord, ChannelRecord>, isWhole: boolean, maxBytes: number): object {
   const facts = { ...factsOf(record, maxBytes), ...ruleText("rule", record.rule, maxBytes) };
-  if (!isWhole) return facts;
+  if (!isWhole || record.kind === "connection") return facts;
   const backing = record.kind === "context" ? "own" : record.rights; // no grant makes a context
   return { ...facts, rights: rightsText(ownerOf(record), backing, maxBytes) };
 }
@@ -98,6 +99,8 @@ function factsOf(record: Exclude<AnyRecord, ChannelRecord>, maxBytes: number): o
       return offerDetails(record, maxBytes);
     case "context":
       return { ...record.identity, accepted: record.accepted };
+    case "connection":
+      return connectionDetails(record, maxBytes);
   }
 }
 
@@ -113,6 +116,16 @@ export function endedChannel(record: ChannelRecord): () => ListingEntry {
 
 function serviceDetails(record: ServiceRecord): object {
   return { capacity: record.capacity, accepted: record.accepted, program: record.session.name };
+}
+
+function connectionDetails({ session, mintedFrom }: ConnectionRecord, maxBytes: number): object {
+  const { context, grants } = session.owner;
+  return {
+    program: session.name,
+    ...(mintedFrom === undefined ? {} : { mintedFrom }),
+    ...(context === undefined ? {} : { context: `${context.engine}/${context.app}/${context.instance}` }),
+    ...(grants === undefined ? {} : grantsText(grants, maxBytes * 3)),
+  };
 }
 
 type BothStatistics = readonly [SideStatistics, SideStatistics];

@@ -7,6 +7,8 @@ import type { AnyRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
 const MAX_WAITING = 16;
+/** Of shmlink_listing_v1, from which on it tells of minted connections. */
+const VERSION_OF_CONNECTIONS = 2;
 
 /** @throws FailureError when too many listings of this session wait to be read, or when the policy hides the listing from this peer */
 export function startListing(session: Session, object: ObjectId, selector: string): void {
@@ -18,7 +20,9 @@ export function startListing(session: Session, object: ObjectId, selector: strin
   core.survival.sweep(core);
   const { grants } = session.owner;
   const maySee = (name: string): boolean => grants === undefined || grants.allows("inspect", name);
-  const records = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
+  const isNew = session.versionOf(object) >= VERSION_OF_CONNECTIONS;
+  const known = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
+  const records = isNew ? known : known.filter(({ kind }) => kind !== "connection");
   const ended = records.length === 0 ? core.registry.recall(selector) : undefined;
   if (grants !== undefined) {
     const names = ended === undefined ? records.map(nameOf) : [ended.name];
@@ -55,6 +59,7 @@ function isAlive(core: BrokerCore, record: AnyRecord): boolean {
   if (record.kind === "channel") return core.registry.channels.has(record.id);
   if (record.kind === "relayed") return core.registry.offers.get(record.name) === record;
   if (record.kind === "context") return core.registry.contexts.has(record.id);
+  if (record.kind === "connection") return core.registry.connections.has(record.session);
   return core.registry.listeners.has(record.id);
 }
 

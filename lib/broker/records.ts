@@ -146,7 +146,19 @@ export type ContextRecord = {
   accepted: number;
 };
 
-export type AnyRecord = ServiceRecord | ChannelRecord | ListenerRecord | OfferRecord | ContextRecord;
+/** One that was minted, for as long as it lasts. What it may do, and who minted it, its session's owner says. */
+export type ConnectionRecord = {
+  readonly kind: "connection";
+  readonly id: number;
+  /** "connection:17" */
+  readonly name: string;
+  readonly rule: string;
+  readonly session: Session;
+  /** The minted connection that it was minted from. */
+  readonly mintedFrom: number | undefined;
+};
+
+export type AnyRecord = ServiceRecord | ChannelRecord | ListenerRecord | OfferRecord | ContextRecord | ConnectionRecord;
 
 /** The process a record belongs to. */
 export type Owner = {

@@ -4,12 +4,14 @@ import type { ListingEntry } from "./listing.ts";
 import type {
   AnyRecord,
   ChannelRecord,
+  ConnectionRecord,
   ContextRecord,
   ListenerRecord,
   OfferRecord,
   ServiceRecord,
   TakeRecord,
 } from "./records.ts";
+import type { Session } from "./session.ts";
 
 const LOOPBACK_V4 = /^127\./;
 const MAX_ENDED = 32;
@@ -22,6 +24,8 @@ export class Registry {
   readonly listeners: Map<number, ListenerRecord> = new Map();
   readonly contexts: Map<number, ContextRecord> = new Map();
   readonly offers: Map<string, OfferRecord> = new Map();
+  /** Those that were minted. */
+  readonly connections: Map<Session, ConnectionRecord> = new Map();
   /** Who waits for something under a name, longest first. */
   readonly takers: Map<string, Set<TakeRecord>> = new Map();
   /** port → listeners on it, so that resolve does not grow with their number. */
@@ -108,6 +112,7 @@ export class Registry {
     yield* this.listeners.values();
     yield* this.offers.values();
     yield* this.contexts.values();
+    yield* this.connections.values();
   }
 }
 

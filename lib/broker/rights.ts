@@ -1,5 +1,5 @@
 /** By which rights something was done that is listed: for people, in the words of "shmlink run --grant". Pure. */
-import { describeGrant, type Grant, type Right } from "./grants.ts";
+import { describeGrant, type Grant, type GrantSet, type Right } from "./grants.ts";
 import type { Owner } from "./records.ts";
 
 /** "own" for who needs no grant; else what stood for it then, and how much more did. */
@@ -17,20 +17,42 @@ export function backingOf({ grants }: Owner, rights: readonly Right[], name: str
 /** Whose they are: a user's or a context's own, as far as the policy goes, or those of a grant.
  *  @param backing  undefined where an older broker did not write it down
  *  @param maxBytes  for the list of grants */
-export function rightsText({ context }: Owner, backing: Backing | undefined, maxBytes: number): object | undefined {
+export function rightsText(
+  { context, grants }: Owner,
+  backing: Backing | undefined,
+  maxBytes: number,
+): object | undefined {
   if (backing === undefined) return undefined;
   if (backing === "own") return { from: context === undefined ? "user" : "context" };
-  return { from: "grant", ...listGrants(backing, maxBytes) };
+  return { from: "grant", connection: grants?.connection, ...listBacking(backing, maxBytes) };
 }
 
+function listBacking({ grants, leftOut }: Exclude<Backing, "own">, maxBytes: number): object {
+  const { texts, missing } = cutGrants(grants, maxBytes);
+  return { grants: texts, ...(missing + leftOut === 0 ? {} : { leftOut: missing + leftOut }) };
+}
+
+/** What a minted connection has, and what was taken from it. @param maxBytes  for each of the lists */
+export function grantsText(grants: GrantSet, maxBytes: number): object {
+  const [has, lost] = [cutGrants(grants.grants, maxBytes), cutGrants(grants.revoked, maxBytes)];
+  const missing = has.missing + lost.missing;
+  return {
+    grants: has.texts,
+    revoked: lost.texts,
+    ...(missing === 0 ? {} : { leftOut: missing }),
+    ...(grants.isCutAbove ? { revokedAbove: true } : {}),
+  };
+}
+
+type CutGrants = { readonly texts: readonly string[]; readonly missing: number };
+
 /** As many as there is room for. */
-function listGrants({ grants, leftOut }: Exclude<Backing, "own">, maxBytes: number): object {
+function cutGrants(grants: readonly Grant[], maxBytes: number): CutGrants {
   const texts: string[] = [];
   let room = maxBytes;
   for (const text of grants.map(describeGrant)) {
     room -= text.length + '"",'.length;
     if (room >= 0) texts.push(text);
   }
-  const missing = leftOut + grants.length - texts.length;
-  return { grants: texts, ...(missing === 0 ? {} : { leftOut: missing }) };
+  return { texts, missing: grants.length - texts.length };
 }

@@ -13,6 +13,7 @@ export function renderListing(listing: Listing, ownUid: number): string {
     section("Wrapped listeners", listing.listeners, LISTENER_HEAD, (record) => listenerRow(record, ownUid)),
     section("Relayed descriptors", listing.relayed, RELAYED_HEAD, (record) => relayedRow(record, ownUid)),
     section("Contexts", listing.contexts, PLAIN_HEAD, (record) => plainRow(record, ownUid)),
+    section("Minted connections", listing.connections, CONNECTION_HEAD, (record) => connectionRow(record, ownUid)),
   ].filter((text) => text !== "");
   const things = sections.length === 0 ? ["Nothing is offered, connected or wrapped\n"] : sections;
   return `${[...things, brokerLine(listing.broker)].join("\n")}`;
@@ -31,6 +32,7 @@ const PLAIN_HEAD = ["ID", "NAME", "OWNER"];
 const RELAYED_HEAD = ["ID", "NAME", "OWNER", "WAITING", "TAKEN", "NEXT"];
 const SERVICE_HEAD = ["ID", "NAME", "OWNER", "CALLED", "RING", "ACCEPTED"];
 const CHANNEL_HEAD = ["ID", "NAME", "DIALLER", "SERVICE", "STATE", "TO SERVICE", "FILL", "TO DIALLER", "FILL"];
+const CONNECTION_HEAD = ["ID", "MINTED BY", "CALLED", "GRANTS", "REVOKED"];
 const LISTENER_HEAD = ["ID", "NAME", "OWNER", "UNIX", "TCP", "FALLBACK", "PATH"];
 
 function plainRow({ id, name, owner }: EntryRecord, ownUid: number): string[] {
@@ -68,6 +70,21 @@ function relayedRow(record: EntryRecord, ownUid: number): string[] {
     ? record["fds"].map((fd: { readonly type?: unknown }) => textOf(fd.type))
     : [];
   return [...plainRow(record, ownUid), textOf(record["waiting"]), textOf(record["taken"]), next.join(", ") || "-"];
+}
+
+function connectionRow(record: EntryRecord, ownUid: number): string[] {
+  const { id, owner } = record;
+  const called = textOf(record["program"]);
+  const [grants, revoked] = [record["grants"], record["revoked"]].map((list) =>
+    Array.isArray(list) ? shortList(list) : "",
+  );
+  const above = record["revokedAbove"] === true ? "above" : "";
+  return [String(id), describeOwner(owner, ownUid), called, grants, revoked || above].map((cell) => cell || "-");
+}
+
+/** The first of them, and how many more: they may be dozens. */
+function shortList([first, ...others]: readonly unknown[]): string {
+  return others.length === 0 ? textOf(first ?? "") : `${textOf(first)} and ${others.length} more`;
 }
 
 function brokerLine(broker: EntryRecord | null): string {

@@ -6,7 +6,7 @@ const SIZES = new Set(["bytes", "fill", "capacity", "hugePages"]);
 /** What is counted by texts: these are data, and no names of ours. */
 const TALLIES = new Set(["fallbacks"]);
 /** Lists of texts that have commas themselves. */
-const SPACED = new Set(["grants"]);
+const SPACED = new Set(["grants", "revoked"]);
 const INDENT = "  ";
 
 export function renderRecord(record: Readonly<Record<string, unknown>>): string {

@@ -15,6 +15,7 @@ export type Listing = {
   readonly listeners: readonly EntryRecord[];
   readonly relayed: readonly EntryRecord[];
   readonly contexts: readonly EntryRecord[];
+  readonly connections: readonly EntryRecord[];
   readonly broker: EntryRecord | null;
 };
 
@@ -30,6 +31,7 @@ export function toListing(entries: readonly Entry[]): Listing {
     listeners: of("listener"),
     relayed: of("relayed"),
     contexts: of("context"),
+    connections: of("connection"),
     broker: of("broker")[0] ?? null,
   };
 }

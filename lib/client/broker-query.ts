@@ -53,7 +53,7 @@ export class BrokerQuery extends GreetedLink {
       if (event.kind === "entry") entries.push(entryOf(event));
       else if (event.kind === "done") done = true;
     });
-    this.request({ kind: "list", id, selector });
+    this.requestNewest({ kind: "list", id, selector });
     this.answer(() => done, "the broker's listing");
     this.sinks.delete(id);
     return entries;

@@ -1,7 +1,7 @@
 /** An entry of a listing as a typed record. */
 import type { Events } from "../protocol/shmlink-v1.gen.ts";
 
-export type EntryKind = "service" | "channel" | "listener" | "relayed" | "context" | "broker";
+export type EntryKind = "service" | "channel" | "listener" | "relayed" | "context" | "broker" | "connection";
 
 /** One thing the broker knows. `details` is what is particular to its kind. */
 export type Entry = {
@@ -14,7 +14,7 @@ export type Entry = {
   readonly details: Readonly<Record<string, unknown>>;
 };
 
-const KINDS: readonly EntryKind[] = ["service", "channel", "listener", "relayed", "context", "broker"];
+const KINDS: readonly EntryKind[] = ["service", "channel", "listener", "relayed", "context", "broker", "connection"];
 
 type WireEntry = Extract<Events<never>["shmlink_listing_v1"], { kind: "entry" }>;
 

@@ -41,8 +41,8 @@ export type Requests<Fd> = {
    *
    * Bound from the registry. The first request must be hello; any other one before it is the error no_hello.
    *
-   * Version 2 knows channels with one direction, rings that clients make themselves, and bundles of which nothing more
-   * is told.
+   * Version 2 knows channels with one direction, rings that clients make themselves, bundles of which nothing more is
+   * told, and minted connections in listings.
    */
   readonly shmlink_manager_v1:
     /**
@@ -420,8 +420,8 @@ export type Events<Fd> = {
    *
    * Bound from the registry. The first request must be hello; any other one before it is the error no_hello.
    *
-   * Version 2 knows channels with one direction, rings that clients make themselves, and bundles of which nothing more
-   * is told.
+   * Version 2 knows channels with one direction, rings that clients make themselves, bundles of which nothing more is
+   * told, and minted connections in listings.
    */
   readonly shmlink_manager_v1:
     /** answers hello */
@@ -725,6 +725,8 @@ export const SHMLINK_MANAGER_V1_KIND = {
   relayed: 3,
   context: 4,
   broker: 5,
+  /** that was minted; its owner is who minted it */
+  connection: 6,
 } as const;
 
 export const SHMLINK_MANAGER_V1_LISTENER_FLAGS = {
@@ -1062,7 +1064,7 @@ export const INTERFACES: { readonly [N in InterfaceName]: InterfaceDescription }
   },
   shmlink_listing_v1: {
     name: "shmlink_listing_v1",
-    version: 1,
+    version: 2,
     requests: [],
     events: [
       { name: "entry", destructor: false, since: 1, args: [{ name: "entryKind", kind: "uint" }, { name: "entryId", kind: "uint" }, { name: "name", kind: "string" }, { name: "uid", kind: "uint" }, { name: "pid", kind: "uint" }, { name: "exe", kind: "string" }, { name: "details", kind: "string" }],

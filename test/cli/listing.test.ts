@@ -13,7 +13,7 @@ for (const runtime of RUNTIMES) {
       const { code, text, stderr } = await cli.run(["ls", "--json"]);
       expect([code, stderr]).toEqual([0, ""]);
       const { broker, ...rest } = JSON.parse(text) as Json;
-      expect(rest).toEqual({ services: [], channels: [], listeners: [], relayed: [], contexts: [] });
+      expect(rest).toEqual({ services: [], channels: [], listeners: [], relayed: [], contexts: [], connections: [] });
       expect(broker).toMatchObject({
         id: 0,
         name: "broker",

@@ -116,7 +116,7 @@ test("revoking withdraws what stood for it, all the way down, and tells the hold
   const names = (): string[] =>
     watcher
       .list()
-      .flatMap(({ kind, name }) => (kind === "broker" ? [] : name))
+      .flatMap(({ kind, name }) => (kind === "broker" || kind === "connection" ? [] : name))
       .sort();
   expect(names()).toEqual(["ab", "ao"]);
   minted.revoke(["listen"]);
@@ -151,10 +151,10 @@ test("what a connection is shown by its right to inspect, and what is left out, 
     broker.log.match(/(?<= (info|warn) )(Used grant|Refused to) inspect.*(?= \(uid \d+, pid)/g) ?? [];
   await waitUntil(() => audit().length >= 4, "the audit");
   expect(audit()).toEqual([
-    "Used grant inspect: 2 of 3 left out, not granted to this connection",
+    "Used grant inspect: 3 of 4 left out, not granted to this connection",
     'Used grant inspect "web/a"',
     'Refused to inspect "db": 1 of 1 left out, not granted to this connection',
-    "Refused to inspect: 3 of 3 left out, not granted to this connection",
+    "Refused to inspect: 4 of 4 left out, not granted to this connection",
   ]);
 });
 

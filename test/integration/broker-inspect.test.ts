@@ -5,11 +5,13 @@ import type { Channel } from "../../lib/channel/channel.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { BrokerQuery } from "../../lib/client/broker-query.ts";
 import type { GrantSpec } from "../../lib/client/grant.ts";
+import { SHMLINK_MANAGER_V1_KIND } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { FALLBACK } from "../../lib/util/fallback-reason.ts";
-import { TestBroker } from "../helpers/broker.ts";
+import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { handDown } from "../helpers/handed-down.ts";
+import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 
 expectNoFdLeaks();
 
@@ -94,6 +96,11 @@ function enter(broker: TestBroker, parent: BrokerLink, grants: readonly GrantSpe
   return BrokerLink.connect({ name: "holder", wake: true, env: handDown(broker, minted) });
 }
 
+/** Of the only one that was minted. */
+function idOfConnection(link: BrokerLink): number {
+  return link.list().find(({ kind }) => kind === "connection")?.id ?? 0;
+}
+
 test("inspect tells the rights of each side: what was granted to a minted connection, its user's own of any other", async () => {
   await using broker = new TestBroker();
   using link = broker.connect({ wake: true });
@@ -108,12 +115,13 @@ test("inspect tells the rights of each side: what was granted to a minted connec
   using _service = holder.listen("web/a");
   using _offer = holder.offer("web/o");
   using _own = link.listen("own");
+  const connection = idOfConnection(link);
   const { rights } = await inspect(broker, near.channelId);
   expect(rights).toEqual({
-    dialler: { directions: ["send"], from: "grant", grants: ["dial,send:l*"] },
+    dialler: { directions: ["send"], from: "grant", connection, grants: ["dial,send:l*"] },
     service: { directions: ["receive"], from: "user" },
   });
-  const web = { from: "grant", grants: ["listen,offer,send,receive:web/*"] };
+  const web = { from: "grant", connection, grants: ["listen,offer,send,receive:web/*"] };
   for (const [what, wanted] of [
     ["web/a", web],
     ["web/o", web],
@@ -121,7 +129,7 @@ test("inspect tells the rights of each side: what was granted to a minted connec
   ] as const)
     expect((await inspect(broker, what))["rights"]).toEqual(wanted);
   expect((await broker.run(["inspect", String(near.channelId)])).stdout).toContain(
-    "rights\n  dialler\n    directions  send\n    from        grant\n    grants      dial,send:l*\n  service\n",
+    `rights\n  dialler\n    directions  send\n    from        grant\n    connection  ${connection}\n    grants      dial,send:l*\n  service\n`,
   );
   const { channels } = JSON.parse((await broker.run(["ls", "--json"])).stdout) as Record<string, Json[]>;
   expect(channels?.[0]).not.toHaveProperty("rights"); // which would be said ten thousand times
@@ -151,6 +159,7 @@ test("a context's rights are said to be its own, and more grants than there is r
   holder.listen(name);
   expect((await inspect(broker, name))["rights"]).toEqual({
     from: "grant",
+    connection: idOfConnection(link),
     grants: patterns.slice(0, 2).map((each) => `listen,send,receive:${each}`),
     leftOut: 7,
   });
@@ -176,4 +185,80 @@ test("reasons for TCP are told in words of ours, and count of who may resolve th
   expect(await inspect(broker, 8123)).toMatchObject({
     fallbacks: { other: 21, [FALLBACK.noPort]: 1, "connection refused (ECONNREFUSED)": 1 },
   });
+});
+
+test("a minted connection is listed with who minted it, from which one, what it may do and what was taken from it", async () => {
+  await using broker = new TestBroker(
+    '[[allow]]\nname = "owner"\nuid = "owner"\naction = ["connect", "delegate", "list"]\n',
+  );
+  using link = broker.connect();
+  using minted = link.mint([{ rights: ["dial", "listen", "delegate"], name: "web/*" }]);
+  using holder = BrokerLink.connect({ name: "worker", env: handDown(broker, minted) });
+  using less = holder.mint([{ rights: ["dial"], name: "web/a" }]);
+  const connections = (): Json[] =>
+    link
+      .list()
+      .flatMap(({ kind, id, name, pid, details }) => (kind === "connection" ? { id, name, pid, ...details } : []));
+  const rule = `owner (${broker.configPath}:1)`;
+  const [first, second] = connections();
+  const all = "dial,listen,delegate,send,receive:web/*";
+  const common = { pid: process.pid, rule, revoked: [] };
+  expect(first).toEqual({
+    ...common,
+    id: first?.["id"],
+    name: `connection:${first?.["id"]}`,
+    program: "worker",
+    grants: [all],
+  });
+  const unused = { program: "", grants: ["dial,send,receive:web/a"], mintedFrom: first?.["id"] };
+  expect(second).toEqual({ ...common, ...unused, id: second?.["id"], name: `connection:${second?.["id"]}` });
+
+  minted.revoke(["listen"], "web/*");
+  expect(connections()).toMatchObject([
+    { grants: ["dial,delegate,send,receive:web/*"], revoked: ["listen:web/*"] },
+    { grants: ["dial,send,receive:web/a"], revoked: [], revokedAbove: true },
+  ]);
+  minted.revoke();
+  expect(connections()[0]).toMatchObject({ grants: [], revoked: [all] });
+  expect(connections()[0]).not.toHaveProperty("revokedAbove");
+
+  const whole = await inspect(broker, Number(first?.["id"]));
+  const owner = { uid: process.geteuid?.(), pid: process.pid, exe: process.execPath };
+  expect(whole).toMatchObject({ kind: "connection", owner, program: "worker", grants: [], revoked: [all], rule });
+  const { connections: listed } = JSON.parse((await broker.run(["ls", "--json"])).stdout) as Record<string, Json[]>;
+  expect(listed).toMatchObject([{ id: first?.["id"] }, { id: second?.["id"] }]);
+  const table = (await broker.run(["ls"])).stdout;
+  expect(table).toMatch(/^Minted connections\n +ID {2}MINTED BY +CALLED +GRANTS +REVOKED\n/m);
+  expect(table).toMatch(new RegExp(`${first?.["id"]} +${process.pid} \\S+ +worker +- +${all.replace("*", "\\*")}\n`));
+  expect(table).toMatch(/ - +dial,send,receive:web\/a +above\n/);
+
+  less.close();
+  holder.close();
+  link.sync();
+  await waitUntil(() => connections().length === 0, "both connections to have ended");
+});
+
+/** Opcodes of shmlink_manager_v1 and shmlink_listing_v1. */
+const LIST = 6;
+const DONE = 1;
+
+test("minted connections are shown to who may inspect them, and not to clients that do not know of them", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  const shown = (grants: readonly GrantSpec[]): number => {
+    using holder = enter(broker, link, grants);
+    return holder.list().filter(({ kind }) => kind === "connection").length;
+  };
+  using _one = enter(broker, link, [{ rights: ["dial"], name: "db" }]);
+  const id = idOfConnection(link);
+  expect(shown([{ rights: ["inspect"], name: "*" }])).toBeGreaterThan(0);
+  expect(shown([{ rights: ["inspect"], name: `connection:${id}` }])).toBe(1);
+  expect(shown([{ rights: ["inspect"], name: "db" }])).toBe(0);
+  using old = new RawPeer(broker.socketPath);
+  old.greet();
+  old.send(message(3, LIST, 4, ...text("")));
+  const kinds: number[] = [];
+  for (let event = old.next(); event?.sender !== 4 || event.opcode !== DONE; event = old.next())
+    if (event?.sender === 4) kinds.push(event.body.getUint32(0, true));
+  expect(kinds).toEqual([SHMLINK_MANAGER_V1_KIND.broker]);
 });

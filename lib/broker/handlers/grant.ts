@@ -66,7 +66,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
   if (handle.state === "refused")
     throw denied(core, owner, "mint a connection", "it would have rights that this one cannot pass on");
   if (handle.grants.depth > MAX_DEPTH) throw denied(core, owner, "mint a connection", TOO_DEEP);
-  authorize(core, owner, "delegate", "");
+  const rule = authorize(core, owner, "delegate", "");
   chargeQuota(core, owner, "mint a connection", { sessions: 1 });
   try {
     using stack = new DisposableStack();
@@ -77,6 +77,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     stack.move();
     minted.trackOwnSocket(theirs);
     handle.state = "connected";
+    note(minted, rule, owner.grants?.connection);
     core.logger.info(`Granted ${handle.grants.grants.map(describeGrant).join(" ") || "nothing"}`, who);
     return theirs;
   } catch (error) {
@@ -84,6 +85,14 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     if (!(error instanceof SyscallError)) throw error;
     throw new FailureError("exhausted", `Cannot mint a connection: ${explainRefusal(error)}`, { cause: error });
   }
+}
+
+/** For listings. */
+function note(session: Session, rule: string, mintedFrom: number | undefined): void {
+  const { registry } = session.core;
+  const id = registry.nextId();
+  if (session.owner.grants !== undefined) session.owner.grants.connection = id;
+  registry.connections.set(session, { kind: "connection", id, name: `connection:${id}`, rule, session, mintedFrom });
 }
 
 function revoke(session: Session, handle: GrantHandle, { rights, name }: Grant): void {

@@ -13,12 +13,12 @@ import { type EntryRecord, toRecord } from "../records.ts";
 export const command: Command = makeCommand({
   name: "inspect",
   summary: "show all there is to know about one of them",
-  description: `Shows one service, channel, wrapped listener, offer of descriptors or context whole: its owner,
-sizes, seals, how full its rings are, bytes, messages, wake-ups sent and saved, the policy rule that
-allowed it, with file and line, and by which rights: its user's or context's own, or those of a
-grant. A service is shown with its channels, a listener with the processes that are connected to it
-now: how many, and the newest 32. NAME is looked for as a service first, then as a listener
-(tcp:ADDRESS:PORT, or its port alone), then as any other name or id of "shmlink ls".`,
+  description: `Shows one service, channel, wrapped listener, offer of descriptors, context or minted connection
+whole: its owner, sizes, seals, how full its rings are, bytes, messages, wake-ups sent and saved, the
+policy rule that allowed it, with file and line, and by which rights: its user's or context's own, or
+those of a grant. A service is shown with its channels, a listener with the processes that are
+connected to it now: how many, and the newest 32. NAME is looked for as a service first, then as a
+listener (tcp:ADDRESS:PORT, or its port alone), then as any other name or id of "shmlink ls".`,
   args: {
     name: { type: "positional", required: true, description: 'name or id, as in "shmlink ls"' },
     json: { type: "boolean", description: "one JSON object" },

@@ -19,8 +19,8 @@ export const command: Command = makeCommand({
   summary: "list services, channels and wrapped listeners",
   description: `Lists what the broker knows: services (names that can be dialled), channels (who is connected to
 whom, bytes sent and bytes waiting in each direction), the TCP listeners of wrapped programs with
-their Unix sockets and how many connections came over each way, descriptors that are offered, and
-contexts. Asking costs the peers nothing.
+their Unix sockets and how many connections came over each way, descriptors that are offered,
+contexts, and connections that were minted ("shmlink run --grant"). Asking costs the peers nothing.
 A broker is started if there is none; with --watch, one that ends is waited for.`,
   args: {
     json: { type: "boolean", description: "one JSON object; with --watch one on each line" },
