@@ -223,7 +223,7 @@ test("by which rights a channel is there is said as before after the broker was 
   using again = broker.connect();
   using fresh = again.mint([{ rights: ["offer"], name: "own" }]);
   using other = BrokerLink.connect({ name: "other", env: handDown(broker, fresh) });
-  expect(() => other.offer("own")).toThrow(/^Cannot offer "own": process \d+ .* offers it already$/); // of the same process
+  expect(() => other.offer("own")).toThrow(/^Cannot offer "own": process \d+ .* does already; /); // of the same process
   again.offer("own");
 }, 60_000);
 
