@@ -160,3 +160,23 @@ test("a context that would wait for a connection to itself is refused, also by w
   using watcher = broker.connect();
   await waitUntil(() => contextsOf(watcher).length === 0, "the context to end");
 });
+
+test("a rule for the action context fits by engine/app/instance, so that nobody takes the identity of another app", async () => {
+  await using broker = new TestBroker(
+    '[[allow]]\nname = "owner"\nuid = "owner"\naction = ["connect", "list"]\n' +
+      '[[allow]]\nuid = "owner"\naction = "context"\nservice = "podman/shop/*"\n',
+  );
+  using engine = broker.connect();
+  using listener = listenerAt(`${broker.directory}/shop.sock`);
+  const create = (identity: { engine: string; app: string; instance: string }): unknown => {
+    const [closeFd, held] = socketpair(constants.SOCK_STREAM);
+    using _c = closeFd;
+    using _h = held;
+    return engine.createContext({ ...identity, listener, closeFd });
+  };
+  expect(() => create({ engine: "podman", app: "bank", instance: "1" })).toThrow(
+    'Cannot create context "podman/bank/1"',
+  );
+  expect(() => create({ engine: "docker", app: "shop", instance: "1" })).toThrow("no rule allows user");
+  expect(create({ engine: "podman", app: "shop", instance: "1" })).toBeNumber();
+});
