@@ -83,12 +83,17 @@ export function denied(core: BrokerCore, { uid, pid }: Owner, wish: string, why:
 
 /** A minted connection does what it was granted, and the policy then judges it as the one who minted it. */
 function checkGrants(core: BrokerCore, who: Owner, what: Request["what"], service: string): void {
-  const { grants, uid, pid } = who;
+  const { grants } = who;
   if (grants === undefined) return;
   const right = RIGHT_FOR[what];
   if (what === "context" || (right !== undefined && !grants.allows(right, service)))
     throw denied(core, who, wishOf(what, service), "it was not granted to this connection");
-  if (right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, { uid, pid });
+}
+
+/** Once it is allowed: what was refused has its own line. */
+function noteUse(core: BrokerCore, { grants, uid, pid }: Owner, what: Request["what"], service: string): void {
+  const right = RIGHT_FOR[what];
+  if (grants !== undefined && right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, { uid, pid });
 }
 
 /** Asks the policy. @returns the rule that allows it, for listings @throws FailureError "denied", naming the rule and its place */
@@ -102,7 +107,10 @@ export function authorize(
   checkGrants(core, who, what, service);
   const decision = decideFor({ rules: core.config.rules, brokerUid: core.uid, who, what, service, subject });
   const rule = decision.where === BUILT_IN ? decision.rule : `${decision.rule} (${decision.where})`;
-  if (decision.kind === "allow") return rule;
+  if (decision.kind === "allow") {
+    noteUse(core, who, what, service);
+    return rule;
+  }
   const wish = wishOf(what, service);
   core.logger.warn(`Refused to ${wish}: ${decision.reason}`, { uid: who.uid, pid: who.pid, rule });
   const place = decision.where === BUILT_IN ? "" : ` at ${decision.where}`;

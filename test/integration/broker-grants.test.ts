@@ -80,6 +80,11 @@ test("a child passes on less, never more, and what the policy refuses its maker 
   expect(refusal(() => grandchild.listen("web/ab"))).toStartWith("denied: ");
   expect(refusal(() => grandchild.listen("web/secret"))).toMatch(/rule "no-secrets" at /);
   expect(refusal(() => grandchild.mint([{ rights: ["listen"], name: "web/a" }]))).toStartWith("denied: ");
+  expect(broker.log).toMatch(
+    / Refused to listen as "web\/secret": user \d+ may not listen under it \(.*rule "no-secrets /,
+  );
+  const used = broker.log.match(/(?<=Used grant )listen "[^"]*"/g);
+  expect(used).toEqual(['listen "web/a"']); // a refusal is no use
 });
 
 test("a line of minted connections has an end, also where all but its last are closed, and can be revoked", async () => {
