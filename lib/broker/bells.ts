@@ -9,7 +9,10 @@ import type { Session } from "./session.ts";
 
 type Holder = { readonly session: Session };
 
-/** An end is closed as soon as it is sent. So as long as the other one is still ours nobody can have put anything in its
+/** What lies in the queue of an end comes from who has the other one: it is closed in his name, however long it has waited for
+ *  its reader.
+ *
+ *  An end is closed as soon as it is sent. So as long as the other one is still ours nobody can have put anything in its
  *  queue, unless both go in one piece: it is closed where we stand. The second one is closed with others, a little later.
  *  @throws SyscallError */
 export function makeBells(closer: Pick<Closer, "closingLaterFor">, near: Holder, far: Holder): [OwnedFd, OwnedFd] {
@@ -23,5 +26,5 @@ export function makeBells(closer: Pick<Closer, "closingLaterFor">, near: Holder,
     });
   };
   const [one, other] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
-  return [guard(one, near.session.owner), guard(other, far.session.owner)];
+  return [guard(one, far.session.owner), guard(other, near.session.owner)];
 }
