@@ -4,10 +4,11 @@ import { checkSealedRing } from "../channel/memfd.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
 import { NO_CAPACITY } from "../ring/layout.ts";
 import type { ObjectId } from "../util/brand.ts";
+import { isFull } from "./backlog.ts";
 import { makeBells } from "./bells.ts";
 import { giveBack, plan, type SidePlan } from "./channel-plan.ts";
 import { abandonSide, type MapEvent, makeSide } from "./channel-sides.ts";
-import { type BrokerCore, denied } from "./core.ts";
+import { type BrokerCore, denied, failureNumber } from "./core.ts";
 import { agree, type Wish } from "./directions.ts";
 import { explainRefusal } from "./exhaustion.ts";
 import type { Right } from "./grants.ts";
@@ -133,10 +134,11 @@ export function handOver(core: BrokerCore, channel: ChannelRecord, index: 0 | 1)
   give(core, channel, index);
 }
 
-/** Hands a ring that is sealed to the other side. */
+/** Hands a ring that is sealed to the other side, if that one reads. */
 function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const side = channel.sides[index];
   const other = channel.sides[index === 0 ? 1 : 0];
+  if (other.session !== undefined && isFull(other.session)) return giveUp(channel, index);
   if (side.memfd === undefined) return;
   const memfd = shareOut(core, side, side.memfd);
   side.memfd = undefined;
@@ -152,6 +154,14 @@ function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
     other.session.send(other.object, "shmlink_channel_v1", { kind: "open", ...place, memfd, doorbell, pid, uid });
   }
   if (other.memfd === undefined && core.survival.isEnabled) core.survival.keepChannel(channel);
+}
+
+/** Who is not given it hears that its ring did not come, as when the side that sealed it had gone. */
+function giveUp({ name, sides }: ChannelRecord, index: 0 | 1): void {
+  const { session, object } = sides[index];
+  const message = `Cannot finish the channel to "${name}": the other side does not read, and too many descriptors wait for it`;
+  session?.send(object, "shmlink_channel_v1", { kind: "failed", code: failureNumber("quota"), message });
+  session?.release(object);
 }
 
 /** What the listings and who outlives us need of it stays here. @returns what the other side is given */

@@ -1,13 +1,11 @@
 /** Descriptors on their way from who offers to who takes: bundles in the order in which they came, takers likewise. */
 import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
+import { isBehind, MAX_UNREAD_FDS } from "./backlog.ts";
 import { authorize, type BrokerCore, failureNumber } from "./core.ts";
 import { explainRefusal } from "./exhaustion.ts";
 import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
 import type { Session } from "./session.ts";
-
-/** Descriptors that may wait for a taker who asks and does not read. */
-const MAX_UNREAD_FDS = 256;
 
 /** Hands out what there is to who waits for it, as long as there are both. */
 export function matchUp(core: BrokerCore, name: string): void {
@@ -78,8 +76,10 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
   });
 }
 
-function tellTaken({ session, object }: OfferRecord, { number }: Bundle, { owner: { pid, uid } }: Session): void {
-  session?.send(object, "shmlink_offer_v1", { kind: "taken", bundle: number, pid, uid });
+/** Of a bundle that is kept there is no end to be told: nothing, while there is enough that its owner has not read. */
+function tellTaken({ session, object }: OfferRecord, { number, keep }: Bundle, { owner: { pid, uid } }: Session): void {
+  if (session === undefined || (keep && isBehind(session))) return;
+  session.send(object, "shmlink_offer_v1", { kind: "taken", bundle: number, pid, uid });
 }
 
 export function failTake({ session, object }: TakeRecord, { code, message }: FailureError): void {

@@ -151,14 +151,23 @@ export class Quota {
     const key = LIMIT_OF[resource];
     const limit = this.limits[key];
     const wanted = usage[resource] + more;
-    const share =
-      who.context === undefined ? this.#shareOfUser(usage, resource) : this.#shareOfContext(usage, resource);
+    const share = this.#shareOf(who, usage, resource);
     if (wanted <= limit && wanted <= share) return undefined;
     const words = WORDS[resource] ?? resource;
     const wish = `${describe(who)} would have ${wanted} ${wanted === 1 ? words.replace(/s$/, "") : words}`;
     if (wanted > limit) return `${wish}, limits.${key} is ${limit}`;
     const others = (who.context === undefined ? this.#users : this.#contexts)[resource] - usage[resource];
     return `${wish}, its share of limits.${key} is ${share} while others hold ${others}`;
+  }
+
+  /** What part `who` has of what he may have now. */
+  partHeld(who: Account, resource: Resource): number {
+    const usage = this.#usageOf(who);
+    return usage[resource] / Math.min(this.limits[LIMIT_OF[resource]], this.#shareOf(who, usage, resource));
+  }
+
+  #shareOf(who: Account, usage: Usage, resource: Resource): number {
+    return who.context === undefined ? this.#shareOfUser(usage, resource) : this.#shareOfContext(usage, resource);
   }
 
   #shareOfUser(usage: Usage, resource: Resource): number {

@@ -76,7 +76,8 @@ export type Requests<Fd> = {
     /**
      * asks for a channel to a service
      *
-     * The broker answers with channel.map, channel.open or channel.failed.
+     * The broker answers with channel.map, channel.open or channel.failed. It is the failure quota where too much waits
+     * already for the service, or for who dials, to be read.
      */
     | {
         readonly kind: "dial";
@@ -600,6 +601,11 @@ export type Events<Fd> = {
         readonly code: number;
         readonly message: string;
       }
+    /**
+     * somebody has a bundle
+     *
+     * Not sent of a bundle that is kept while too much waits for who offers it to be read.
+     */
     | {
         readonly kind: "taken";
         readonly bundle: number;
@@ -707,7 +713,7 @@ export const SHMLINK_MANAGER_V1_FAILURE = {
   name_in_use: 2,
   /** the policy forbids it; the message names the rule */
   denied: 3,
-  /** a limit of the broker's configuration is reached */
+  /** a limit of the broker is reached, such as what may wait for a peer that does not read */
   quota: 4,
   /** the system is out of descriptors or memory */
   exhausted: 5,

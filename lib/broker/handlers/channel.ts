@@ -4,6 +4,7 @@ import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
 import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
+import { checkBacklog } from "../backlog.ts";
 import { handOver, openChannel } from "../channels.ts";
 import { authorize } from "../core.ts";
 import type { Session } from "../session.ts";
@@ -23,6 +24,7 @@ export function dial(session: Session, request: Dial): void {
   if (service === undefined) {
     throw new FailureError("unknown-name", `Cannot dial "${request.name}": nobody listens under this name`);
   }
+  checkBacklog(session, service);
   openChannel(core, { session, object: request.id, capacity, directions }, service, rule);
 }
 

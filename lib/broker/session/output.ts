@@ -44,6 +44,11 @@ export class Output {
     return this.#options.connection.queuedFds;
   }
 
+  /** Bytes, likewise. */
+  get queuedBytes(): number {
+    return this.#options.connection.queuedBytes;
+  }
+
   get waitingListings(): number {
     return this.#listings.length;
   }

@@ -139,3 +139,13 @@ test("a limit that is lowered leaves what is held, and refuses what would come o
   quota.release(user(7), { fds: 5 });
   expect(quota.charge(user(7), { fds: 1 })).toBeUndefined();
 });
+
+test("partHeld() is of the limit, or of the share where that is less", () => {
+  const quota = new Quota(limits);
+  expect(quota.partHeld(user(1), "fds")).toBe(0);
+  quota.charge(user(1), { fds: 2 });
+  expect(quota.partHeld(user(1), "fds")).toBe(1 / 4);
+  quota.charge(user(2), { fds: 8 });
+  quota.charge(user(3), { fds: 6 });
+  expect(quota.partHeld(user(1), "fds")).toBe(2 / 5);
+});

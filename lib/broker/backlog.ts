@@ -1,0 +1,56 @@
+/**
+ * What may wait for a peer that does not read. Whatever others make wait for him is bounded well below what ends his session
+ * (limits.maxQueuedBytes), as the backlog of a listening socket is: it is they who are refused, and he loses nothing.
+ */
+import { FailureError } from "../errors.ts";
+import type { ServiceRecord } from "./records.ts";
+import type { Session } from "./session.ts";
+
+/** Descriptors that may wait for one connection. */
+export const MAX_UNREAD_FDS = 256;
+/** Those of channels that are announced: a channel has two on each side, and what follows is to have room. */
+const MAX_ANNOUNCED_FDS: number = MAX_UNREAD_FDS / 2;
+/** Of the bytes at which a session ends, and of those that its user may have: what he asks for himself has the rest. */
+const SHARE_OF_OTHERS: number = 1 / 4;
+
+/** Whether nothing more is to wait that he has not asked for. He may have been ended when this returns. */
+export function isBehind(session: Session): boolean {
+  return isTrueOfQueue(session, ({ output, core, owner }) => {
+    if (output.queuedBytes === 0) return false;
+    const { maxQueuedBytes } = core.config.limits;
+    return (
+      output.queuedFds >= MAX_ANNOUNCED_FDS ||
+      output.queuedBytes > maxQueuedBytes * SHARE_OF_OTHERS ||
+      core.quota.partHeld(owner, "queuedBytes") > SHARE_OF_OTHERS
+    );
+  });
+}
+
+/** Whether a ring and a doorbell have no room any more. He may have been ended when this returns. */
+export function isFull(session: Session): boolean {
+  return isTrueOfQueue(session, ({ output }) => output.queuedFds + 2 > MAX_UNREAD_FDS);
+}
+
+/** What came in this turn is sent first: it waits for nobody yet. */
+function isTrueOfQueue(session: Session, isTooMuch: (session: Session) => boolean): boolean {
+  if (!isTooMuch(session)) return false;
+  session.settle();
+  return session.ended || isTooMuch(session);
+}
+
+/** @throws FailureError "quota" when either side has not read what there is already */
+export function checkBacklog(dialler: Session, { session, name }: ServiceRecord): void {
+  if (isBehind(session)) {
+    const { pid } = session.owner;
+    const what = `${session.output.queuedFds} descriptors and ${session.output.queuedBytes} bytes`;
+    throw new FailureError(
+      "quota",
+      `Cannot dial "${name}": process ${pid}, which listens, does not read, and ${what} wait for it; try again, or see what keeps it`,
+    );
+  }
+  if (isBehind(dialler))
+    throw new FailureError(
+      "quota",
+      `Cannot dial "${name}": ${dialler.output.queuedFds} descriptors and ${dialler.output.queuedBytes} bytes wait to be read; read them first`,
+    );
+}
