@@ -1,11 +1,12 @@
-/** Accepts connections and hands each on, with or without a look at its beginning; pauses while too many wait. */
+/** Accepts connections and hands each on. Without a look at its beginning it pauses while too many wait for a taker; with
+ *  one it never does, since then a stranger decides how long: who has waited longest gives way. */
 import { accept, constants, errno, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
 import type { BrokerLink } from "../../client/broker-link.ts";
 import { FailureError } from "../../errors.ts";
 import type { Reactor, Registration } from "../../transport/reactor.ts";
 import { peekHttpHost } from "../../util/http-host.ts";
 import { peekTlsSni } from "../../util/tls-sni.ts";
-import { ManyNames, OneName } from "./handing-on.ts";
+import { ManyNames, OneName, PATIENCE_MS } from "./handing-on.ts";
 import { PEEK_LIMITS, Peeking, type PeekLimits } from "./peeking.ts";
 
 export type PeekKind = "http" | "tls";
@@ -17,10 +18,11 @@ export type AcceptOptions = {
   readonly name: string;
   readonly peek: PeekKind | undefined;
   readonly limits?: PeekLimits;
+  /** How long a connection that named its host waits for a taker, at most. */
+  readonly patienceMs?: number;
   readonly onDropped: (why: string) => void;
 };
 
-const MAX_PEEKING = 256;
 const PAUSE_MS = 50;
 /** Connections accepted in one turn, so that signals and answers are seen between. */
 const BATCH = 32;
@@ -34,11 +36,11 @@ export class Accepting implements Disposable {
   #timer: { cancel(): void } | undefined;
 
   constructor(options: AcceptOptions) {
-    const { link, reactor, name, peek, limits = PEEK_LIMITS, onDropped } = options;
+    const { link, reactor, name, peek, limits = PEEK_LIMITS, patienceMs = PATIENCE_MS, onDropped } = options;
     this.#options = options;
     if (peek === undefined) this.#one = new OneName(link.offer(name));
     else {
-      const many = new ManyNames(link, reactor, name, onDropped);
+      const many = new ManyNames({ link, reactor, name, patienceMs, onDropped });
       const look = peek === "http" ? peekHttpHost : peekTlsSni;
       this.#many = many;
       this.#peeking = new Peeking({ reactor, look, limits, onDropped, onHost: (fd, host) => many.pass(fd, host) });
@@ -52,7 +54,7 @@ export class Accepting implements Disposable {
   }
 
   get #full(): boolean {
-    return this.#one?.full === true || this.#many?.full === true || (this.#peeking?.size ?? 0) >= MAX_PEEKING;
+    return this.#one?.full === true;
   }
 
   #watch(): void {

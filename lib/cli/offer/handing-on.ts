@@ -1,7 +1,8 @@
 /**
  * Connections that were accepted, on their way to who takes them. Those under one name wait in the broker, a bounded
  * number, after which nobody is accepted any more. Those that name their service themselves go only to somebody who
- * waits for it, and are closed when nobody comes: names that a stranger makes up must not fill anything.
+ * waits for it, and are closed when nobody comes, or too many others wait: names that a stranger makes up must not fill
+ * anything, nor keep anybody out.
  */
 import type { OwnedFd } from "../../../ffi/mod.ts";
 import { coversName } from "../../broker/grants.ts";
@@ -9,12 +10,19 @@ import type { BrokerLink } from "../../client/broker-link.ts";
 import type { Offer } from "../../client/offer.ts";
 import { FailureError } from "../../errors.ts";
 import type { Reactor } from "../../transport/reactor.ts";
+import { whoGivesWay } from "./giving-way.ts";
 
 /** Connections that may wait for a taker under one name. */
 export const MAX_WAITING = 64;
 const MAX_PATIENT = 256;
-const PATIENCE_MS = 5000;
+export const PATIENCE_MS = 5000;
 const RETRY_MS = 20;
+
+/** When those who wait are tried again. Each host costs the broker's answer: more of them are tried less often, or we would do
+ *  nothing else. @param nHosts  that nobody takes */
+export function retryMs(nHosts: number): number {
+  return RETRY_MS + nHosts;
+}
 
 /** Passes each connection on under the name of one offer. */
 export class OneName {
@@ -44,27 +52,41 @@ export class OneName {
   }
 }
 
-type Waiting = { readonly connection: OwnedFd; readonly offer: Offer; readonly giveUpMs: number };
+type Waiting = {
+  readonly connection: OwnedFd;
+  readonly host: string;
+  readonly offer: Offer;
+  readonly giveUpMs: number;
+};
+
+export type ManyNamesOptions = {
+  readonly link: BrokerLink;
+  readonly reactor: Reactor;
+  readonly name: string;
+  /** How long a connection waits for somebody to take it, at most. */
+  readonly patienceMs: number;
+  /** A connection was closed; `why` is for people. */
+  readonly onDropped: (why: string) => void;
+};
 
 /** Passes each connection on to who waits for NAME/host. */
 export class ManyNames implements Disposable {
   readonly #link: BrokerLink;
   readonly #reactor: Reactor;
   readonly #name: string;
+  readonly #patienceMs: number;
   readonly #onDropped: (why: string) => void;
+  /** The oldest first. */
   readonly #waiting: Set<Waiting> = new Set();
   readonly #offers: Map<string, Offer> = new Map();
   #timer: { cancel(): void } | undefined;
 
-  constructor(link: BrokerLink, reactor: Reactor, name: string, onDropped: (why: string) => void) {
+  constructor({ link, reactor, name, patienceMs, onDropped }: ManyNamesOptions) {
     this.#link = link;
     this.#reactor = reactor;
     this.#name = name;
+    this.#patienceMs = patienceMs;
     this.#onDropped = onDropped;
-  }
-
-  get full(): boolean {
-    return this.#waiting.size >= MAX_PATIENT;
   }
 
   /** The right to whatever a connection may name was revoked, and no other grant covers one that was named before. */
@@ -79,12 +101,11 @@ export class ManyNames implements Disposable {
   /** Takes the connection. */
   pass(connection: OwnedFd, host: string): void {
     try {
-      const waiting = { connection, offer: this.#offerFor(host), giveUpMs: Date.now() + PATIENCE_MS };
+      const giveUpMs = Date.now() + this.#patienceMs;
+      const waiting = { connection, host, offer: this.#offerFor(host), giveUpMs };
       if (!this.#try(waiting)) this.#wait(waiting);
     } catch (error) {
-      connection.close();
-      if (!(error instanceof FailureError)) throw error;
-      this.#onDropped(error.message);
+      this.#drop(connection, error);
     }
   }
 
@@ -111,7 +132,28 @@ export class ManyNames implements Disposable {
 
   #wait(waiting: Waiting): void {
     this.#waiting.add(waiting);
-    this.#timer ??= this.#reactor.setTimer(RETRY_MS, () => this.#retry());
+    if (this.#waiting.size > MAX_PATIENT) this.#makeRoom();
+    this.#timer ??= this.#reactor.setTimer(retryMs(1), () => this.#retry());
+  }
+
+  #makeRoom(): void {
+    const waiting = whoGivesWay(this.#waiting);
+    if (waiting === undefined) return;
+    this.#waiting.delete(waiting);
+    const { connection, offer } = waiting;
+    try {
+      if (this.#try(waiting)) return; // somebody has come just now
+      throw new FailureError("timeout", `Nobody takes "${offer.name}", and others came`);
+    } catch (error) {
+      this.#drop(connection, error);
+    }
+  }
+
+  /** Disconnects it. @throws `error` when it is ours */
+  #drop(connection: OwnedFd, error: unknown): void {
+    connection.close();
+    if (!(error instanceof FailureError)) throw error;
+    this.#onDropped(error.message);
   }
 
   #retry(): void {
@@ -125,13 +167,11 @@ export class ManyNames implements Disposable {
         else stuck.add(offer);
       } catch (error) {
         this.#waiting.delete(waiting);
-        connection.close();
-        if (!(error instanceof FailureError)) throw error;
-        this.#onDropped(error.message);
+        this.#drop(connection, error);
       }
     }
     this.#tidy();
-    if (this.#waiting.size > 0) this.#timer = this.#reactor.setTimer(RETRY_MS, () => this.#retry());
+    if (this.#waiting.size > 0) this.#timer = this.#reactor.setTimer(retryMs(stuck.size), () => this.#retry());
   }
 
   /** Names that nobody has asked for lately are given up, the oldest first. */

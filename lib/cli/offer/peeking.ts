@@ -1,6 +1,7 @@
 /**
  * Connections whose first bytes are looked at and left where they are (MSG_PEEK). What one may cost is bounded: bytes,
- * time, and how many of them there are.
+ * time, and how many of them there are. Where there are too many, the oldest gives way: a stranger who says nothing, or
+ * only a little now and then, keeps nobody out.
  *
  * Looking takes nothing away, so the descriptor stays readable: EPOLLET tells only what comes on top, on Unix sockets, too,
  * which know no SO_RCVLOWAT.
@@ -13,8 +14,8 @@ const { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLRDHUP, MSG_DONTWAIT, MSG_PEEK
 /** Nothing more will come. */
 const ENDED = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
 
-export type PeekLimits = { readonly maxBytes: number; readonly maxMs: number };
-export const PEEK_LIMITS: PeekLimits = { maxBytes: 16_384, maxMs: 5000 };
+export type PeekLimits = { readonly maxBytes: number; readonly maxMs: number; readonly maxConnections: number };
+export const PEEK_LIMITS: PeekLimits = { maxBytes: 16_384, maxMs: 5000, maxConnections: 256 };
 
 export type PeekOptions = {
   readonly reactor: Reactor;
@@ -27,26 +28,30 @@ export type PeekOptions = {
   readonly onDropped: (why: string) => void;
 };
 
+type Visit = {
+  /** @param events  that have come, EPOLL* */
+  look(events: number): void;
+  drop(why: string): void;
+  abandon(): void;
+};
+
 export class Peeking implements Disposable {
   readonly #options: PeekOptions;
   readonly #buffer: Uint8Array;
-  readonly #open: Set<() => void> = new Set();
+  /** The oldest first. */
+  readonly #open: Set<Visit> = new Set();
 
   constructor(options: PeekOptions) {
     this.#options = options;
     this.#buffer = new Uint8Array(options.limits.maxBytes);
   }
 
-  /** How many are being looked at. */
-  get size(): number {
-    return this.#open.size;
-  }
-
   /** Takes the connection. */
   add(connection: OwnedFd): void {
     const { reactor, limits, onHost, onDropped } = this.#options;
+    if (this.#open.size >= limits.maxConnections) this.#makeRoom();
     const stop = (): void => {
-      this.#open.delete(abandon);
+      this.#open.delete(visit);
       registration.remove();
       timer.cancel();
     };
@@ -70,7 +75,14 @@ export class Peeking implements Disposable {
     };
     const registration = reactor.add(connection, EPOLLIN | EPOLLRDHUP | EPOLLET, look);
     const timer = reactor.setTimer(limits.maxMs, () => drop(`it named no host in ${limits.maxMs} ms`));
-    this.#open.add(abandon);
+    const visit: Visit = { look, drop, abandon };
+    this.#open.add(visit);
+  }
+
+  #makeRoom(): void {
+    const [oldest] = this.#open;
+    oldest?.look(0); // it may have named its host just now
+    if (oldest !== undefined && this.#open.has(oldest)) oldest.drop("it named no host, and others came");
   }
 
   /** All that has come. */
@@ -84,6 +96,6 @@ export class Peeking implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const abandon of [...this.#open]) abandon();
+    for (const { abandon } of [...this.#open]) abandon();
   }
 }

@@ -1,7 +1,7 @@
 /** Looking at the beginning of a connection: whoever dawdles, lies or says too much is gone, and nothing is taken away. */
 import { expect, test } from "bun:test";
-import { constants, type OwnedFd, recv, shutdown, socketpair, write } from "../../../../ffi/mod.ts";
-import { Peeking, type PeekLimits } from "../../../../lib/cli/offer/peeking.ts";
+import { constants, type OwnedFd, recv, SyscallError, shutdown, socketpair, write } from "../../../../ffi/mod.ts";
+import { PEEK_LIMITS, Peeking, type PeekLimits } from "../../../../lib/cli/offer/peeking.ts";
 import { Reactor } from "../../../../lib/transport/reactor.ts";
 import { type Peeked, peekHttpHost } from "../../../../lib/util/http-host.ts";
 import { peekTlsSni } from "../../../../lib/util/tls-sni.ts";
@@ -19,13 +19,13 @@ class Visit implements Disposable {
   handedOn: OwnedFd | undefined;
   readonly #peeking: Peeking;
 
-  constructor(look: (bytes: Uint8Array) => Peeked, limits: PeekLimits) {
+  constructor(look: (bytes: Uint8Array) => Peeked, limits: Partial<PeekLimits>) {
     const [client, connection] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
     this.client = client;
     this.#peeking = new Peeking({
       reactor: this.reactor,
       look,
-      limits,
+      limits: { ...PEEK_LIMITS, ...limits },
       onHost: (fd, host) => {
         this.handedOn = fd;
         this.hosts.push(host);
@@ -137,4 +137,84 @@ test("a hello whose lengths lie names nobody: what is inside ends where the reco
     expect([what, visit.hosts]).toEqual([what, []]);
     expect(visit.dropped).toHaveLength(1);
   }
+});
+
+function isClosed(client: OwnedFd): boolean {
+  try {
+    return recv(client, new Uint8Array(1), 0) === 0;
+  } catch (error) {
+    if (error instanceof SyscallError && error.code === "ECONNRESET") return true; // it had said something
+    throw error;
+  }
+}
+
+/** Those who come while only `maxConnections` may be looked at, by their numbers. */
+class Crowd implements Disposable {
+  readonly reactor: Reactor = new Reactor();
+  readonly clients: OwnedFd[] = [];
+  readonly hosts: string[] = [];
+  readonly dropped: string[] = [];
+  readonly #peeking: Peeking;
+
+  constructor(maxConnections: number) {
+    this.#peeking = new Peeking({
+      reactor: this.reactor,
+      look: peekHttpHost,
+      limits: { ...PEEK_LIMITS, maxMs: LONG_MS, maxConnections },
+      onHost: (connection, host) => {
+        connection.close();
+        this.hosts.push(host);
+      },
+      onDropped: (why) => this.dropped.push(why),
+    });
+  }
+
+  come(): OwnedFd {
+    const [client, connection] = socketpair(constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+    this.clients.push(client);
+    this.#peeking.add(connection);
+    return client;
+  }
+
+  say(client: OwnedFd, text: string): void {
+    write(client, new TextEncoder().encode(text));
+  }
+
+  /** Whose connections were closed. */
+  get closed(): number[] {
+    return this.clients.flatMap((client, index) => (isClosed(client) ? [index] : []));
+  }
+
+  [Symbol.dispose](): void {
+    this.#peeking[Symbol.dispose]();
+    for (const client of this.clients) client.close();
+    this.reactor[Symbol.dispose]();
+  }
+}
+
+test("where too many say nothing the oldest gives way, also one who says a little now and then", () => {
+  using crowd = new Crowd(3);
+  const slow = crowd.come();
+  for (const text of ["GET ", "/ HT"]) {
+    crowd.come();
+    crowd.say(slow, text);
+    crowd.reactor.runOnce(0);
+  }
+  expect(crowd.closed).toEqual([]);
+  crowd.come();
+  expect(crowd.closed).toEqual([0]);
+  crowd.come();
+  expect(crowd.closed).toEqual([0, 1]);
+  expect(crowd.dropped).toEqual(Array(2).fill("it named no host, and others came"));
+  expect(crowd.hosts).toEqual([]);
+});
+
+test("who has named his host before he would give way is not closed", () => {
+  using crowd = new Crowd(2);
+  crowd.say(crowd.come(), REQUEST); // and nobody has looked yet
+  crowd.come();
+  crowd.come();
+  expect([crowd.hosts, crowd.dropped]).toEqual([["slow.test"], []]);
+  crowd.come();
+  expect(crowd.dropped).toHaveLength(1);
 });
