@@ -13,7 +13,16 @@ const MAX_LINE = 1024;
 /** Users who are remembered; the least recent is forgotten, and begins again with a full measure. */
 const MAX_USERS = 256;
 
+/** Lines at once, and those that come back every second. */
 type Rate = { readonly burst: number; readonly perSecond: number };
+export type LogLimits = {
+  /** What a user may write, the one who is not named among them. */
+  readonly user?: Rate;
+  /** What all may write together. */
+  readonly total?: Rate;
+  /** Milliseconds that never go back. */
+  readonly now?: () => number;
+};
 type Level = keyof Logger;
 
 class Measure {
@@ -43,17 +52,19 @@ export class LimitedLog implements Logger {
   readonly #logger: Logger;
   readonly #now: () => number;
   readonly #lowest: Level;
+  readonly #user: Rate;
   readonly #total: Measure;
   readonly #users: Map<unknown, Measure> = new Map();
   #leftOut = 0;
 
-  /** @param lowest  of the levels that `logger` writes: what it would drop does not count
-   *  @param now  milliseconds that never go back */
-  constructor(logger: Logger, lowest: Level, now: () => number = () => performance.now()) {
+  /** @param lowest  of the levels that `logger` writes: what it would drop does not count */
+  constructor(logger: Logger, lowest: Level, limits: LogLimits = {}) {
+    const { user = USER, total = TOTAL, now = () => performance.now() } = limits;
     this.#logger = logger;
     this.#lowest = lowest;
     this.#now = now;
-    this.#total = new Measure(TOTAL, now());
+    this.#user = user;
+    this.#total = new Measure(total, now());
   }
 
   error(message: string, fields?: Fields): void {
@@ -86,7 +97,7 @@ export class LimitedLog implements Logger {
   }
 
   #measureOf(user: unknown, nowMs: number): Measure {
-    const known = this.#users.get(user) ?? new Measure(USER, nowMs);
+    const known = this.#users.get(user) ?? new Measure(this.#user, nowMs);
     this.#users.delete(user);
     this.#users.set(user, known); // the most recent last
     if (this.#users.size > MAX_USERS) this.#users.delete(this.#users.keys().next().value);

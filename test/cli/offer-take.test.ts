@@ -302,6 +302,20 @@ test("--peek=http sends each connection, whole, to who takes the host that it na
   expect(await exchange(port, ask("one.test"))).toStartWith("one.test"); // and it still serves
 });
 
+test("--peek says why it disconnects a few clients, and counts the others", async () => {
+  await using broker = new TestBroker();
+  await using offer = shmlink(broker, "offer", "web", "--tcp=127.0.0.1:0", "--peek=http");
+  const port = await portOf(offer);
+  const answers = await Promise.all(Array.from({ length: 200 }, () => exchange(port, "no http\r\n\r\n", false)));
+  expect(answers).toEqual(Array(200).fill(""));
+  offer.child.kill("SIGTERM");
+  await offer.end();
+  const said = [...offer.output.matchAll(/^shmlink: disconnected a client: its beginning names no host$/gm)].length;
+  const leftOut = [...offer.output.matchAll(/^shmlink: Left out (\d+) lines: .*$/gm)].map(([, count]) => Number(count));
+  expect(leftOut.reduce((sum, count) => sum + count, said)).toBe(200);
+  expect(leftOut.length).toBeGreaterThan(0);
+});
+
 const TLS_SERVER = `
 import socket, ssl, sys
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -8,9 +8,11 @@ import {
   SignalPipe,
   setNonBlocking,
 } from "../../../ffi/mod.ts";
+import { LimitedLog } from "../../broker/log-limit.ts";
 import type { BrokerLink } from "../../client/broker-link.ts";
 import { brokerGone } from "../../client/failure.ts";
 import type { Offer } from "../../client/offer.ts";
+import { SILENT } from "../../log.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { formatHost, hostPort } from "../../util/ip-address.ts";
 import { type Command, makeCommand } from "../command.ts";
@@ -24,6 +26,9 @@ import { OutlivingLink } from "../outliving.ts";
 import { printError } from "../output.ts";
 import { parseServiceName } from "../service-name.ts";
 import { UsageError } from "../usage-error.ts";
+
+/** About clients that were disconnected: strangers decide how many there are. */
+const DROPPED_LINES = { burst: 20, perSecond: 1 };
 
 export const command: Command = makeCommand({
   name: "offer",
@@ -117,7 +122,9 @@ class Offering implements Disposable {
   }
 
   accept(listener: OwnedFd, peek: PeekKind | undefined, onOffered: () => void): number {
-    const onDropped = (why: string): void => printError(`shmlink: disconnected a client: ${why}\n`);
+    const log = droppedLog();
+    using _told = { [Symbol.dispose]: () => log.tellLeftOut() };
+    const onDropped = (why: string): void => log.warn(`disconnected a client: ${why}`);
     return this.#outlive((link) => {
       using accepting = new Accepting({ link, reactor: this.#reactor, listener, name: this.#name, peek, onDropped });
       onOffered();
@@ -146,6 +153,11 @@ class Offering implements Disposable {
   [Symbol.dispose](): void {
     this.#owned.dispose();
   }
+}
+
+function droppedLog(): LimitedLog {
+  const warn = (message: string): void => printError(`shmlink: ${message}\n`);
+  return new LimitedLog({ ...SILENT, warn }, "warn", { user: DROPPED_LINES, total: DROPPED_LINES });
 }
 
 function parsePeek(text: string | undefined): PeekKind | undefined {

@@ -14,7 +14,7 @@ class Lines implements Logger {
 function flooded(times: number, uid: number): { log: LimitedLog; lines: string[]; wait: (ms: number) => void } {
   const kept = new Lines();
   let nowMs = 0;
-  const log = new LimitedLog(kept, "info", () => nowMs);
+  const log = new LimitedLog(kept, "info", { now: () => nowMs });
   for (let count = 0; count < times; count++) log.warn("flood", { uid });
   return { log, lines: kept.lines, wait: (ms) => (nowMs += ms) };
 }
@@ -49,6 +49,18 @@ test("what is not written at this level uses up nobody's lines", () => {
   for (let count = 0; count < 10_000; count++) log.debug("passed on", { uid: 7 });
   for (let count = 0; count < 500; count++) log.warn("refused", { uid: 7 });
   expect(lines).toEqual(Array(500).fill("warn refused"));
+});
+
+test("LimitedLog keeps to other limits than the broker's", () => {
+  const kept = new Lines();
+  let nowMs = 0;
+  const rate = { burst: 3, perSecond: 2 };
+  const log = new LimitedLog(kept, "warn", { user: rate, total: rate, now: () => nowMs });
+  for (let count = 0; count < 600; count++) log.warn("flood");
+  nowMs = 1000;
+  for (let count = 0; count < 600; count++) log.warn("later");
+  const leftOut = "warn Left out 597 lines: there were too many at once";
+  expect(kept.lines).toEqual([...Array(3).fill("warn flood"), leftOut, "warn later", "warn later"]);
 });
 
 test("LimitedLog bounds what many users write together, and a line", () => {
