@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import {
   accept,
   addSeals,
+  type BorrowedFd,
   bind,
   connect,
   constants,
@@ -78,6 +79,33 @@ test("classifyFd() knows the size of a memfd as its seals have fixed it, not as 
   ftruncate(memfd, 4096);
   addSeals(memfd, constants.F_SEAL_GROW);
   expect(classifyFd(memfd, before)).toMatchObject({ sizeBytes: 4096, seals: ["grow"] });
+});
+
+/** Changes what it is just before the kernel is asked about it for that time, as its sender may. @returns whether it got there */
+function classifyChanged(time: number): { readonly about: ReturnType<typeof classifyFd>; readonly changed: boolean } {
+  using memfd = memfdCreate("x");
+  let asked = 0;
+  const watched: BorrowedFd = {
+    get number() {
+      asked += 1;
+      if (asked === time) {
+        ftruncate(memfd, 4096);
+        addSeals(memfd, constants.F_SEAL_GROW);
+      }
+      return memfd.number;
+    },
+  };
+  return { about: classifyFd(watched), changed: asked >= time };
+}
+
+test("classifyFd() tells no seal with a size from before it, at whatever moment both change", () => {
+  const told = [];
+  for (let time = 1; ; time += 1) {
+    const { about, changed } = classifyChanged(time);
+    if (!changed) break;
+    told.push(`${about.seals} ${about.sizeBytes}`);
+  }
+  expect([...new Set(told)]).toEqual(["grow 4096", " 0"]);
 });
 
 test("classifyFd() tells memfds with their seals, files and directories with their access", () => {
