@@ -8,6 +8,7 @@
  * Who is reparented stays a descendant of a supervisor that is a child subreaper (PR_SET_CHILD_SUBREAPER).
  */
 import { readdirSync, readFileSync } from "node:fs";
+import { throwIfExhausted } from "../transport/proc-failure.ts";
 
 /** "unknown": nothing can be said, for the process, or the peer, has ended or is hidden from us. `pid` is ours. */
 export type Judgement =
@@ -28,7 +29,7 @@ type Status = {
   readonly numbers: readonly number[];
 };
 
-/** @param claimed  as the peer knows it */
+/** @param claimed  as the peer knows it  @throws SyscallError EMFILE, ENFILE: then nobody has looked */
 export function judgeClaim(peer: { readonly pid: number; readonly uid: number }, claimed: number): Judgement {
   const peerStatus = readStatus(peer.pid);
   if (peerStatus === undefined) return UNKNOWN;
@@ -50,7 +51,7 @@ function judge(peer: { readonly pid: number; readonly uid: number }, claimed: nu
 
 /** The users of a container are not the peer's user outside of it, so only descent counts there. */
 function findWithin(peer: number, depth: number, claimed: number): Judgement {
-  for (const name of readdirSync("/proc")) {
+  for (const name of listProcesses()) {
     const pid = Number(name);
     const numbers = Number.isInteger(pid) ? readStatus(pid)?.numbers : undefined;
     if (numbers === undefined || numbers[depth - 1] !== claimed) continue;
@@ -69,6 +70,15 @@ function isDescendant(pid: number, ancestor: number): boolean | undefined {
   return undefined;
 }
 
+function listProcesses(): string[] {
+  try {
+    return readdirSync("/proc");
+  } catch (error) {
+    throwIfExhausted(error, "/proc");
+    return [];
+  }
+}
+
 function readStatus(pid: number): Status | undefined {
   try {
     const status = readFileSync(`/proc/${pid}/status`, "latin1");
@@ -76,7 +86,8 @@ function readStatus(pid: number): Status | undefined {
       (new RegExp(`^${key}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "").split(/\s+/).map(Number);
     const [parent = 0] = words("PPid");
     return { parent, uid: words("Uid")[1] ?? -1, numbers: words("NSpid") };
-  } catch {
+  } catch (error) {
+    throwIfExhausted(error, `/proc/${pid}/status`);
     return undefined; // ended, or hidden by hidepid=
   }
 }

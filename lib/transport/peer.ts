@@ -11,6 +11,7 @@ import {
   poll,
   SyscallError,
 } from "../../ffi/mod.ts";
+import { throwIfExhausted } from "./proc-failure.ts";
 
 export type PeerIdentity = {
   /** 0 for a process outside our pid namespace. */
@@ -74,8 +75,7 @@ function readCgroup(pid: number): string {
     const lines = pid === 0 ? [] : readFileSync(`/proc/${pid}/cgroup`, "utf8").split("\n");
     return lines.find((line) => line.startsWith("0::"))?.slice(3) ?? "";
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "EMFILE" || code === "ENFILE") throw new SyscallError("open", errno[code], `/proc/${pid}/cgroup`);
+    throwIfExhausted(error, `/proc/${pid}/cgroup`);
     return ""; // it is gone
   }
 }

@@ -1,14 +1,14 @@
 /** How a broker begins and ends: on demand, by LISTEN_FDS, when idle, by signal; and that it sleeps in between. */
 import { describe, expect, test } from "bun:test";
 import { spawn, spawnSync } from "node:child_process";
-import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
+import { appendFileSync, chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
-import { constants, getFileLimit, kill, pipe, setFileLimit } from "../../ffi/mod.ts";
+import { addSeals, constants, ftruncate, getFileLimit, kill, memfdCreate, pipe, setFileLimit } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { listenOn } from "../../lib/transport/socket-path.ts";
 import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { sleepsThrough } from "../helpers/process-state.ts";
-import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
 import { requires } from "../helpers/requires.ts";
 
 const ENTRY = join(CHECKOUT, "bin", "shmlink.ts");
@@ -247,6 +247,52 @@ test("a broker that lacks descriptors for a channel refuses the channel", async 
   expect(refusal).toContain('Cannot dial "scarce": the broker is out of descriptors');
   expect(witness.list("scarce").length).toBeGreaterThan(0);
 });
+
+/** Leaves a process so many descriptors beside those that it has. */
+function leaveDescriptors(pid: number, count: number): void {
+  const open = new Set(readdirSync(`/proc/${pid}/fd`).map(Number));
+  let soft = 0;
+  for (let left = count; open.has(soft) || left > 0; soft++) if (!open.has(soft)) left -= 1;
+  setFileLimit({ soft: BigInt(soft), hard: getFileLimit(pid).hard }, pid);
+}
+
+test("a broker without a descriptor to look with answers who asks for a listener, and who registers one", async () => {
+  await using broker = new TestBroker();
+  using _witness = broker.connect();
+  const limit = getFileLimit(broker.pid);
+  using raw = new RawPeer(broker.socketPath);
+  raw.greet();
+  raw.send(message(1, 0, 9));
+  expect(nextOf(raw, 9).opcode).toBe(0); // done
+  const atRest = await broker.fdCountAtRest();
+  using counters = memfdCreate("counters");
+  ftruncate(counters, 4096);
+  addSeals(counters, constants.F_SEAL_SHRINK | constants.F_SEAL_GROW);
+  const register = (id: number, port: number, pid: number): void =>
+    raw.send(message(3, 3, id, ...text("0.0.0.0"), port, ...text("/tmp/x.sock"), 0, pid), [counters]);
+  register(4, 777, 0);
+  expect(nextOf(raw, 4).opcode).toBe(0); // registered
+  await waitUntil(() => broker.fdCount() === atRest, "the broker to have closed the counters");
+  leaveDescriptors(broker.pid, 0);
+  raw.send(message(3, 4, 5, ...text("10.9.8.7"), 777));
+  expect(nextOf(raw, 5).opcode).toBe(1); // none: the client goes over TCP
+  raw.send(message(3, 5, ...text("10.9.8.7"), 777, ...text("why")));
+  raw.send(message(1, 0, 6));
+  expect(nextOf(raw, 6).opcode).toBe(0);
+  leaveDescriptors(broker.pid, 1); // for what comes with the request
+  register(7, 778, 1);
+  const { opcode, body } = nextOf(raw, 7);
+  expect(opcode).toBe(1); // failed
+  expect(new TextDecoder().decode(body)).toContain("Cannot register tcp:0.0.0.0:778: the broker is out of descriptors");
+  raw.send(message(1, 0, 8));
+  expect(nextOf(raw, 8).opcode).toBe(0);
+  setFileLimit(limit, broker.pid);
+});
+
+function nextOf(raw: RawPeer, sender: number): RawEvent {
+  for (let event = raw.next(); event !== undefined; event = raw.next()) if (event.sender === sender) return event;
+  throw new Error("The connection ended");
+}
 
 /** Clock ticks of CPU that a process has had. */
 function cpuTicks(pid: number): number {

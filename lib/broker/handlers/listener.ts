@@ -7,10 +7,11 @@ import { type Requests, SHMLINK_MANAGER_V1_LISTENER_FLAGS } from "../../protocol
 import { executableOf } from "../../transport/peer.ts";
 import { isFallbackReason } from "../../util/fallback-reason.ts";
 import { plainAddress } from "../../util/ip-address.ts";
-import { judgeClaim } from "../claimed-process.ts";
+import { type Judgement, judgeClaim } from "../claimed-process.ts";
 import { authorize, type BrokerCore, chargeQuota, wishOf } from "../core.ts";
+import { explainRefusal } from "../exhaustion.ts";
 import { plainText } from "../plain-text.ts";
-import type { ListenerRecord } from "../records.ts";
+import type { ListenerRecord, Owner } from "../records.ts";
 import { listenerName } from "../registry.ts";
 import { backingOf } from "../rights.ts";
 import type { Session } from "../session.ts";
@@ -46,7 +47,7 @@ function mapCounters(fd: OwnedFd): ListenerRecord["counters"] {
   );
 }
 
-/** @throws FailureError name-in-use, denied, quota; ProtocolError */
+/** @throws FailureError name-in-use, denied, quota, exhausted; ProtocolError */
 export function registerListener(session: Session, request: Register): void {
   const { core, owner } = session;
   const { port, path, flags, counters: fd } = request;
@@ -56,9 +57,9 @@ export function registerListener(session: Session, request: Register): void {
   checkBits("flags", flags, SHMLINK_MANAGER_V1_LISTENER_FLAGS);
   if (!path.startsWith("/") || plainText(path, 128) !== path || new TextEncoder().encode(path).length > 107)
     throw invalidArgument(`Invalid socket path ${JSON.stringify(path)}`);
-  const process = listeningProcess(session, request.pid);
   const address = plainAddress(request.address);
   const name = listenerName(address, port);
+  const process = listeningProcess(session, request.pid, name);
   const rule = authorize(core, owner, "register", name);
   const holder = core.registry.findListener(address, port);
   if (holder !== undefined)
@@ -92,17 +93,30 @@ export function registerListener(session: Session, request: Register): void {
 }
 
 /** Where nothing can be said of the process that is claimed to listen, it is the client that answers for it.
- *  @throws ProtocolError when it is somebody else's */
-function listeningProcess({ owner, core }: Session, claimed: number): { readonly pid: number; readonly exe: string } {
+ *  @throws ProtocolError when it is somebody else's; FailureError "exhausted" */
+function listeningProcess(
+  { owner, core }: Session,
+  claimed: number,
+  name: string,
+): { readonly pid: number; readonly exe: string } {
   const { pid, exe, grants } = owner;
   if (claimed === 0 || claimed === pid) return { pid, exe };
   core.rate.spend(owner, CLAIM_COST, performance.now());
-  const judgement = judgeClaim(owner, claimed);
+  const judgement = judgeOr(owner, claimed, name);
   if (judgement.kind === "own") return { pid: judgement.pid, exe: executableOf(judgement.pid) };
   // Who holds a minted connection is not known, only who minted it.
   if (judgement.kind === "unknown" || grants !== undefined) return { pid, exe };
   core.logger.warn(`Refused to register a listener of process ${claimed}: ${judgement.why}`, { uid: owner.uid, pid });
   throw invalidArgument(`Invalid pid ${claimed}: ${judgement.why}`);
+}
+
+function judgeOr(owner: Owner, claimed: number, name: string): Judgement {
+  try {
+    return judgeClaim(owner, claimed);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    throw new FailureError("exhausted", `Cannot register ${name}: ${explainRefusal(error)}`, { cause: error });
+  }
 }
 
 export function removeListener(core: BrokerCore, record: ListenerRecord): void {
@@ -111,8 +125,13 @@ export function removeListener(core: BrokerCore, record: ListenerRecord): void {
   core.quota.release(record.session.owner, { listeners: 1 });
 }
 
+/** False where it cannot be known, for want of a descriptor, say: the client goes over TCP, which is never wrong. */
 function isLocalAddress(address: string): boolean {
-  return Object.values(networkInterfaces()).some((list) => list?.some((entry) => entry.address === address) === true);
+  try {
+    return Object.values(networkInterfaces()).some((list) => list?.some((entry) => entry.address === address) === true);
+  } catch {
+    return false; // getifaddrs(3) failed; it says no more
+  }
 }
 
 export function resolve(session: Session, request: Resolve): void {

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
-import { constants, kill, prctl } from "../../../ffi/mod.ts";
+import { constants, getFileLimit, kill, prctl, setFileLimit } from "../../../ffi/mod.ts";
 import { judgeClaim } from "../../../lib/broker/claimed-process.ts";
 import { waitUntil } from "../../helpers/broker.ts";
 import { requires } from "../../helpers/requires.ts";
@@ -72,6 +72,18 @@ test("judgeClaim() says nothing of a process that has ended, and nothing to a pe
   expect(judgeClaim(US, pid)).toEqual({ kind: "unknown" });
   expect(judgeClaim({ ...US, pid }, US.pid)).toEqual({ kind: "unknown" });
   expect(judgeClaim({ ...US, pid: 0 }, US.pid)).toEqual({ kind: "unknown" });
+});
+
+test("judgeClaim() says nothing of anybody when there is no descriptor to look with", async () => {
+  const { pid } = await shell("echo 1; read -r _");
+  const limit = getFileLimit();
+  setFileLimit({ ...limit, soft: 0n });
+  try {
+    expect(() => judgeClaim(US, pid)).toThrow("EMFILE");
+  } finally {
+    setFileLimit(limit);
+  }
+  expect(judgeClaim(US, pid)).toEqual({ kind: "own", pid });
 });
 
 requires.test(
