@@ -3,6 +3,7 @@ import { discardSide, sharedBytes } from "./channel-sides.ts";
 import { type BrokerCore, failureNumber } from "./core.ts";
 import { endedChannel } from "./listing.ts";
 import type { ChannelRecord } from "./records.ts";
+import { whoIs } from "./who.ts";
 
 /** It is not whole in time: who has not mapped his ring hears it, and loses the channel; so does then the other one. */
 export function abandonChannel(core: BrokerCore, channel: ChannelRecord, limitMs: number): void {
@@ -11,7 +12,7 @@ export function abandonChannel(core: BrokerCore, channel: ChannelRecord, limitMs
   for (const [index, { session, object, memfd, sealed }] of channel.sides.entries()) {
     if (session === undefined || memfd === undefined || sealed) continue;
     session.send(object, "shmlink_channel_v1", { kind: "failed", code, message });
-    core.logger.warn(message, { uid: session.owner.uid, pid: session.owner.pid });
+    core.logger.warn(message, whoIs(session.owner));
     const other = channel.sides[index === 0 ? 1 : 0];
     other.session?.send(other.object, "shmlink_channel_v1", { kind: "failed", code, message });
     other.session?.handles.delete(other.object);

@@ -18,6 +18,7 @@ import type { ContextRecord, Owner } from "./records.ts";
 import type { Registry } from "./registry.ts";
 import type { Session } from "./session.ts";
 import type { Survival } from "./survival/survival.ts";
+import { whoIs } from "./who.ts";
 import type { YoungRings } from "./young-rings.ts";
 
 export type BrokerCore = {
@@ -76,8 +77,8 @@ export function wishOf(what: Request["what"], service: string): string {
 }
 
 /** For what no rule is asked about: refused, and in the log. */
-export function denied(core: BrokerCore, { uid, pid }: Owner, wish: string, why: string): FailureError {
-  core.logger.warn(`Refused to ${wish}: ${why}`, { uid, pid });
+export function denied(core: BrokerCore, who: Owner, wish: string, why: string): FailureError {
+  core.logger.warn(`Refused to ${wish}: ${why}`, whoIs(who));
   return new FailureError("denied", `Cannot ${wish}: ${why}`);
 }
 
@@ -91,9 +92,9 @@ function checkGrants(core: BrokerCore, who: Owner, what: Request["what"], servic
 }
 
 /** Once it is allowed: what was refused has its own line. */
-function noteUse(core: BrokerCore, { grants, uid, pid }: Owner, what: Request["what"], service: string): void {
+function noteUse(core: BrokerCore, who: Owner, what: Request["what"], service: string): void {
   const right = RIGHT_FOR[what];
-  if (grants !== undefined && right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, { uid, pid });
+  if (who.grants !== undefined && right !== undefined) core.logger.info(`Used grant ${right} "${service}"`, whoIs(who));
 }
 
 /** Asks the policy. @returns the rule that allows it, for listings @throws FailureError "denied", naming the rule and its place */
@@ -112,7 +113,7 @@ export function authorize(
     return rule;
   }
   const wish = wishOf(what, service);
-  core.logger.warn(`Refused to ${wish}: ${decision.reason}`, { uid: who.uid, pid: who.pid, rule });
+  core.logger.warn(`Refused to ${wish}: ${decision.reason}`, { ...whoIs(who), rule });
   const place = decision.where === BUILT_IN ? "" : ` at ${decision.where}`;
   const missing = who.context === undefined ? "for it" : "that names its engine, app or instance";
   const whatToDo = decision.rule === DEFAULT_DENY ? `; add an [[allow]] ${missing} to the broker's shmlink.toml` : "";

@@ -5,6 +5,7 @@ import { authorize, type BrokerCore } from "./core.ts";
 import { makeEntry, nameOf, recordEntry } from "./listing.ts";
 import type { AnyRecord } from "./records.ts";
 import type { Session } from "./session.ts";
+import { whoIs } from "./who.ts";
 
 const MAX_WAITING = 16;
 /** Of shmlink_listing_v1, from which on it tells of minted connections. */
@@ -48,7 +49,7 @@ function audit({ core, owner }: Session, selector: string, { found, shown }: { f
   if (found === 0) return;
   const what = selector === "" ? "inspect" : `inspect "${selector}"`;
   const leftOut = shown === found ? "" : `: ${found - shown} of ${found} left out, not granted to this connection`;
-  const from = { uid: owner.uid, pid: owner.pid };
+  const from = whoIs(owner);
   if (shown === 0) core.logger.warn(`Refused to ${what}${leftOut}`, from);
   else core.logger.info(`Used grant ${what}${leftOut}`, from);
 }

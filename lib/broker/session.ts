@@ -20,6 +20,7 @@ import { sayWhy } from "./session/last-words.ts";
 import { dropEvent, Output } from "./session/output.ts";
 import { SocketWatch } from "./session/socket-watch.ts";
 import { Spares } from "./spares.ts";
+import { whoIs } from "./who.ts";
 
 const { EPOLLOUT, EPOLLHUP, EPOLLERR } = constants;
 /** Of a refusal: half of a message. */
@@ -188,7 +189,7 @@ export class Session {
   /** @param error  the peer's fault or the system's refusal; a bug ends the broker */
   #fail(error: unknown): void {
     if (this.#ended) return;
-    const who = { uid: this.owner.uid, pid: this.owner.pid, name: this.name };
+    const who = { ...whoIs(this.owner), name: this.name };
     sayWhy(error, { connection: this.#connection, logger: this.core.logger, who, manager: this.manager });
     this.end();
   }

@@ -12,6 +12,7 @@ import type { Handle } from "../handles.ts";
 import { keepOutOfBandInLine } from "../out-of-band.ts";
 import { listenerName } from "../registry.ts";
 import type { Session } from "../session.ts";
+import { whoIs } from "../who.ts";
 import { checkBits, invalidArgument } from "./checks.ts";
 
 type GrantRequest = Requests<OwnedFd>["shmlink_grant_v1"];
@@ -61,7 +62,6 @@ function connect(session: Session, object: ObjectId, handle: GrantHandle): void 
 
 function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
   const { core, owner } = session;
-  const who = { uid: owner.uid, pid: owner.pid };
   if (handle.state === "connected") throw new FailureError("refused", "Cannot mint a connection twice from one grant");
   if (handle.state === "refused")
     throw denied(core, owner, "mint a connection", "it would have rights that this one cannot pass on");
@@ -78,7 +78,8 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     minted.trackOwnSocket(theirs);
     handle.state = "connected";
     note(minted, rule, owner.grants?.connection);
-    core.logger.info(`Granted ${handle.grants.grants.map(describeGrant).join(" ") || "nothing"}`, who);
+    const what = handle.grants.grants.map(describeGrant).join(" ") || "nothing";
+    core.logger.info(`Granted ${what}`, { ...whoIs(owner), minted: handle.grants.connection });
     return theirs;
   } catch (error) {
     core.quota.release(owner, { sessions: 1 });
@@ -100,7 +101,7 @@ function revoke(session: Session, handle: GrantHandle, { rights, name }: Grant):
   const { core } = session;
   const gone = handle.grants.revoke(rights, name);
   for (const each of gone)
-    core.logger.info(`Revoked ${describeGrant(each)}`, { uid: session.owner.uid, pid: session.owner.pid });
+    core.logger.info(`Revoked ${describeGrant(each)}`, { ...whoIs(session.owner), minted: handle.grants.connection });
   if (gone.length === 0) return;
   for (const holder of core.sessions())
     if (holder.owner.grants?.descendsFrom(handle.grants) === true) tell(holder, gone);

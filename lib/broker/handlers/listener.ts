@@ -15,6 +15,7 @@ import type { ListenerRecord, Owner } from "../records.ts";
 import { listenerName } from "../registry.ts";
 import { backingOf } from "../rights.ts";
 import type { Session } from "../session.ts";
+import { whoIs } from "../who.ts";
 import { checkAddress, checkBits, checkPort, invalidArgument } from "./checks.ts";
 
 type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
@@ -106,7 +107,7 @@ function listeningProcess(
   if (judgement.kind === "own") return { pid: judgement.pid, exe: executableOf(judgement.pid) };
   // Who holds a minted connection is not known, only who minted it.
   if (judgement.kind === "unknown" || grants !== undefined) return { pid, exe };
-  core.logger.warn(`Refused to register a listener of process ${claimed}: ${judgement.why}`, { uid: owner.uid, pid });
+  core.logger.warn(`Refused to register a listener of process ${claimed}: ${judgement.why}`, whoIs(owner));
   throw invalidArgument(`Invalid pid ${claimed}: ${judgement.why}`);
 }
 

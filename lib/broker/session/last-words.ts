@@ -1,7 +1,7 @@
 /** Why a session ends: in the log, and to the peer, if it reads. */
 import { SyscallError } from "../../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../../errors.ts";
-import type { Logger } from "../../log.ts";
+import type { Fields, Logger } from "../../log.ts";
 import type { ServerConnection } from "../../protocol/connection.ts";
 import { WL_DISPLAY_ERROR } from "../../protocol/shmlink-v1.gen.ts";
 import type { ObjectId } from "../../util/brand.ts";
@@ -13,7 +13,7 @@ const MAX_MESSAGE_LENGTH = 1024;
 export type Ending = {
   readonly connection: ServerConnection;
   readonly logger: Logger;
-  readonly who: { readonly uid: number; readonly pid: number; readonly name: string };
+  readonly who: Fields;
   readonly manager: ObjectId | undefined;
 };
 
