@@ -6,7 +6,7 @@
  * whoever sends something that cannot be closed holds up his own descriptors and nobody else's. What is late, each by its own
  * time, counts among the descriptors that he may have (maxFdsPerUser); with more than that, late or not, he is shown out.
  */
-import { CallThread, type CloseFd, closeNow, constants, type FileStatus, OwnedFd } from "../../ffi/mod.ts";
+import { CallThread, type CloseFd, closeNow, constants, duplicateFd, type FileStatus, OwnedFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import type { FdType } from "../policy/fd-facts.ts";
 import { forget, isTime, keepTime, LAZY_MS, type Lane, newLane } from "./closing-lane.ts";
@@ -81,6 +81,17 @@ export class Closer implements Disposable {
   settleHow(fd: OwnedFd, { mode, device }: Pick<FileStatus, "mode" | "device">, type: FdType): void {
     const isPipe = (mode & constants.S_IFMT) === constants.S_IFIFO && device === this.#devices.pipes;
     if (isPipe || type === "eventfd") fd.closeInPlace();
+  }
+
+  /** Of what `who` has sent, for somebody else. How many there are, and when they are closed, is up to others: so they hold up
+   *  nothing that is closed in his name, and are not counted with it. @throws SyscallError */
+  copy(fd: OwnedFd, who: Account): OwnedFd {
+    return duplicateFd(fd, this.closingFor(copiesOf(who)));
+  }
+
+  /** How many copies of what `who` has sent are still to be closed. */
+  copiesLeftOf(who: Account): number {
+    return this.backlogOf(copiesOf(who));
   }
 
   #lane(who: Account): Lane {
@@ -181,4 +192,9 @@ export class Closer implements Disposable {
     for (const { thread } of this.#lanes.values()) thread?.giveBack();
     this.#lanes.clear();
   }
+}
+
+/** In whose name they are closed: of the same user, since how long that takes is up to him. */
+function copiesOf(who: Account): Account {
+  return { uid: who.uid, context: { engine: "shmlink", app: "copies", instance: accountKey(who) } };
 }

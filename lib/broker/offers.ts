@@ -45,7 +45,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
         "quota",
         `Cannot take "${offer.name}": ${session.output.queuedFds} descriptors wait for this client to read them`,
       );
-    fds = bundle.keep ? duplicateAll(bundle.fds, offer.name) : bundle.fds;
+    fds = bundle.keep ? copyAll(core, offer, bundle.fds) : bundle.fds;
   } catch (error) {
     if (!(error instanceof FailureError)) throw error;
     return failTake(take, error);
@@ -86,11 +86,18 @@ export function failTake({ session, object }: TakeRecord, { code, message }: Fai
   session.send(object, "shmlink_delivery_v1", { kind: "failed", code: failureNumber(code), message });
 }
 
-/** @throws FailureError "exhausted", with none of them left open */
-function duplicateAll(fds: readonly OwnedFd[], name: string): OwnedFd[] {
+/** @throws FailureError "exhausted", with none of them left open; "quota" where closing them does not keep up */
+function copyAll(core: BrokerCore, { name, owner }: OfferRecord, fds: readonly OwnedFd[]): OwnedFd[] {
+  const left = core.closer.copiesLeftOf(owner);
+  const { maxFdsPerUser } = core.quota.limits;
+  if (left > maxFdsPerUser)
+    throw new FailureError(
+      "quota",
+      `Cannot take "${name}": ${left} copies of what user ${owner.uid} offers wait to be closed, limits.maxFdsPerUser is ${maxFdsPerUser}; try again`,
+    );
   const copies = new DisposableStack();
   try {
-    const made = fds.map((fd) => copies.use(fd.dup()));
+    const made = fds.map((fd) => copies.use(core.closer.copy(fd, owner)));
     copies.move();
     return made;
   } catch (error) {

@@ -1,7 +1,7 @@
 /** Whatever others make wait for somebody who does not read, it is they who are refused: he keeps his session, his user his
  *  other ones, and the broker holds no more descriptors than it says. */
 import { expect, test } from "bun:test";
-import { addSeals, pipe } from "../../ffi/mod.ts";
+import { addSeals, constants, kill, open, pipe } from "../../ffi/mod.ts";
 import { RING_SEALS } from "../../lib/channel/seals.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
@@ -118,6 +118,31 @@ for (const limit of ["maxQueuedBytes = 65536", "maxQueuedBytesPerUser = 131072"]
     expect(broker.log).not.toContain("Session ended");
   }, 60_000);
 }
+
+test("copies of what is kept on offer that go with their taker are nothing that who offers it has to answer for", async () => {
+  await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 64\n");
+  using bystander = broker.connect();
+  using file = open(broker.configPath, constants.O_RDONLY);
+  using offerer = greeted(broker);
+  offerer.send(message(MANAGER, OFFER, OBJECT, ...text("kept")));
+  for (let count = 0; count < 28; count++) offerer.send(message(OBJECT, 1), [file]);
+  offerer.send(message(OBJECT, 2, 1 | 4)); // keep, quiet
+  sync(offerer);
+  using taker = greeted(broker);
+  for (let turn = 0; turn < 400; turn++) {
+    taker.send(message(MANAGER, TAKE, OBJECT, ...text("kept"), 0));
+    taker.send(letGo(OBJECT));
+    taker.send(message(MANAGER, OFFER, OBJECT + 1, ...text(`turn-${turn}`)));
+    await waitUntil(() => bystander.list(`turn-${turn}`).length === 1, "the broker to have heard it");
+    taker.send(letGo(OBJECT + 1));
+  }
+  kill(broker.pid, constants.SIGSTOP);
+  taker.fd.close();
+  offerer.send(message(1, 0, SYNC + 1));
+  kill(broker.pid, constants.SIGCONT);
+  sync(offerer);
+  expect(broker.log).not.toContain("Session ended");
+}, 60_000);
 
 test("who dials and reads nothing of the answers makes the broker hold no more than a few of them", async () => {
   await using broker = new TestBroker();
