@@ -77,7 +77,7 @@ export class Input {
       const requests = limit - connection.messagesLeft;
       rate.spend(owner, requests, nowMs);
       if (isOutOfTurn) floodTurns.answered(this.#share, requests, heardMs);
-      this.#floods = state === "more" && (this.#floods || limit === SLICE);
+      this.#floods = state === "more"; // than a turn's share, or than his rate leaves him
       if (!this.#floods) this.#crowd = undefined;
       if (watch.isHungUp) this.#lastWordsLeft -= requests;
       if (state === "ended" || this.#lastWordsLeft <= 0) return ended();
