@@ -4,25 +4,15 @@ import { writeFileSync } from "node:fs";
 import { constants, kill, memfdCreate, pipe } from "../../ffi/mod.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { type GrantSpec, type Minted, RIGHTS } from "../../lib/client/grant.ts";
-import { FailureError } from "../../lib/errors.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { handDown } from "../helpers/handed-down.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
+import { refusal } from "../helpers/refusal.ts";
 import { endBroker } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
-
-function refusal(act: () => unknown): string {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof FailureError) return `${error.code}: ${error.message}`;
-    throw error;
-  }
-  throw new Error("It was not refused");
-}
 
 /** Connects through a minted connection, as a program that inherited it. */
 function enter(broker: TestBroker, minted: Minted, wake = false): BrokerLink {

@@ -2,11 +2,11 @@
 import { expect, test } from "bun:test";
 import { addSeals, constants, ftruncate, memfdCreate, pipe } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
-import { FailureError } from "../../lib/errors.ts";
 import { listenOn } from "../../lib/transport/socket-path.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { RawPeer } from "../helpers/raw-peer.ts";
+import { refusal } from "../helpers/refusal.ts";
 
 expectNoFdLeaks();
 
@@ -19,16 +19,6 @@ maxContextsPerUser = 0
 maxFdsPerUser = 16
 `;
 const ME = `user ${process.getuid?.()}`;
-
-function refusal(act: () => unknown): string {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof FailureError) return `${error.code}: ${error.message}`;
-    throw error;
-  }
-  throw new Error("It was not refused");
-}
 
 test("each request that finds a limit is refused in its own words", async () => {
   await using broker = new TestBroker(LIMITS);

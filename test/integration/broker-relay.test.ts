@@ -22,13 +22,13 @@ import {
 } from "../../ffi/mod.ts";
 import { Broker } from "../../lib/broker/broker.ts";
 import { builtInConfig } from "../../lib/config/schema.ts";
-import { FailureError } from "../../lib/errors.ts";
 import { SILENT } from "../../lib/log.ts";
 import { SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
+import { refusal } from "../helpers/refusal.ts";
 import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 
 expectNoFdLeaks();
@@ -41,16 +41,6 @@ function memfdWith(content: string): OwnedFd {
 
 function inodeOf(fd: BorrowedFd): bigint {
   return fstat(fd).ino;
-}
-
-function failure(act: () => unknown): string {
-  try {
-    act();
-  } catch (error) {
-    if (error instanceof FailureError) return `${error.code}: ${error.message}`;
-    throw error;
-  }
-  throw new Error("It was not refused");
 }
 
 test("28 descriptors arrive in their order, are the same open files, and are gone from the broker", async () => {
@@ -114,7 +104,7 @@ test("bundles go to one taker each, first come first served, on both sides", asy
   expect([got, later, last].map(({ fds }) => fds.map(inodeOf))).toEqual(
     [first, second, third].map((fd) => [inodeOf(fd)]),
   );
-  expect(failure(() => giver.take("queue"))).toBe(
+  expect(refusal(() => giver.take("queue"))).toBe(
     'unknown-name: Cannot take "queue": there is nothing to take at the moment',
   );
 });
@@ -139,8 +129,8 @@ test("who waits for a name that nobody offers yet is served when it comes, and m
   await using broker = new TestBroker();
   using taker = broker.connect({ wake: true });
   using giver = broker.connect();
-  expect(failure(() => taker.take("later"))).toBe('unknown-name: Cannot take "later": nobody offers this name');
-  expect(failure(() => taker.take("later", { waitMs: 1 }))).toStartWith("timeout: ");
+  expect(refusal(() => taker.take("later"))).toBe('unknown-name: Cannot take "later": nobody offers this name');
+  expect(refusal(() => taker.take("later", { waitMs: 1 }))).toStartWith("timeout: ");
   const waiting = taker.takeAsync("later", { waitMs: -1 });
   using offer = giver.offer("later");
   using fd = memfdWith("x");
@@ -177,7 +167,7 @@ test("a name is withdrawn with its connection, and what nobody took is closed", 
   const before = await broker.fdCountAtRest();
   const giver = broker.connect();
   const offer = giver.offer("gone");
-  expect(failure(() => watcher.offer("gone"))).toMatch(/^name-in-use: Cannot offer "gone": process \d+ /);
+  expect(refusal(() => watcher.offer("gone"))).toMatch(/^name-in-use: Cannot offer "gone": process \d+ /);
   const { reader, writer } = pipe();
   offer.publish([writer]);
   writer.close();
@@ -211,7 +201,7 @@ test("a rule speaks of size, family and access of what is offered, and of the on
   await using broker = new TestBroker(FD_RULES);
   using link = broker.connect();
   using offer = link.offer("judged");
-  const publish = (...fds: readonly OwnedFd[]) => failure(() => offer.publish(fds));
+  const publish = (...fds: readonly OwnedFd[]) => refusal(() => offer.publish(fds));
   using small = memfdWith("small");
   using large = memfdWith("x".repeat(4097));
   using file = open(join(broker.directory, "large"), constants.O_RDWR | constants.O_CREAT, 0o600);
@@ -233,7 +223,7 @@ test("a rule about what is taken is named to who may not have it, and its answer
   const { reader, writer } = pipe();
   offer.publish([writer], { keep: true });
   for (let turn = 0; turn < 2; turn++)
-    expect(failure(() => taker.take("ends"))).toMatch(
+    expect(refusal(() => taker.take("ends"))).toMatch(
       /^denied: Cannot take "ends": user \d+ may not take it as pipe \(rule "write-only-stays" at .*shmlink\.toml:13\)/,
     );
   offer.publish([reader], { keep: true }); // of the same type, under the same name
@@ -264,9 +254,9 @@ test("only sealed memfds and files to read, and a decision about one is not kept
   let published = 0;
   for (const bad of [large, growing, writing]) {
     expect(offer.publish([good])).toBe(++published);
-    expect(failure(() => offer.publish([bad]))).toMatch(/no rule allows user \d+ to offer it as (memfd|file)/);
+    expect(refusal(() => offer.publish([bad]))).toMatch(/no rule allows user \d+ to offer it as (memfd|file)/);
   }
-  expect(failure(() => offer.publish([good, reading]))).toContain("no rule allows"); // each rule is for one of them
+  expect(refusal(() => offer.publish([good, reading]))).toContain("no rule allows"); // each rule is for one of them
   expect(offer.publish([reading])).toBe(++published);
   for (const fd of [good, good, good, reading]) {
     using delivery = link.take("sealed");
@@ -308,7 +298,7 @@ test("the broker's own sockets are refused at every end, and so are what holds o
   await using broker = new TestBroker();
   using link = broker.connect({ wake: true });
   using offer = link.offer("own");
-  const refused = (fd: BorrowedFd, why: RegExp): void => expect(failure(() => offer.publish([fd]))).toMatch(why);
+  const refused = (fd: BorrowedFd, why: RegExp): void => expect(refusal(() => offer.publish([fd]))).toMatch(why);
   refused(link.fd, /^denied: .*it is a socket of the broker/);
   using raw = new RawPeer(broker.socketPath);
   refused(raw.fd, /it is a socket of the broker/);
@@ -317,8 +307,8 @@ test("the broker's own sockets are refused at every end, and so are what holds o
   using path = open("/etc/passwd", constants.O_PATH);
   refused(path, /it names a file and is not open \(O_PATH\); open it for reading or writing/);
   using fine = memfdWith("fine");
-  expect(failure(() => offer.publish([fine, link.fd]))).toContain("socket of the broker"); // all or nothing
-  expect(failure(() => link.take("own"))).toContain("there is nothing to take");
+  expect(refusal(() => offer.publish([fine, link.fd]))).toContain("socket of the broker"); // all or nothing
+  expect(refusal(() => link.take("own"))).toContain("there is nothing to take");
   for (const why of [
     "it is a socket of the broker",
     "it holds or makes other descriptors",
@@ -338,7 +328,7 @@ test("a doorbell that the broker holds is refused at the broker's end of it", as
   using link = broker.connect();
   using offer = link.offer("bell");
   await waitUntil(() => raw.next()?.sender === 3, "welcome");
-  expect(failure(() => offer.publish([far]))).toContain("socket of the broker");
+  expect(refusal(() => offer.publish([far]))).toContain("socket of the broker");
   for (const fd of [near, far]) fd.close();
 });
 
@@ -377,11 +367,11 @@ fd = "pipe"
   const { reader, writer } = pipe();
   offer.publish([directory, memfd]);
   link.take("typed")[Symbol.dispose]();
-  expect(failure(() => offer.publish([memfd, file]))).toMatch(
+  expect(refusal(() => offer.publish([memfd, file]))).toMatch(
     /no rule allows user \d+ to offer it as memfd, file \(rule "default"\)/,
   );
   offer.publish([reader]);
-  expect(failure(() => link.take("typed"))).toMatch(
+  expect(refusal(() => link.take("typed"))).toMatch(
     /may not take it as pipe \(rule "no-pipes-out" at .*shmlink\.toml:7\)/,
   );
   for (const fd of [reader, writer]) fd.close();
@@ -393,11 +383,11 @@ test("descriptors count: above the limit a bundle is refused, and room comes bac
   using offer = link.offer("counted");
   using fd = memfdWith("x");
   offer.publish([fd, fd]);
-  expect(failure(() => offer.publish([fd, fd]))).toMatch(
+  expect(refusal(() => offer.publish([fd, fd]))).toMatch(
     /^quota: .*would have 4 descriptors, limits\.maxFdsPerUser is 3/,
   );
   offer.publish([fd]);
-  expect(failure(() => offer.publish([fd]))).toStartWith("quota: ");
+  expect(refusal(() => offer.publish([fd]))).toStartWith("quota: ");
   link.take("counted")[Symbol.dispose]();
   offer.publish([fd, fd]);
 });
