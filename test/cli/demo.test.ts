@@ -67,7 +67,10 @@ test("an end of a comparison that there is not is refused, and so is one without
   const unknown = await cli.run(["demo", "--relay=toString", "--at=/x"]);
   expect([unknown.code, unknown.stderr]).toEqual([2, expect.stringContaining('Cannot use --relay "toString"')]);
   const placeless = await cli.run(["demo", "--relay=ask"]);
-  expect([placeless.code, placeless.stderr]).toEqual([2, expect.stringContaining("Missing value: --relay needs --at")]);
+  expect([placeless.code, placeless.stderr]).toEqual([
+    2,
+    expect.stringContaining('Missing --at: "shmlink demo --relay" needs --at=WHERE'),
+  ]);
 });
 
 test("an answer that is not the question ends the comparison", async () => {
