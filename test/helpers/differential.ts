@@ -10,6 +10,7 @@ const bash = requires.program("bash", "bash");
 
 /** run COMMAND… runs it as this round does, and serve, in the background, is it; ready PORT waits until somebody listens there; ended PID NAME waits for it. */
 const PRELUDE = `
+exec 2>&1 # two pipes are read in any order
 run() { $WRAP "$@"; }
 serve() { exec $WRAP "$@"; }
 ready() {
