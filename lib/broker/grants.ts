@@ -79,6 +79,7 @@ export class GrantSet {
       const left = grant.rights & ~rights;
       return left === 0 ? [] : { rights: left, name: grant.name };
     });
+    if (this.connection === undefined) return gone; // nobody has it yet: nothing was taken from anybody
     for (const each of gone) this.#revoked.set(each.name, (this.#revoked.get(each.name) ?? 0) | each.rights);
     return gone;
   }

@@ -91,3 +91,16 @@ test("rights on a name add up, also those that dial or listen means by itself", 
   set.add({ rights: LISTEN, name: "*" });
   expect(set.allows("receive", "log")).toBe(true);
 });
+
+test("what is taken away before anybody has it was taken from nobody, however often", () => {
+  const grants = new GrantSet(undefined);
+  for (const name of ["a", "b"]) {
+    grants.add({ rights: LISTEN, name });
+    expect(grants.revoke(LISTEN, name)).toHaveLength(1);
+  }
+  expect(grants.revoked).toEqual([]);
+  grants.add({ rights: LISTEN, name: "c" });
+  grants.connection = 1;
+  grants.revoke(LISTEN, "c");
+  expect(grants.revoked).toEqual([{ rights: LISTEN, name: "c" }]);
+});
