@@ -7,7 +7,7 @@ import type { ServiceRecord } from "./records.ts";
 import type { Session } from "./session.ts";
 
 /** Descriptors that may wait for one connection. */
-export const MAX_UNREAD_FDS = 256;
+const MAX_UNREAD_FDS = 256;
 /** Those of channels that are announced: a channel has two on each side, and what follows is to have room. */
 const MAX_ANNOUNCED_FDS: number = MAX_UNREAD_FDS / 2;
 /** Of the bytes at which a session ends, and of those that its user may have: what he asks for himself has the rest. */
@@ -26,9 +26,14 @@ export function isBehind(session: Session): boolean {
   });
 }
 
-/** Whether a ring and a doorbell have no room any more. He may have been ended when this returns. */
-export function isFull(session: Session): boolean {
-  return isTrueOfQueue(session, ({ output }) => output.queuedFds + 2 > MAX_UNREAD_FDS);
+/** Whether so many descriptors more have no room. He may have been ended when this returns. */
+export function isFull(session: Session, nFds: number): boolean {
+  return isTrueOfQueue(session, ({ output }) => output.queuedFds + nFds > MAX_UNREAD_FDS);
+}
+
+/** @param wish  behind "Cannot" */
+export function unread({ output }: Session, wish: string): string {
+  return `Cannot ${wish}: ${output.queuedFds} descriptors wait for this client to read them`;
 }
 
 /** What came in this turn is sent first: it waits for nobody yet. */

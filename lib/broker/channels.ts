@@ -138,8 +138,8 @@ export function handOver(core: BrokerCore, channel: ChannelRecord, index: 0 | 1)
 function give(core: BrokerCore, channel: ChannelRecord, index: 0 | 1): void {
   const side = channel.sides[index];
   const other = channel.sides[index === 0 ? 1 : 0];
-  if (other.session !== undefined && isFull(other.session)) return giveUp(channel, index);
   if (side.memfd === undefined) return;
+  if (other.session !== undefined && isFull(other.session, 2)) return giveUp(channel, index); // with a doorbell
   const memfd = shareOut(core, side, side.memfd);
   side.memfd = undefined;
   core.quota.release(side.owner, { fds: 1 });

@@ -196,5 +196,5 @@ export class Closer implements Disposable {
 
 /** In whose name they are closed: of the same user, since how long that takes is up to him. */
 function copiesOf(who: Account): Account {
-  return { uid: who.uid, context: { engine: "shmlink", app: "copies", instance: accountKey(who) } };
+  return { uid: who.uid, context: { engine: "", app: "copies", instance: accountKey(who) } }; // no context has such a name
 }

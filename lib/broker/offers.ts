@@ -1,8 +1,8 @@
 /** Descriptors on their way from who offers to who takes: bundles in the order in which they came, takers likewise. */
 import { type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
-import { isBehind, MAX_UNREAD_FDS } from "./backlog.ts";
-import { authorize, type BrokerCore, failureNumber } from "./core.ts";
+import { isBehind, isFull, unread } from "./backlog.ts";
+import { authorize, type BrokerCore, failureNumber, wishOf } from "./core.ts";
 import { explainRefusal } from "./exhaustion.ts";
 import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
 import type { Session } from "./session.ts";
@@ -40,11 +40,8 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
   try {
     const subject = { fds: bundle.about, target: offer.owner };
     authorize(core, session.owner, "take", offer.name, subject);
-    if (session.output.queuedFds + bundle.fds.length > MAX_UNREAD_FDS)
-      throw new FailureError(
-        "quota",
-        `Cannot take "${offer.name}": ${session.output.queuedFds} descriptors wait for this client to read them`,
-      );
+    if (isFull(session, bundle.fds.length))
+      throw new FailureError("quota", unread(session, wishOf("take", offer.name)));
     fds = bundle.keep ? copyAll(core, offer, bundle.fds) : bundle.fds;
   } catch (error) {
     if (!(error instanceof FailureError)) throw error;

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { addSeals, constants, kill, open, pipe } from "../../ffi/mod.ts";
 import { RING_SEALS } from "../../lib/channel/seals.ts";
+import { INTERFACES } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
@@ -12,6 +13,9 @@ expectNoFdLeaks();
 const MANAGER = 3;
 const [LISTEN, DIAL, OFFER, TAKE] = [1, 2, 7, 8];
 const OBJECT = 16; // a service, an offer or a channel
+const MINT = INTERFACES.shmlink_manager_v1.requests.findIndex(({ name }) => name === "mint");
+const CONNECT = INTERFACES.shmlink_grant_v1.requests.findIndex(({ name }) => name === "connect");
+const MINT_FAILED = INTERFACES.shmlink_grant_v1.events.findIndex(({ name }) => name === "failed");
 const SYNC = 8;
 const FAILED = 2; // of a channel
 const TAKEN = 4; // of an offer
@@ -143,6 +147,46 @@ test("copies of what is kept on offer that go with their taker are nothing that 
   sync(offerer);
   expect(broker.log).not.toContain("Session ended");
 }, 60_000);
+
+test("who takes much at once, and reads it, is refused nothing", async () => {
+  await using broker = new TestBroker();
+  using _bystander = broker.connect();
+  using file = open(broker.configPath, constants.O_RDONLY);
+  using offerer = greeted(broker);
+  offerer.send(message(MANAGER, OFFER, OBJECT, ...text("kept")));
+  for (let count = 0; count < 28; count++) offerer.send(message(OBJECT, 1), [file]);
+  offerer.send(message(OBJECT, 2, 1)); // keep
+  sync(offerer);
+  using taker = greeted(broker);
+  const takes = Array.from({ length: 12 }, (_, index) => [
+    ...message(MANAGER, TAKE, OBJECT + index, ...text("kept"), 0),
+  ]);
+  taker.send(new Uint8Array(takes.flat()));
+  expect(failures(taker)).toEqual([]);
+});
+
+test("who mints and reads nothing of the answers makes the broker hold no more than a few of them", async () => {
+  await using broker = new TestBroker();
+  using bystander = broker.connect();
+  using minter = greeted(broker);
+  const untilHeard = (name: string, id: number): Promise<void> => {
+    minter.send(message(MANAGER, LISTEN, id, ...text(name), 4096));
+    return waitUntil(() => bystander.list(name).length === 1, "the broker to have heard all of it");
+  };
+  const syncs = new Uint8Array(Array.from({ length: 1000 }, () => [...message(1, 0, SYNC)]).flat());
+  for (let turn = 0; turn < 20; turn++) {
+    minter.send(syncs); // answers fill the socket, so that what comes then is the broker's to keep
+    await untilHeard(`syncs-${turn}`, OBJECT + turn);
+  }
+  const ids = Array.from({ length: 400 }, (_, index) => OBJECT + 20 + index);
+  minter.send(new Uint8Array(ids.flatMap((id) => [...message(MANAGER, MINT, id), ...message(id, CONNECT)])));
+  await untilHeard("mints", OBJECT + 420);
+  const answers: RawEvent[] = [];
+  while (answers.length < ids.length) answers.push(...sync(minter).filter(({ sender }) => ids.includes(sender)));
+  const refused = answers.filter(({ opcode }) => opcode === MINT_FAILED);
+  expect(refused.length).toBeGreaterThan(ids.length - MOST_UNREAD_FDS);
+  expect(refused.every(({ body }) => body.getUint32(0, true) === QUOTA)).toBe(true);
+});
 
 test("who dials and reads nothing of the answers makes the broker hold no more than a few of them", async () => {
   await using broker = new TestBroker();

@@ -5,6 +5,7 @@ import { type Requests, SHMLINK_MANAGER_V1_RIGHTS } from "../../protocol/shmlink
 import { assertNever } from "../../util/assert-never.ts";
 import type { ObjectId } from "../../util/brand.ts";
 import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
+import { isFull, unread } from "../backlog.ts";
 import { authorize, chargeQuota, denied, failureNumber, wishOf } from "../core.ts";
 import { explainRefusal } from "../exhaustion.ts";
 import { describeGrant, type Grant, GrantSet, MAX_DEPTH } from "../grants.ts";
@@ -67,6 +68,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
     throw denied(core, owner, "mint a connection", "it would have rights that this one cannot pass on");
   if (handle.grants.depth > MAX_DEPTH) throw denied(core, owner, "mint a connection", TOO_DEEP);
   const rule = authorize(core, owner, "delegate", "");
+  if (isFull(session, 1)) throw new FailureError("quota", unread(session, "mint a connection"));
   chargeQuota(core, owner, "mint a connection", { sessions: 1 });
   try {
     using stack = new DisposableStack();
