@@ -6,7 +6,7 @@
  * of what the broker has in all (three times what one may hold), a charge may take no more than half of what is left, so
  * however many users come and fill up, something remains for the next one. Contexts have a whole of their own, so they take
  * nothing from users: all contexts of a user may take half of what those of other users leave, and each of them half of what
- * the others leave of that. No share is less than what one thing needs.
+ * the others leave of that. No share is less than what one thing needs, but for a context when all of its user's have theirs.
  */
 import type { ContextIdentity } from "../policy/types.ts";
 import { ringFileBytes } from "../ring/layout.ts";
@@ -67,7 +67,7 @@ const WHOLE_OF_USERS = 3;
 const WHOLE_OF_CONTEXTS = 5;
 /** The part of what the contexts of a user have together that is kept for those of them that have the least share: a fifth. */
 const KEPT = 5;
-/** A share is never less: two connections can open a channel with each other, and one can offer something. */
+/** A share is not less, but for a context when all of its user's have theirs: two connections can open a channel with each other, and one can offer something. */
 const LEAST: Readonly<Record<Exclude<Resource, "sharedBytes">, number>> = {
   sessions: 2,
   services: 2,

@@ -90,7 +90,7 @@ export type Bundle = {
   /** Everyone who asks gets a copy. */
   readonly keep: boolean;
   /** Who offers it does not want to hear who takes it. */
-  readonly quiet?: boolean;
+  readonly quiet: boolean | undefined;
   /** That allowed to pass on what these are; undefined where an older broker did not write it down. */
   readonly rule: string | undefined;
   /** An earlier broker left it. */

@@ -296,8 +296,8 @@ export type Requests<Fd> = {
    *
    * The broker looks at each descriptor (its type, the family of a socket, access mode, size, seals, the exporter of a
    * dma-buf) and asks the policy, which may speak of all of it. Never passed on: the broker's own sockets and
-   * connections to it, which would be authority that nobody granted; and epoll, io_uring and O_PATH descriptors, which
-   * hold others.
+   * connections to it, which would be authority that nobody granted; epoll, io_uring and seccomp listeners, which hold
+   * or make others; and O_PATH descriptors, which only name a file.
    */
   readonly shmlink_offer_v1:
     /** withdraws the name and what nobody has taken */
@@ -573,8 +573,8 @@ export type Events<Fd> = {
    *
    * The broker looks at each descriptor (its type, the family of a socket, access mode, size, seals, the exporter of a
    * dma-buf) and asks the policy, which may speak of all of it. Never passed on: the broker's own sockets and
-   * connections to it, which would be authority that nobody granted; and epoll, io_uring and O_PATH descriptors, which
-   * hold others.
+   * connections to it, which would be authority that nobody granted; epoll, io_uring and seccomp listeners, which hold
+   * or make others; and O_PATH descriptors, which only name a file.
    */
   readonly shmlink_offer_v1:
     | {

@@ -103,12 +103,12 @@ test("without a broker they end as they are told to, and with what their program
 
 test("a take that waits does so no longer than it was told, also without a broker", async () => {
   await using broker = new TestBroker();
+  using link = broker.connect({ reconnect: false });
   await using taker = new Staying(broker, "take", "nothing", "--wait=3", "--", "true");
-  while (!taker.stderr.includes(ENDED) && !taker.closed) {
-    broker.connect().close();
-    kill(broker.pid, constants.SIGKILL); // it is in no listing that it waits: it says that it did
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  const isIn = (): boolean => link.list().find(({ kind }) => kind === "broker")?.details["sessions"] === 2;
+  await waitUntil(() => taker.closed || isIn(), "take to be connected");
+  kill(broker.pid, constants.SIGKILL);
+  await waitUntil(() => taker.closed || taker.stderr.includes(ENDED), "take to see that");
   broker.connect().close();
   using _without = new NoBroker(broker);
   await waitUntil(() => taker.closed, "take to give up");

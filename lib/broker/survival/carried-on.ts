@@ -102,8 +102,8 @@ export class CarriedOn {
   #restoreBundle(core: BrokerCore, saved: SavedBundle, fds: readonly OwnedFd[]): boolean {
     const offer = core.registry.offers.get(saved.name) ?? this.#restoreOffer(core, saved);
     if (offer === undefined || offer.id !== saved.id) return false;
-    const { number, keep, about, rule } = saved;
-    offer.bundles.push({ number, keep, about, rule, fds: [...fds], restored: true });
+    const { number, keep, quiet, about, rule } = saved;
+    offer.bundles.push({ number, keep, quiet, about, rule, fds: [...fds], restored: true });
     offer.published = Math.max(offer.published, number);
     core.quota.restore(offer.owner, { fds: fds.length });
     return true;

@@ -13,7 +13,7 @@ export type SavedContext = Pick<ContextRecord, "id" | "name" | "identity" | "rul
 };
 /** Of an owner who has no minted connection: what those offer is not carried on. */
 export type SavedBundle = Pick<OfferRecord, "id" | "name" | "program"> &
-  Pick<Bundle, "number" | "keep" | "about" | "rule"> & {
+  Pick<Bundle, "number" | "keep" | "quiet" | "about" | "rule"> & {
     readonly owner: SavedOwner;
     /** That allowed the name. */
     readonly nameRule: OfferRecord["rule"];
@@ -41,9 +41,9 @@ export function saveContext({ id, name, identity, rule, accepted, owner }: Conte
   return { id, name, identity, rule, accepted, owner: saveOwner(owner) };
 }
 
-export function saveBundle(offer: OfferRecord, { number, keep, about, rule }: Bundle): SavedBundle {
+export function saveBundle(offer: OfferRecord, { number, keep, quiet, about, rule }: Bundle): SavedBundle {
   const { id, name, program, rule: nameRule } = offer;
-  return { id, name, program, nameRule, owner: saveOwner(offer.owner), number, keep, about, rule };
+  return { id, name, program, nameRule, owner: saveOwner(offer.owner), number, keep, quiet, about, rule };
 }
 
 /** JSON has no undefined. */
