@@ -28,7 +28,11 @@ export type Script = {
   readonly text: string;
   /** Lines of programs that write at the same time come in any order. */
   readonly isSorted?: boolean;
+  /** Its runtime sends its own threads signals at any moment (Go's SIGURG): a connect() that one of them interrupts goes over TCP. */
+  readonly isInterrupted?: boolean;
 };
+
+const INTERRUPTED = /a signal interrupted connect\(\)$/;
 
 /** How long one round may wait for what never comes, in seconds; past it all that it started in its process group is ended. */
 const PATIENCE = 55;
@@ -78,5 +82,6 @@ async function compare(script: Script): Promise<void> {
   expect(wrapped).toBe(native);
   const said = existsSync(log) ? readFileSync(log, "utf8") : "";
   expect(said.match(/Handed off tcp:/g) ?? [], said).toHaveLength(script.listeners);
-  expect(stage.registry.fallbacks()).toEqual([]);
+  const isExpected = (fallback: string): boolean => script.isInterrupted === true && INTERRUPTED.test(fallback);
+  expect(stage.registry.fallbacks().filter((fallback) => !isExpected(fallback))).toEqual([]);
 }

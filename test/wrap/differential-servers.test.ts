@@ -16,6 +16,7 @@ const python = requires.program("python3", "python3");
 function goScript(protocol: number): Script {
   return {
     needs: [go],
+    isInterrupted: true,
     listeners: 1,
     text: `
 CGO_ENABLED=0 GOFLAGS=-mod=mod go build -o sockets ${FIXTURES}/sockets.go || exit
