@@ -5,7 +5,7 @@
 import { beforeAll, expect, test } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   bind,
@@ -26,6 +26,7 @@ import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { handDown } from "../helpers/handed-down.ts";
+import { untilHeld } from "../helpers/holder.ts";
 import { requires } from "../helpers/requires.ts";
 import { buildForNode, RUNTIMES } from "../helpers/runtimes.ts";
 import { brokersAt, endBroker, Staying } from "../helpers/staying.ts";
@@ -118,29 +119,8 @@ class Things implements Disposable {
 
 const COMPLETE = { channels: [/ talk$/, / log$/], contexts: [/ test\/a\/1$/], relayed: [/ note$/] };
 
-/** All is with the holder: nothing is younger than the moment after which it is put there.
- *  @param nFiles  two rings a channel, a file on offer, and the state that says what they are */
-async function untilHeld(broker: TestBroker, nFiles = 6): Promise<void> {
-  const held = (holder: number): string[] => openFilesOf(holder).filter((path) => /memfd:shmlink|note$/.test(path));
-  await waitUntil(() => {
-    const [holder] = broker.holders();
-    return holder !== undefined && held(holder).length === nFiles;
-  }, "a process that holds it all");
-}
-
-/** None of a process that has ended meanwhile: one holder takes over from another. */
-function openFilesOf(pid: number): string[] {
-  const all = unlessGone(() => readdirSync(`/proc/${pid}/fd`)) ?? [];
-  return all.flatMap((number) => unlessGone(() => readlinkSync(`/proc/${pid}/fd/${number}`)) ?? []);
-}
-
-function unlessGone<T>(look: () => T): T | undefined {
-  try {
-    return look();
-  } catch {
-    return undefined;
-  }
-}
+/** Of `Things`: two rings a channel, a file on offer, and the state that says what they are. */
+const ALL_FILES = 6;
 
 async function expectAllThere(
   broker: TestBroker,
@@ -167,7 +147,7 @@ for (const [name, end] of [
   test(`after a broker of the command line was ${name}, and ${name} again, ls is complete and nothing has stopped`, async () => {
     await using broker = new TestBroker(RULES);
     using things = await Things.make(broker);
-    await untilHeld(broker);
+    await untilHeld(broker, ALL_FILES);
     const before = await kept(broker);
     for (const [kind, names] of Object.entries(COMPLETE)) {
       expect(before[kind]).toHaveLength(names.length);
@@ -230,7 +210,7 @@ test("by which rights a channel is there is said as before after the broker was 
 test("a broker that was killed is there again although nobody asks for one", async () => {
   await using broker = new TestBroker(RULES);
   using _things = await Things.make(broker);
-  await untilHeld(broker);
+  await untilHeld(broker, ALL_FILES);
   const killed = await endBroker(broker, "SIGKILL");
   await waitUntil(() => brokersAt(broker.socketPath).some((pid) => pid !== killed), "the next broker");
   await waitUntil(
@@ -245,7 +225,7 @@ for (const runtime of RUNTIMES) {
     const [program = "", ...words] = runtime.command("bin/shmlink.ts", "ls");
     await once(spawn(program, words, { env: broker.env, stdio: "ignore" }), "exit"); // which starts the broker
     using things = await Things.make(broker);
-    await untilHeld(broker);
+    await untilHeld(broker, ALL_FILES);
     const before = await kept(broker);
     await endBroker(broker, "SIGKILL");
     await expectAllThere(broker, things, before);
@@ -259,7 +239,7 @@ test("a broker in the foreground hands over to the next one that is started so",
   const first = foreground();
   (await connectWhenListening(broker)).close();
   using things = await Things.make(broker);
-  await untilHeld(broker);
+  await untilHeld(broker, ALL_FILES);
   const before = await kept(broker);
   first.kill("SIGKILL");
   await waitUntil(() => !isRunning(first.pid ?? 0), "the first one to be gone");
@@ -315,7 +295,7 @@ requires.test(
     rmSync(`${broker.socketPath}.held`);
     await endBroker(broker, "SIGKILL");
     using _things = await Things.make(broker);
-    await untilHeld(broker);
+    await untilHeld(broker, ALL_FILES);
     chmodSync(`${broker.socketPath}.held`, 0o666);
     kill(broker.pid, constants.SIGSTOP); // the holder listens to nobody while there is a broker
     const [killed] = brokersAt(broker.socketPath);
@@ -333,7 +313,7 @@ requires.test(
 test("a holder that is out of descriptors hands over when it has some again", async () => {
   await using broker = new TestBroker(RULES);
   using things = await Things.make(broker);
-  await untilHeld(broker);
+  await untilHeld(broker, ALL_FILES);
   const before = await kept(broker);
   const [holder = 0] = broker.holders();
   const limit = getFileLimit(holder);
@@ -350,7 +330,7 @@ test("a holder that is out of descriptors hands over when it has some again", as
 test("a broker whose holder was killed says so and goes on", async () => {
   await using broker = new TestBroker(RULES);
   using things = await Things.make(broker);
-  await untilHeld(broker);
+  await untilHeld(broker, ALL_FILES);
   for (const pid of broker.holders()) kill(pid, constants.SIGKILL);
   using link = broker.connect({ wake: true });
   const [near, far] = await openChannel(link, "later", "both");

@@ -6,6 +6,7 @@ import { constants, kill, memfdCreate } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { untilHeld } from "../helpers/holder.ts";
 import { Staying } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
@@ -122,6 +123,7 @@ test("a context that the next broker refuses is given up, and its program runs o
   await using context = makeContext(broker, path);
   await waitUntil(() => context.stdout === "runs\n", "the program");
   writeFileSync(broker.configPath, '[[deny]]\nname = "none"\naction = "context"\n');
+  await untilHeld(broker, 1);
   for (const holder of broker.holders()) kill(holder, constants.SIGKILL); // or the next one knows of it
   kill(broker.pid, constants.SIGKILL);
   await waitUntil(() => context.stderr.includes('(rule "none"'), "the refusal");
