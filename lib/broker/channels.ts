@@ -37,7 +37,7 @@ type Dialler = {
  *  @throws FailureError "denied", "quota", "exhausted" */
 export function openChannel(core: BrokerCore, dialler: Dialler, service: ServiceRecord, rule: string): void {
   const { name } = service;
-  const flow = agree(name, wishOf(dialler), wishOf(service));
+  const flow = agree(name, flowWish(dialler), flowWish(service));
   if (typeof flow === "string") throw denied(core, dialler.session.owner, `dial "${name}"`, flow);
   const [toService, toDialler] = flow;
   const isNew = [dialler, service].every(({ session, object }) => session.versionOf(object) >= VERSION_OF_OPEN);
@@ -54,7 +54,7 @@ export function openChannel(core: BrokerCore, dialler: Dialler, service: Service
   }
 }
 
-function wishOf({ session, directions }: Dialler | ServiceRecord): Wish {
+function flowWish({ session, directions }: Dialler | ServiceRecord): Wish {
   return { directions, grants: session.owner.grants };
 }
 

@@ -1,6 +1,7 @@
 /** Records as the entries that `ls` and `inspect` show. Reads the rings' control pages; asks nobody. */
 import { directionStats, emptySideStatistics, type SideStatistics } from "../channel/memfd.ts";
 import { type Events, SHMLINK_MANAGER_V1_KIND } from "../protocol/shmlink-v1.gen.ts";
+import { contextName } from "../util/context-word.ts";
 import { directionName } from "./directions.ts";
 import { fitDetails, fitPath } from "./entry-text.ts";
 import { plainText } from "./plain-text.ts";
@@ -123,7 +124,7 @@ function connectionDetails({ session, mintedFrom }: ConnectionRecord, maxBytes: 
   return {
     program: session.name,
     ...(mintedFrom === undefined ? {} : { mintedFrom }),
-    ...(context === undefined ? {} : { context: `${context.engine}/${context.app}/${context.instance}` }),
+    ...(context === undefined ? {} : { context: contextName(context) }),
     ...(grants === undefined ? {} : grantsText(grants, maxBytes * 3)),
   };
 }

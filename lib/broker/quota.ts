@@ -10,6 +10,7 @@
  */
 import type { ContextIdentity } from "../policy/types.ts";
 import { ringFileBytes } from "../ring/layout.ts";
+import { contextName } from "../util/context-word.ts";
 
 export type Limits = {
   readonly maxSessionsPerUser: number;
@@ -238,5 +239,5 @@ function makeKey({ uid, context }: Account): string {
 }
 
 function describe({ uid, context }: Account): string {
-  return context === undefined ? `user ${uid}` : `context ${context.engine}/${context.app}/${context.instance}`;
+  return context === undefined ? `user ${uid}` : `context ${contextName(context)}`;
 }

@@ -1,5 +1,6 @@
 /** Who did something, for a line of the log. Pure. */
 import type { Fields } from "../log.ts";
+import { contextName } from "../util/context-word.ts";
 import type { Owner } from "./records.ts";
 
 /**
@@ -7,6 +8,6 @@ import type { Owner } from "./records.ts";
  * listings. Its uid and pid are those of who minted the first of its line: who holds it, nobody knows.
  */
 export function whoIs({ uid, pid, context, grants }: Owner): Fields {
-  const through = context === undefined ? undefined : `${context.engine}/${context.app}/${context.instance}`;
+  const through = context && contextName(context);
   return { uid, pid, context: through, connection: grants?.connection };
 }

@@ -2,6 +2,8 @@
  * (rules, peer, request) → decision. Total, and independent of the order of the rules: a [[deny]] that fits refuses,
  * else an [[allow]] that fits allows, and none means no.
  */
+
+import { contextName } from "../util/context-word.ts";
 import { CRITERIA, type CriterionName, type Verdict } from "./match.ts";
 import type { Decision, Peer, Request, Rule } from "./types.ts";
 
@@ -62,9 +64,7 @@ function namesContext({ criteria: { engine, app, instance } }: Rule): boolean {
 }
 
 export function describePeer({ uid, context }: Peer): string {
-  if (context === undefined) return `user ${uid}`;
-  const { engine, app, instance } = context;
-  return `context ${engine}/${app}/${instance} (user ${uid})`;
+  return context === undefined ? `user ${uid}` : `context ${contextName(context)} (user ${uid})`;
 }
 
 /** Where the operation's name, with "it" behind or alone, is no English. */

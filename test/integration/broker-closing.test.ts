@@ -14,6 +14,12 @@ import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 expectNoFdLeaks();
 
 const machine = requires.feature(process.arch === "x64", "threads that close are machine code for x86-64");
+const fuseMount = [
+  machine,
+  requires.root(),
+  requires.program("python3", "python3"),
+  requires.file("/dev/fuse", "udev"),
+];
 const MANAGER = 4; // of version 2
 const PUBLISHED = 2; // of an offer
 const [FD, DONE, FAILED] = [0, 1, 2]; // of a delivery
@@ -173,7 +179,7 @@ class SilentFuse implements AsyncDisposable {
 }
 
 requires.test(
-  [machine, requires.root(), requires.program("python3", "python3"), requires.file("/dev/fuse", "udev")],
+  fuseMount,
   "a file whose server does not answer holds up nobody else, whether it is looked at or closed",
   async () => {
     await using broker = new TestBroker();
@@ -197,35 +203,31 @@ requires.test(
   },
 );
 
-requires.test(
-  [machine, requires.root(), requires.program("python3", "python3"), requires.file("/dev/fuse", "udev")],
-  "copies of what is kept on offer are made until too many of them do not close",
-  async () => {
-    await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 64\n");
-    using other = broker.connect();
-    using directory = makeRuntimeDir();
-    await using fuse = new SilentFuse(directory.path);
-    await fuse.said("mounted");
-    using offerer = greeted(broker);
-    offerer.send(message(MANAGER, 7, 5, ...text("remote")));
-    using file = open(join(directory.path, "file"), constants.O_RDONLY);
-    for (let count = 0; count < 28; count++) offerer.send(message(5, 1), [file]);
-    offerer.send(message(5, 2, 1)); // keep
-    for (let event = offerer.next(); event?.opcode !== PUBLISHED || event.sender !== 5; event = offerer.next());
-    await fuse.fallSilent();
-    using taker = greeted(broker);
-    const answers: unknown[] = [];
-    try {
-      for (let object = 16; answers.at(-1) !== FAILED && object < 32; object++) {
-        taker.send(message(MANAGER, 8, object, ...text("remote"), 0));
-        let event = taker.next();
-        while (event !== undefined && (event.sender !== object || event.opcode === FD)) event = taker.next();
-        answers.push(event?.opcode);
-      }
-      expect(other.list("remote").length).toBe(1);
-    } finally {
-      await fuse[Symbol.asyncDispose](); // before anything of it is closed here
+requires.test(fuseMount, "copies of what is kept on offer are made until too many of them do not close", async () => {
+  await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 64\n");
+  using other = broker.connect();
+  using directory = makeRuntimeDir();
+  await using fuse = new SilentFuse(directory.path);
+  await fuse.said("mounted");
+  using offerer = greeted(broker);
+  offerer.send(message(MANAGER, 7, 5, ...text("remote")));
+  using file = open(join(directory.path, "file"), constants.O_RDONLY);
+  for (let count = 0; count < 28; count++) offerer.send(message(5, 1), [file]);
+  offerer.send(message(5, 2, 1)); // keep
+  for (let event = offerer.next(); event?.opcode !== PUBLISHED || event.sender !== 5; event = offerer.next());
+  await fuse.fallSilent();
+  using taker = greeted(broker);
+  const answers: unknown[] = [];
+  try {
+    for (let object = 16; answers.at(-1) !== FAILED && object < 32; object++) {
+      taker.send(message(MANAGER, 8, object, ...text("remote"), 0));
+      let event = taker.next();
+      while (event !== undefined && (event.sender !== object || event.opcode === FD)) event = taker.next();
+      answers.push(event?.opcode);
     }
-    expect(answers).toEqual([DONE, DONE, DONE, FAILED]);
-  },
-);
+    expect(other.list("remote").length).toBe(1);
+  } finally {
+    await fuse[Symbol.asyncDispose](); // before anything of it is closed here
+  }
+  expect(answers).toEqual([DONE, DONE, DONE, FAILED]);
+});

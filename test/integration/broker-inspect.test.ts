@@ -10,7 +10,7 @@ import { listenOn } from "../../lib/transport/listen.ts";
 import { FALLBACK } from "../../lib/util/fallback-reason.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { handDown } from "../helpers/handed-down.ts";
+import { enter, handDown } from "../helpers/handed-down.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 
 expectNoFdLeaks();
@@ -89,12 +89,6 @@ test("inspect names the rule that allowed it, with file and line, whatever it is
   for (const listed of [services, listeners, relayed, contexts])
     expect(listed?.map(({ rule }) => String(rule).replace(/.* \(/, "("))).toEqual([expect.stringMatching(/:\d+\)$/)]);
 });
-
-/** Connects through a connection that is minted for it. */
-function enter(broker: TestBroker, parent: BrokerLink, grants: readonly GrantSpec[]): BrokerLink {
-  using minted = parent.mint(grants);
-  return BrokerLink.connect({ name: "holder", wake: true, env: handDown(broker, minted) });
-}
 
 /** Of the only one that was minted. */
 function idOfConnection(link: BrokerLink): number {

@@ -8,17 +8,11 @@ import { FailureError } from "../../lib/errors.ts";
 import type { Service } from "../../lib/mod.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { handDown } from "../helpers/handed-down.ts";
+import { enter, handDown } from "../helpers/handed-down.ts";
 
 expectNoFdLeaks();
 
 const BYTES: Uint8Array = new TextEncoder().encode("hello");
-
-/** Connects with these grants and no other authority. */
-function enter(broker: TestBroker, parent: BrokerLink, ...grants: readonly GrantSpec[]): BrokerLink {
-  using minted = parent.mint(grants);
-  return BrokerLink.connect({ name: "holder", wake: true, env: handDown(broker, minted) });
-}
 
 async function connect(
   dialler: BrokerLink,
@@ -46,7 +40,7 @@ test("a send-only grant makes one-way channels: the dialler has nothing by which
   await using broker = new TestBroker();
   using parent = broker.connect({ wake: true });
   using service = parent.listen("log", { capacity: 65536 });
-  using holder = enter(broker, parent, { rights: ["dial", "send"], name: "log" });
+  using holder = enter(broker, parent, [{ rights: ["dial", "send"], name: "log" }]);
   const [near, far] = await connect(holder, service, { capacity: 8192 });
   using _n = near;
   using _f = far;
@@ -75,7 +69,7 @@ for (const [name, grant, dialOptions, listenOptions, direction] of CASES) {
     await using broker = new TestBroker();
     using parent = broker.connect({ wake: true });
     using service = parent.listen("x", listenOptions);
-    using holder = grant === undefined ? broker.connect({ wake: true }) : enter(broker, parent, grant);
+    using holder = grant === undefined ? broker.connect({ wake: true }) : enter(broker, parent, [grant]);
     const [near, far] = await connect(holder, service, dialOptions);
     using _n = near;
     using _f = far;
@@ -99,7 +93,7 @@ for (const [name, grant, dialOptions, listenOptions, direction] of CASES) {
 test("a channel that could carry nothing is refused, and a service that was granted one direction listens with it", async () => {
   await using broker = new TestBroker();
   using parent = broker.connect({ wake: true });
-  using holder = enter(broker, parent, { rights: ["listen", "receive"], name: "sink" });
+  using holder = enter(broker, parent, [{ rights: ["listen", "receive"], name: "sink" }]);
   using service = holder.listen("sink");
   expect(() => parent.dial("sink", { direction: "receive" })).toThrow(
     /no direction is left, the dialler may only receive and the service may only receive/,

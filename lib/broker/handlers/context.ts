@@ -2,7 +2,7 @@
 import { isSameFile, type OwnedFd, SyscallError } from "../../../ffi/mod.ts";
 import { FailureError } from "../../errors.ts";
 import type { Requests } from "../../protocol/shmlink-v1.gen.ts";
-import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
+import { CONTEXT_WORD_RULE, contextName, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { classifyFd, hangsUp } from "../classify.ts";
 import { authorize, type BrokerCore, chargeQuota, denied, wishOf } from "../core.ts";
 import { explainRefusal } from "../exhaustion.ts";
@@ -19,9 +19,10 @@ type Create = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "create_c
 export function createContext(session: Session, request: Create): void {
   const { core, owner } = session;
   const { listenFd, closeFd, engine, app, instance } = request;
-  for (const [key, value] of Object.entries({ engine, app, instance }))
+  const identity = { engine, app, instance };
+  for (const [key, value] of Object.entries(identity))
     if (!isContextWord(value)) throw invalidArgument(`Invalid ${key} ${quoteWord(value)}: ${CONTEXT_WORD_RULE}`);
-  const name = `${engine}/${app}/${instance}`;
+  const name = contextName(identity);
   if (owner.context !== undefined) {
     closeBoth(listenFd, closeFd);
     throw denied(core, owner, `create context "${name}" from within a context`, "there is no nesting, make it outside");
@@ -45,7 +46,6 @@ export function createContext(session: Session, request: Create): void {
     closeBoth(listenFd, closeFd);
     throw error;
   }
-  const identity = { engine, app, instance };
   const record: ContextRecord = {
     kind: "context",
     id: core.registry.nextId(),

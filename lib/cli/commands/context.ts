@@ -5,7 +5,7 @@ import { hangsUp } from "../../broker/classify.ts";
 import { BrokerLink } from "../../client/broker-link.ts";
 import { brokerGone } from "../../client/failure.ts";
 import { Reactor } from "../../transport/reactor.ts";
-import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../../util/context-word.ts";
+import { CONTEXT_WORD_RULE, contextName, isContextWord, quoteWord } from "../../util/context-word.ts";
 import { Children, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
@@ -86,7 +86,7 @@ context no other one can be made.`,
     try {
       return staying.stay(
         (link) => link.createContext({ ...identity, listener, closeFd: closing }),
-        () => printError(`shmlink: context ${identity.engine}/${identity.app}/${identity.instance} at ${at}\n`),
+        () => printError(`shmlink: context ${contextName(identity)} at ${at}\n`),
       );
     } catch (error) {
       if (!staying.isRunning) throw error;
