@@ -56,6 +56,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     core.survival.forgetBundle(offer, bundle);
     core.quota.release(offer.owner, { fds: fds.length });
   }
+  if (bundle.number > offer.published) tellPublished(offer, bundle.number);
   // Who takes is mostly told last: on one processor that wakes him, and he is in nobody's way then.
   if (bundle.quiet !== true) tellTaken(offer, bundle, session);
   let index = 0;
@@ -71,6 +72,12 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
     to: taker.pid,
     uid: taker.uid,
   });
+}
+
+/** The answer to publish: at once, or where a bundle is only for who waits, when one of them has it. */
+export function tellPublished(offer: OfferRecord, number: number): void {
+  offer.published = number;
+  offer.session?.send(offer.object, "shmlink_offer_v1", { kind: "published", bundle: number });
 }
 
 /** Of a bundle that is kept there is no end to be told: nothing, while there is enough that its owner has not read. */

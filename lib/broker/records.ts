@@ -120,6 +120,7 @@ export type OfferRecord = {
   /** Why the bundle that is being put together cannot be published. */
   refusal?: FailureError | undefined;
   readonly bundles: Bundle[];
+  /** The highest number that its owner was told; one above it is of a bundle that nobody may have, or has yet. */
   published: number;
   taken: number;
 };

@@ -232,6 +232,31 @@ test("a rule about what is taken is named to who may not have it, and its answer
   for (const fd of [reader, writer]) fd.close();
 });
 
+test("what is only for who waits, and who waits may not have, is refused and does not stay", async () => {
+  await using broker = new TestBroker(FD_RULES);
+  using giver = broker.connect();
+  using taker = broker.connect({ wake: true });
+  using offer = giver.offer("ends");
+  const { reader, writer } = pipe();
+  const inVain = taker.takeAsync("ends", { waitMs: -1 });
+  taker.sync();
+  expect(refusal(() => offer.publish([writer], { now: true }))).toBe(
+    'unknown-name: Cannot pass on what is offered as "ends": nobody who waits may have it',
+  );
+  await expect(inVain).rejects.toThrow("may not take it as pipe");
+  writer.close();
+  // there is no other end of it, not at the broker either
+  expect(poll([{ fd: reader, events: constants.EPOLLIN }], 30_000)).toEqual([constants.EPOLLHUP]);
+  const waiting = taker.takeAsync("ends", { waitMs: -1 });
+  taker.sync();
+  offer.publish([reader], { now: true });
+  using delivery = await waiting;
+  expect(delivery.fds.map(inodeOf)).toEqual([inodeOf(reader)]);
+  giver.sync();
+  expect(offer.taken.map(({ bundle }) => bundle)).toEqual([1]);
+  reader.close();
+});
+
 test("only sealed memfds and files to read, and a decision about one is not kept for the next of its type", async () => {
   const head = 'uid = "owner"\naction = ["offer", "take"]\n';
   await using broker = new TestBroker(

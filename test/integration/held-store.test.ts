@@ -13,6 +13,7 @@ import {
   getFileLimit,
   kill,
   listen,
+  memfdCreate,
   type OwnedFd,
   open,
   pipe,
@@ -217,6 +218,24 @@ test("a broker that was killed is there again although nobody asks for one", asy
     () => broker.log.includes("Carried on from an earlier broker: 2 channels, 1 contexts, 1 offers"),
     "it to know",
   );
+}, 60_000);
+
+test("what was offered quietly is taken quietly from the next broker, too", async () => {
+  await using broker = new TestBroker(RULES);
+  using before = broker.connect();
+  using left = before.offer("queue");
+  for (const quiet of [true, false]) {
+    using job = memfdCreate("shmlink:job");
+    left.publish([job], { quiet });
+  }
+  await untilHeld(broker, 3);
+  await endBroker(broker, "SIGKILL");
+  using giver = broker.connect();
+  using offer = giver.offer("queue");
+  using taker = broker.connect();
+  for (let count = 0; count < 2; count++) taker.take("queue")[Symbol.dispose]();
+  expect(giver.wait(() => offer.taken.length > 0, 10_000)).toBe("done");
+  expect(offer.taken.map(({ bundle }) => bundle)).toEqual([2]); // told in their order
 }, 60_000);
 
 for (const runtime of RUNTIMES) {

@@ -12,7 +12,7 @@ import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
 import { type Classified, classifyFd } from "../classify.ts";
 import { authorize, type BrokerCore, chargeQuota, denied, failureNumber, wishOf } from "../core.ts";
 import { exeOf } from "../listing.ts";
-import { dropBundles, dropFds, handOut, matchUp } from "../offers.ts";
+import { dropBundles, dropFds, handOut, matchUp, tellPublished } from "../offers.ts";
 import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
 import { backingOf } from "../rights.ts";
@@ -120,30 +120,39 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   offer.stagedAbout = [];
   const spoilt = offer.refusal;
   offer.refusal = undefined;
+  const now = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0;
+  const number = offer.published + 1;
   try {
     if (spoilt !== undefined) throw spoilt;
     if (fds.length === 0)
       throw new FailureError("invalid", `Cannot offer "${name}": there is no descriptor to pass on`);
     const rule = authorize(core, owner, "offer", name, { fds: about });
-    if ((flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0 && !core.registry.takers.has(name))
-      throw new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": nobody waits for it`);
+    if (now && !core.registry.takers.has(name)) throw nobody(name, "waits for it");
     const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
     const quiet = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.quiet) !== 0;
-    offer.published += 1;
     // What is handed out to everyone is replaced by what comes after it.
     if (offer.bundles[0]?.keep === true) dropBundles(core, offer, offer.bundles.splice(0));
     if (offer.bundles.length > 0) dropSame(core, offer, fds);
-    offer.bundles.push({ number: offer.published, fds, about, keep, quiet, rule });
+    offer.bundles.push({ number, fds, about, keep, quiet, rule });
   } catch (error) {
     dropFds(core, offer, fds);
     if (!(error instanceof FailureError)) throw error;
     return refuse(session, object, error);
   }
-  session.send(object, "shmlink_offer_v1", { kind: "published", bundle: offer.published });
+  if (!now) tellPublished(offer, number);
   matchUp(core, name);
   const bundle = offer.bundles.at(-1);
+  if (bundle?.number !== number) return;
+  if (offer.published < number) {
+    dropBundles(core, offer, offer.bundles.splice(-1));
+    return refuse(session, object, nobody(name, "who waits may have it"));
+  }
   // What a minted connection offers could be revoked by nobody once the grant has ended with this broker.
-  if (bundle?.number === offer.published && owner.grants === undefined) core.survival.keepBundle(offer, bundle);
+  if (owner.grants === undefined) core.survival.keepBundle(offer, bundle);
+}
+
+function nobody(name: string, does: string): FailureError {
+  return new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": nobody ${does}`);
 }
 
 function refuse(session: Session, object: ObjectId, { code, message }: FailureError): void {
