@@ -4,7 +4,7 @@ import type { BrokerCore } from "./core.ts";
 import type { GrantSet } from "./grants.ts";
 import { removeListener } from "./handlers/listener.ts";
 import { removeService } from "./handlers/service.ts";
-import { removeOffer } from "./offers.ts";
+import { removeOffer, removeTaker } from "./offers.ts";
 import type { ChannelRecord, ListenerRecord, OfferRecord, ServiceRecord, TakeRecord } from "./records.ts";
 
 export type Handle =
@@ -21,6 +21,6 @@ export function letGo(core: BrokerCore, handle: Handle): void {
   else if (handle.kind === "relayed") removeOffer(core, handle);
   else if (handle.kind === "grant")
     return; // what was granted stays granted
-  else if (handle.kind === "take") core.registry.removeTaker(handle);
+  else if (handle.kind === "take") removeTaker(core, handle);
   else dropSide(core, handle.channel, handle.side);
 }

@@ -4,8 +4,12 @@ import { FailureError } from "../errors.ts";
 import { isBehind, isFull, unread } from "./backlog.ts";
 import { authorize, type BrokerCore, failureNumber, wishOf } from "./core.ts";
 import { explainRefusal } from "./exhaustion.ts";
+import type { Charge } from "./quota.ts";
 import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
 import type { Session } from "./session.ts";
+
+/** What it costs to wait for a bundle, as long as that lasts: one bundle, or one revocation, is the end of all who do. */
+export const WAITING: Charge = { services: 1 };
 
 /** Hands out what there is to who waits for it, as long as there are both. */
 export function matchUp(core: BrokerCore, name: string): void {
@@ -15,11 +19,17 @@ export function matchUp(core: BrokerCore, name: string): void {
   for (const take of waiting) {
     const bundle = offer.bundles[0];
     if (bundle === undefined) break;
-    core.registry.removeTaker(take);
+    removeTaker(core, take);
     take.session.handles.delete(take.object);
     deliver(core, offer, bundle, take);
   }
   removeLeftOver(core, offer);
+}
+
+/** Nobody waits there any more. */
+export function removeTaker(core: BrokerCore, take: TakeRecord): void {
+  core.registry.removeTaker(take);
+  core.quota.release(take.session.owner, WAITING);
 }
 
 /** Hands out what came first to who need not wait for it: where something is left, nobody waits. */

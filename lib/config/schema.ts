@@ -17,6 +17,7 @@ export type BrokerConfig = {
 
 export type LimitsConfig = {
   readonly maxSessionsPerUser: number;
+  /** Offers and takes that wait, too. */
   readonly maxServicesPerUser: number;
   /** Each side of a channel counts as one of its user's. */
   readonly maxChannelsPerUser: number;

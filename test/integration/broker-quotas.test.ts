@@ -66,6 +66,23 @@ test("each request that finds a limit is refused in its own words", async () => 
   await waitUntil(() => sessionsOf(link) === 1, "the broker to have seen that"); // who ends it connects as well
 });
 
+test("who waits for something to take counts, until he has it or waits no more", async () => {
+  await using broker = new TestBroker("[limits]\nmaxServicesPerUser = 3\n");
+  using link = broker.connect();
+  using offer = link.offer("gift");
+  using gift = memfdCreate("gift");
+  const [first, second, third] = Array.from({ length: 3 }, () => link.requestDelivery("gift", true));
+  link.wait(() => third?.settled === true, 10_000);
+  expect(third?.failure?.message).toBe(
+    `Cannot take "gift": ${ME} would have 4 services, limits.maxServicesPerUser is 3; raise it in shmlink.toml`,
+  );
+  offer.publish([gift]);
+  link.wait(() => first?.settled === true, -1);
+  for (const delivery of [first, second, third]) delivery?.[Symbol.dispose]();
+  for (const name of ["one", "two"]) link.listen(name);
+  expect(refusal(() => link.listen("three"))).toMatch(/limits.maxServicesPerUser is 3/);
+});
+
 function sessionsOf(link: BrokerLink): unknown {
   return link.list().find(({ kind }) => kind === "broker")?.details["sessions"];
 }

@@ -12,7 +12,7 @@ import { MAX_MESSAGE_FDS } from "../../wire/types.ts";
 import { type Classified, classifyFd } from "../classify.ts";
 import { authorize, type BrokerCore, chargeQuota, denied, failureNumber, wishOf } from "../core.ts";
 import { exeOf } from "../listing.ts";
-import { dropBundles, dropFds, handOut, matchUp, tellPublished } from "../offers.ts";
+import { dropBundles, dropFds, handOut, matchUp, tellPublished, WAITING } from "../offers.ts";
 import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
 import { backingOf } from "../rights.ts";
@@ -204,6 +204,7 @@ export function take(session: Session, request: Extract<Manager, { kind: "take" 
     const what = offer === undefined ? "nobody offers this name" : "there is nothing to take at the moment";
     throw new FailureError("unknown-name", `Cannot take "${name}": ${what}`);
   }
+  chargeQuota(core, owner, wishOf("take", name), WAITING);
   session.handles.set(object, record);
   core.registry.addTaker(record);
 }
