@@ -14,11 +14,15 @@ export type Grant = { readonly rights: number; readonly name: string };
  */
 export const MAX_DEPTH = 16;
 
+/** In such a line together, so that no single question takes long. */
+export const MAX_IN_LINE = 128;
+
 export class GrantSet {
   readonly #parent: GrantSet | undefined;
   /** 1 where the connection that mints is judged by the policy alone. */
   readonly depth: number;
   #grants: Grant[] = [];
+  #timesRevoked = 0;
   readonly #revoked: Map<string, number> = new Map();
   /** The connection that has it, as in listings, once there is one. */
   connection: number | undefined;
@@ -36,6 +40,16 @@ export class GrantSet {
   /** What was taken from this connection itself. */
   get revoked(): readonly Grant[] {
     return [...this.#revoked].map(([name, rights]) => ({ rights, name }));
+  }
+
+  /** How many they are, with those of the connections that it was minted from: each use is checked against all of them. */
+  get inLine(): number {
+    return this.#grants.length + (this.#parent?.inLine ?? 0);
+  }
+
+  /** Another number when something was taken away since, here or above. */
+  get timesRevoked(): number {
+    return this.#timesRevoked + (this.#parent?.timesRevoked ?? 0);
   }
 
   /** Whether something was taken from one that it was minted from, at whatever distance. */
@@ -73,6 +87,7 @@ export class GrantSet {
   /** Takes rights away. @param name  as it was added, "" for every one @returns what went */
   revoke(rights: number, name: string): Grant[] {
     const gone: Grant[] = [];
+    this.#timesRevoked += 1;
     this.#grants = this.#grants.flatMap((grant) => {
       if (name !== "" && grant.name !== name) return grant;
       if ((grant.rights & rights) !== 0) gone.push({ rights: grant.rights & rights, name: grant.name });

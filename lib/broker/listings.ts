@@ -2,6 +2,8 @@
 import { FailureError } from "../errors.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { authorize, type BrokerCore } from "./core.ts";
+import type { GrantSet } from "./grants.ts";
+import { eachInTurns } from "./in-turns.ts";
 import { makeEntry, nameOf, recordEntry } from "./listing.ts";
 import type { AnyRecord } from "./records.ts";
 import type { Session } from "./session.ts";
@@ -25,23 +27,62 @@ export function startListing(session: Session, object: ObjectId, selector: strin
   const known = selector === "" ? [...core.registry.all()] : core.registry.select(selector);
   const records = isNew ? known : known.filter(({ kind }) => kind !== "connection");
   const ended = records.length === 0 ? core.registry.recall(selector) : undefined;
-  if (grants !== undefined) {
-    const names = ended === undefined ? records.map(nameOf) : [ended.name];
-    audit(session, selector, { found: names.length, shown: names.filter(maySee).length });
-  }
+  if (grants !== undefined && ended !== undefined)
+    audit(session, selector, { found: 1, shown: maySee(ended.name) ? 1 : 0 });
   if (ended !== undefined && maySee(ended.name)) session.send(object, "shmlink_listing_v1", ended);
-  let index = 0;
   if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));
+  const next = grants === undefined ? inOrder(records) : granted(session, grants, { records, selector });
   session.output.addListing(() => {
-    const record = records[index++];
+    const record = next();
+    if (record === "later") return "later";
     if (record === undefined) {
       session.send(object, "shmlink_listing_v1", { kind: "done" });
-      return false;
+      return "done";
     }
-    if (isAlive(core, record) && maySee(nameOf(record)))
-      session.send(object, "shmlink_listing_v1", recordEntry(record, selector !== ""));
-    return true;
+    if (isAlive(core, record)) session.send(object, "shmlink_listing_v1", recordEntry(record, selector !== ""));
+    return "more";
   });
+}
+
+/** The next one at each call, undefined behind the last. "later": it is still to be found out which they are. */
+type Records = () => AnyRecord | undefined | "later";
+
+function inOrder(records: readonly AnyRecord[]): Records {
+  let index = 0;
+  return () => records[index++];
+}
+
+/** Those of a minted connection that it may see: looked through at once, and the rest of them anew when something is revoked
+ *  before they have been sent. */
+function granted(
+  session: Session,
+  grants: GrantSet,
+  { records, selector }: { readonly records: readonly AnyRecord[]; readonly selector: string },
+): Records {
+  let rest: readonly AnyRecord[] = records;
+  let index = 0;
+  let isLooking = false;
+  let timesRevoked = -1;
+  const look = (done: () => void): void => {
+    const shown: AnyRecord[] = [];
+    timesRevoked = grants.timesRevoked;
+    isLooking = true;
+    eachInTurns(session.core, session.owner, rest.slice(index), {
+      act: (record) => {
+        if (!session.ended && grants.allows("inspect", nameOf(record))) shown.push(record);
+      },
+      done: () => {
+        [rest, index, isLooking] = [shown, 0, false];
+        done();
+        session.output.touch();
+      },
+    });
+  };
+  look(() => audit(session, selector, { found: records.length, shown: rest.length }));
+  return () => {
+    if (!isLooking && timesRevoked !== grants.timesRevoked) look(() => undefined);
+    return isLooking ? "later" : rest[index++];
+  };
 }
 
 /** One line for each listing, however much is left out of it. The peer is not told: hidden is like empty. */

@@ -77,6 +77,19 @@ test("a child passes on less, never more, and what the policy refuses its maker 
   expect(used).toEqual(['listen "web/a"']); // a refusal is no use
 });
 
+test("the connections of a line have so many grants together and no more", async () => {
+  await using broker = new TestBroker();
+  using parent = broker.connect();
+  const grants = Array.from({ length: 64 }, (): GrantSpec => ({ rights: ["dial", "delegate"], name: "db" }));
+  using minted = parent.mint(grants);
+  using child = enter(broker, minted);
+  using more = child.mint(grants);
+  using grandchild = enter(broker, more);
+  expect(refusal(() => grandchild.mint([DB]))).toBe(
+    "denied: Cannot mint a connection: with those that it was minted from it would have more than 128 grants",
+  );
+});
+
 test("a line of minted connections has an end, also where all but its last are closed, and can be revoked", async () => {
   await using broker = new TestBroker();
   using first = broker.connect();

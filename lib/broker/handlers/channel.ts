@@ -21,7 +21,8 @@ export function dial(session: Session, request: Dial): void {
   const directions = checkDirections(request);
   const rule = authorize(core, owner, "dial", request.name);
   const service = core.registry.services.get(request.name);
-  if (service === undefined) {
+  // A right that was revoked a moment ago may stand here still.
+  if (service === undefined || service.session.owner.grants?.allows("listen", service.name) === false) {
     throw new FailureError("unknown-name", `Cannot dial "${request.name}": nobody listens under this name`);
   }
   checkBacklog(session, service);

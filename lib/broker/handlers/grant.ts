@@ -8,8 +8,9 @@ import { isGrantPattern, MAX_GRANTS } from "../../util/grant-pattern.ts";
 import { isFull, unread } from "../backlog.ts";
 import { authorize, chargeQuota, denied, failureNumber, wishOf } from "../core.ts";
 import { explainRefusal } from "../exhaustion.ts";
-import { describeGrant, type Grant, GrantSet, MAX_DEPTH } from "../grants.ts";
+import { describeGrant, type Grant, GrantSet, MAX_DEPTH, MAX_IN_LINE } from "../grants.ts";
 import type { Handle } from "../handles.ts";
+import { eachInTurns } from "../in-turns.ts";
 import { keepOutOfBandInLine } from "../out-of-band.ts";
 import { listenerName } from "../registry.ts";
 import type { Session } from "../session.ts";
@@ -20,6 +21,8 @@ type GrantRequest = Requests<OwnedFd>["shmlink_grant_v1"];
 type GrantHandle = Extract<Handle, { kind: "grant" }>;
 
 const TOO_DEEP = `this one is the ${MAX_DEPTH}th of a line of minted connections, and the last that there may be`;
+
+const TOO_MANY = `with those that it was minted from it would have more than ${MAX_IN_LINE} grants`;
 
 export function mint(session: Session, object: ObjectId): void {
   session.handles.set(object, { kind: "grant", grants: new GrantSet(session.owner.grants), state: "new" });
@@ -67,6 +70,7 @@ function makeConnection(session: Session, handle: GrantHandle): OwnedFd {
   if (handle.state === "refused")
     throw denied(core, owner, "mint a connection", "it would have rights that this one cannot pass on");
   if (handle.grants.depth > MAX_DEPTH) throw denied(core, owner, "mint a connection", TOO_DEEP);
+  if (handle.grants.inLine > MAX_IN_LINE) throw denied(core, owner, "mint a connection", TOO_MANY);
   const rule = authorize(core, owner, "delegate", "");
   if (isFull(session, 1)) throw new FailureError("quota", unread(session, "mint a connection"));
   chargeQuota(core, owner, "mint a connection", { sessions: 1 });
@@ -105,22 +109,36 @@ function revoke(session: Session, handle: GrantHandle, { rights, name }: Grant):
   for (const each of gone)
     core.logger.info(`Revoked ${describeGrant(each)}`, { ...whoIs(session.owner), minted: handle.grants.connection });
   if (gone.length === 0) return;
-  for (const holder of core.sessions())
-    if (holder.owner.grants?.descendsFrom(handle.grants) === true) tell(holder, gone);
+  const holders = [...core.sessions()].filter((holder) => holder.owner.grants?.descendsFrom(handle.grants) === true);
+  const stakes = holders.flatMap((holder) => tell(holder, gone));
+  eachInTurns(core, session.owner, stakes, { act: withdraw });
 }
 
-/** Says what is gone, and ends what stood for it: offered names and listeners, and waiting for something to take. */
-function tell(holder: Session, gone: readonly Grant[]): void {
-  const { manager, owner } = holder;
-  if (manager === undefined) return; // before hello it has nothing, and nothing to hear it with
+/** Something that a holder has for as long as he has the right to it. */
+type HeldStake = {
+  readonly holder: Session;
+  readonly object: ObjectId;
+  readonly handle: Handle;
+  readonly stake: Stake;
+};
+
+/** Says what is gone. @returns what may have stood for it */
+function tell(holder: Session, gone: readonly Grant[]): HeldStake[] {
+  const { manager, handles } = holder;
+  if (manager === undefined) return []; // before hello it has nothing, and nothing to hear it with
   for (const { rights, name } of gone) holder.send(manager, "shmlink_manager_v1", { kind: "revoked", rights, name });
-  for (const [object, handle] of [...holder.handles]) {
+  return [...handles].flatMap(([object, handle]) => {
     const stake = stakeOf(handle);
-    if (stake === undefined || owner.grants?.allows(stake.right, stake.name) !== false) continue;
-    holder.release(object);
-    const message = `Cannot ${wishOf(stake.right, stake.name)} any longer: the right was revoked`;
-    holder.send(object, stake.on, { kind: "failed", code: failureNumber("denied"), message });
-  }
+    return stake === undefined ? [] : { holder, object, handle, stake };
+  });
+}
+
+/** Ends what stood for a right that is gone: offered names and listeners, and waiting for something to take. */
+function withdraw({ holder, object, handle, stake }: HeldStake): void {
+  if (holder.handles.get(object) !== handle || holder.owner.grants?.allows(stake.right, stake.name) !== false) return;
+  holder.release(object);
+  const message = `Cannot ${wishOf(stake.right, stake.name)} any longer: the right was revoked`;
+  holder.send(object, stake.on, { kind: "failed", code: failureNumber("denied"), message });
 }
 
 /** The right that something needs for as long as it is there, and the kind of its object. */

@@ -12,8 +12,8 @@ const LISTING_HIGH_BYTES: number = (1 << 16) - MAX_MESSAGE_BYTES;
 /** How long to wait when this user has too many descriptors in flight (ETOOMANYREFS). */
 const STARVED_MS = 10;
 
-/** Sends some of its entries; false when there are none left. */
-export type Listing = () => boolean;
+/** Sends some of its entries. "later" when it does not know yet which there are: touch() is called then. */
+export type Listing = () => "more" | "done" | "later";
 
 export type OutputOptions = {
   readonly connection: ServerConnection;
@@ -76,14 +76,20 @@ export class Output {
     const { connection } = this.#options;
     let result = connection.flush();
     for (let listing = this.#listings[0]; listing !== undefined && result === "done"; listing = this.#listings[0]) {
-      while (connection.queuedBytes < LISTING_HIGH_BYTES && !this.#isClosed) {
-        if (listing()) continue;
-        this.#listings.shift();
-        break;
-      }
+      const said = this.#sendFrom(listing);
       result = connection.flush();
+      if (said === "later") break;
     }
     this.#watchOutput(result === "blocked");
+  }
+
+  /** As much as there is room for. */
+  #sendFrom(listing: Listing): ReturnType<Listing> {
+    const { connection } = this.#options;
+    let said: ReturnType<Listing> = "more";
+    while (said === "more" && connection.queuedBytes < LISTING_HIGH_BYTES && !this.#isClosed) said = listing();
+    if (said === "done") this.#listings.shift();
+    return said;
   }
 
   /** A full socket is waited for; too many descriptors in flight leave it writable, so that is tried again later. */

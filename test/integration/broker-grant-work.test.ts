@@ -1,0 +1,134 @@
+/**
+ * Grants whose patterns take long to compare, on many names: what a listing looks through, and what a revocation ends, is
+ * done a little at a time, and somebody else is answered meanwhile. The broker is in this process and goes by our turns.
+ */
+import { expect, test } from "bun:test";
+import { bind, constants, listen, socket, unixAddress } from "../../ffi/mod.ts";
+import { Broker } from "../../lib/broker/broker.ts";
+import { builtInConfig } from "../../lib/config/schema.ts";
+import { SILENT } from "../../lib/log.ts";
+import { SHMLINK_MANAGER_V1_RIGHTS as RIGHTS } from "../../lib/protocol/shmlink-v1.gen.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
+import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
+
+expectNoFdLeaks();
+
+/** With the message's numbers: of the manager, which is object 3, and of a grant. */
+const [LISTEN, DIAL, LIST, TAKE, MINT] = [1, 2, 6, 8, 9];
+const [ADD, CONNECT, REVOKE] = [1, 2, 3];
+const GRANT = 900;
+const MANY = 100;
+/** Compared with one of our names it fits nearly everywhere, and in the end nowhere. */
+const SLOW = `*${"a".repeat(63)}b`;
+const ALL = Object.values(RIGHTS).reduce((all, right) => all | right, 0);
+const nameOf = (index: number): string => `${"a".repeat(124)}${1000 + index}`;
+
+class Place implements Disposable {
+  readonly #directory = makeRuntimeDir();
+  readonly #path = `${this.#directory.path}/b`;
+  readonly #stack = new DisposableStack();
+  readonly broker: Broker;
+  readonly #heard: Map<RawPeer, RawEvent[]> = new Map();
+
+  constructor() {
+    const listener = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
+    bind(listener, unixAddress(this.#path), this.#path);
+    listen(listener, 16);
+    const limits = { ...builtInConfig.limits, maxMessagesPerSecond: 2 ** 24 };
+    const config = { ...builtInConfig, limits };
+    this.broker = this.#stack.use(new Broker({ listeners: [listener], config, logger: SILENT, env: {} }));
+  }
+
+  join(at?: RawPeer["fd"]): RawPeer {
+    const peer = this.#stack.use(new RawPeer(at ?? this.#path));
+    peer.greet();
+    this.until(() => this.heard(peer).some(({ sender }) => sender === 3));
+    return peer;
+  }
+
+  /** All that it was told so far. */
+  heard(peer: RawPeer): readonly RawEvent[] {
+    const events = this.#heard.get(peer) ?? [];
+    this.#heard.set(peer, events);
+    try {
+      for (;;) {
+        const event = peer.next(0);
+        if (event === undefined) throw new Error("The broker has ended the connection");
+        events.push(event);
+      }
+    } catch (error) {
+      if (!String(error).includes("sent nothing")) throw error;
+    }
+    return events;
+  }
+
+  until(condition: () => boolean): void {
+    while (!condition()) this.broker.turn(1);
+  }
+
+  /** One that was minted with rights on every name, which are found last. */
+  mint(parent: RawPeer): RawPeer {
+    parent.send(message(3, MINT, GRANT));
+    for (let count = 0; count < 63; count++) parent.send(message(GRANT, ADD, ALL, ...text(SLOW)));
+    parent.send(message(GRANT, ADD, ALL, ...text("*")));
+    parent.send(message(GRANT, CONNECT));
+    this.until(() => this.heard(parent).some(({ sender }) => sender === GRANT));
+    const [fd] = parent.received.splice(0);
+    return this.join(fd);
+  }
+
+  /** Events of `object` that the peer has heard when `other` has had an answer. */
+  heardBeside(peer: RawPeer, other: RawPeer, isOne: (event: RawEvent) => boolean): number {
+    other.send(message(1, 0, 800));
+    this.until(() => this.heard(other).some(({ sender }) => sender === 800));
+    return this.heard(peer).filter(isOne).length;
+  }
+
+  [Symbol.dispose](): void {
+    this.#stack.dispose();
+    this.#directory[Symbol.dispose]();
+  }
+}
+
+test("a listing of a minted connection is looked through while others are answered, and is whole", () => {
+  using place = new Place();
+  const [owner, other] = [place.join(), place.join()];
+  for (let index = 0; index < MANY; index++) owner.send(message(3, LISTEN, 10 + index, ...text(nameOf(index)), 0));
+  const holder = place.mint(owner);
+  holder.send(message(3, LIST, 10, ...text("")));
+  const isEntry = ({ sender, opcode }: RawEvent): boolean => sender === 10 && opcode === 0;
+  expect(place.heardBeside(holder, other, isEntry)).toBeLessThan(MANY);
+  place.until(() => place.heard(holder).some(({ sender, opcode }) => sender === 10 && opcode === 1));
+  expect(place.heard(holder).filter(isEntry).length).toBe(1 + MANY);
+});
+
+test("what is revoked before a listing was sent is not in it", () => {
+  using place = new Place();
+  const owner = place.join();
+  for (let index = 0; index < MANY; index++) owner.send(message(3, LISTEN, 10 + index, ...text(nameOf(index)), 0));
+  const holder = place.mint(owner);
+  holder.send(message(3, LIST, 10, ...text("")));
+  place.broker.turn(0);
+  owner.send(message(GRANT, REVOKE, ALL, ...text("")));
+  place.until(() => place.heard(holder).some(({ sender, opcode }) => sender === 10 && opcode === 1));
+  expect(place.heard(holder).filter(({ sender, opcode }) => sender === 10 && opcode === 0).length).toBe(1);
+});
+
+test("what stood for a revoked right is ended while others are answered, and a service cannot be dialled until then", () => {
+  using place = new Place();
+  const [owner, other] = [place.join(), place.join()];
+  const holder = place.mint(owner);
+  for (let index = 0; index < MANY; index++) holder.send(message(3, TAKE, 10 + index, ...text(nameOf(index)), 1));
+  holder.send(message(3, LISTEN, 500, ...text("last"), 0));
+  place.until(() => place.heard(holder).some(({ sender }) => sender === 500));
+  owner.send(message(GRANT, REVOKE, ALL, ...text("*")));
+  owner.send(message(3, DIAL, 950, ...text("last"), 0));
+  const isEnd = ({ sender }: RawEvent): boolean => sender >= 10 && sender < 10 + MANY;
+  expect(place.heardBeside(holder, other, isEnd)).toBeLessThan(MANY);
+  place.until(() => place.heard(owner).some(({ sender }) => sender === 950));
+  const answer = place.heard(owner).find(({ sender }) => sender === 950);
+  expect([answer?.opcode, answer?.body.getUint32(0, true)]).toEqual([2, 1]); // failed, unknown_name
+  place.until(() => place.heard(holder).filter(({ sender }) => sender === 500).length === 2);
+  expect(place.heard(holder).filter(isEnd).length).toBe(MANY);
+});
