@@ -139,10 +139,12 @@ export function processesAt(socketPath: string, verb: string): number[] {
   return readdirSync("/proc").map(Number).filter(Number.isInteger).filter(isOne);
 }
 
-/** Whether the process is there and not a zombie. */
+/** Whether the process is there and not a zombie. Of one that is killed the first thread may end before the others: they have
+ *  its descriptors open still. */
 export function isRunning(pid: number): boolean {
   try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    return !/^State:\s+Z/m.test(status) || !/^Threads:\s+1$/m.test(status);
   } catch {
     return false;
   }
