@@ -1,7 +1,7 @@
 /** `shmlink broker` by itself, on each runtime: its own socket, inherited ones, its end. */
 import { describe, expect, test } from "bun:test";
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { isRunning, waitUntil } from "../helpers/broker.ts";
 import { requires } from "../helpers/requires.ts";
 import { BUN, RUNTIMES } from "../helpers/runtimes.ts";
@@ -35,7 +35,7 @@ for (const runtime of RUNTIMES) {
 
 function idleConfig(cli: Cli): string {
   const path = `${cli.directory}/shmlink.toml`;
-  Bun.write(path, "[broker]\nidleMs = 50\n");
+  writeFileSync(path, "[broker]\nidleMs = 50\n");
   return path;
 }
 
@@ -55,7 +55,7 @@ requires.test(
     await using cli = new Cli(BUN);
     const args = ["-l", cli.socketPath, "--fdname=shmlink", ...cli.command("broker")];
     const child = spawn("systemd-socket-activate", args, { env: cli.env, stdio: "ignore" });
-    await waitUntil(() => existsSync(cli.socketPath), "the socket");
+    await waitUntil(() => answers(cli), "the broker behind the socket"); // whose file is there before it listens
     const { code, text } = await cli.run(["ls", "--json"]);
     expect(code).toBe(0);
     // It becomes the broker: exec(3) keeps the pid.

@@ -35,8 +35,16 @@ function greeted(broker: TestBroker): RawPeer {
 /** How many threads of the process are inside close(2). */
 function closingThreads(pid: number): number {
   const tasks = `/proc/${pid}/task`;
-  const calls = readdirSync(tasks).map((task) => readFileSync(join(tasks, task, "syscall"), "utf8").split(" ")[0]);
-  return calls.filter((call) => call === CLOSE).length;
+  return readdirSync(tasks).filter((task) => callOf(join(tasks, task)) === CLOSE).length;
+}
+
+/** The system call that a thread is in. */
+function callOf(task: string): string | undefined {
+  try {
+    return readFileSync(join(task, "syscall"), "utf8").split(" ")[0];
+  } catch {
+    return undefined; // it has ended meanwhile
+  }
 }
 
 /** Does it while the broker stands still: nobody but the broker must be the last to close what was sent. */

@@ -21,13 +21,13 @@ PYTHON
 
 # unit NAME LINE...: a service that runs the server under wrap
 unit() {
-  { printf '[Service]\nType=notify\nTimeoutStartSec=5\nExecStart=%s wrap -- python3 %s/server.py\n' "$shmlink" "$HOME"; printf '%s\n' "${@:2}"; } \
+  { printf '[Service]\nType=notify\nExecStart=%s wrap -- python3 %s/server.py\n' "$shmlink" "$HOME"; printf '%s\n' "${@:2}"; } \
     >"$units/$1.service"
 }
 of() { systemctl --user show --value -p "$2" "$1.service"; }
 
 unit all NotifyAccess=all SuccessExitStatus=143
-unit main NotifyAccess=main
+unit main NotifyAccess=main TimeoutStartSec=5
 unit given NotifyAccess=all
 printf '[Socket]\nListenStream=%%t/given.sock\n' >"$units/given.socket"
 systemctl --user daemon-reload

@@ -5,13 +5,18 @@
 install_units "$shmlink"
 printf '[broker]\nidleMs = 500\n' >"$HOME/.config/shmlink/shmlink.toml"
 
-# asks; then what came, and the pid that systemd started last
+# asks; then what came, and the pid that systemd started last; who watches keeps the broker from its idle exit meanwhile
 ask() {
+  exec 3< <(exec /shmlink/bin/shmlink ls --watch --json)
+  watch=$!
+  read -r _ <&3
   listing=$(/shmlink/bin/shmlink ls --json)
   echo "ls$1=$?"
   echo "listing$1=$(echo "$listing" | tr -d '\n')"
   echo "main$1=$(show ExecMainPID)"
   echo "privileges$1=$(sed -n -E 's/^(Cap(Inh|Prm|Eff|Amb)|NoNewPrivs):\t//p' "/proc/$(show MainPID)/status" | xargs)"
+  kill $watch
+  exec 3<&-
 }
 
 systemctl --user daemon-reload

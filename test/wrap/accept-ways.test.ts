@@ -62,12 +62,12 @@ for _ in range(2): threading.Thread(target=serve, daemon=True).start()
 clients = [threading.Thread(target=dial) for _ in range(2)]
 for client in clients: client.start()
 end = time.time() + 3
-while time.time() < end:
+while time.time() < end or count[0] <= 100:
     os.kill(supervisor, signal.SIGWINCH)
     time.sleep(0.001)
 over.set()
 for client in clients: client.join()
-print("connected:", count[0] > 100, "odd:", odd, flush=True)
+print("odd:", odd, flush=True)
 os._exit(0)
 `;
 
@@ -78,7 +78,7 @@ requires.test(
     await using stage = new Stage();
     const program = stage.wrap(["python3", "-c", SIGNALLED]);
     expect(await program.exit, program.output).toBe(0);
-    expect(program.output).toBe("connected: True odd: []\n");
+    expect(program.output).toBe("odd: []\n");
   },
   60_000,
 );

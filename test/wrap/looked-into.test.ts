@@ -67,7 +67,7 @@ requires.test(
       const path = join(stage.path, `door-${isWithin}`);
       const making = ["python3", "-c", MAKING, path];
       const connecting = ["python3", "-c", CONNECTING, path];
-      const both = ["sh", "-c", 'python3 -c "$1" "$3" & until [ -S "$3" ]; do sleep 0.02; done; python3 -c "$2" "$3"'];
+      const both = ["sh", "-c", 'python3 -c "$1" "$3" | { read ready; exec python3 -c "$2" "$3"; }'];
       const maker = isWithin ? undefined : stage.plain(making);
       await maker?.match(/ready/);
       const receiver = stage.wrap(isWithin ? [...both, "sh", MAKING, CONNECTING, path] : connecting);
