@@ -1,5 +1,5 @@
 /**
- * Finds, reads, checks and merges the configuration. The first file of the search order counts, together with
+ * Finds, reads, checks and merges the configuration. The first place of the search order counts that has shmlink.toml or
  * policy.d/*.toml beside it; what it leaves out has the built-in value. A problem is reported with file, line and column.
  */
 import { readdirSync } from "node:fs";
@@ -39,9 +39,9 @@ export function loadConfig(options: LoadOptions): Loaded {
 
 /** All problems, for `shmlink config check`; `config` is what remains without the wrong values. */
 export function checkConfig(options: LoadOptions): Checked {
-  const main = findConfig(options);
-  if (main === undefined) return { config: builtInConfig, sources: [], problems: [] };
-  const files = [readConfigFile(main, false), ...policyFiles(main).map((path) => readConfigFile(path, true))];
+  const found = findSources(options);
+  if (found.length === 0) return { config: builtInConfig, sources: [], problems: [] };
+  const files = found.map(readConfigFile);
   const config = merge(files);
   const problems = files.flatMap((file) => file.problems);
   problems.push(...duplicateRules(files), ...crossCheck(config, files[0]));
@@ -60,7 +60,8 @@ export function searchPaths(env: Env): string[] {
   ];
 }
 
-type Source = { readonly path: string; readonly text: string };
+/** `onlyRules`: of policy.d */
+type Source = { readonly path: string; readonly text: string; readonly onlyRules: boolean };
 type ConfigFile = {
   readonly path: string;
   readonly values: PartialConfig;
@@ -72,27 +73,26 @@ type ConfigFile = {
 
 const ANOTHER = "name another one (SHMLINK_CONFIG)";
 
-function findConfig({ env, path }: LoadOptions): Source | undefined {
+/** The file that counts, then those of policy.d beside it. One of them is enough: its rules may keep somebody out. */
+function findSources({ env, path }: LoadOptions): Source[] {
   const named = path ?? (env["SHMLINK_CONFIG"] || undefined);
-  if (named !== undefined) {
-    const found = readIfThere(named);
-    if (found === undefined)
+  for (const candidate of named === undefined ? searchPaths(env) : [named]) {
+    const main = readIfThere(candidate, false);
+    if (main.length === 0 && named !== undefined)
       throw new ConfigError(`Cannot read configuration "${named}": there is no such file; ${ANOTHER}`);
-    return found;
+    const found = [...main, ...policyFiles(candidate)];
+    if (found.length > 0) return found;
   }
-  for (const candidate of searchPaths(env)) {
-    const found = readIfThere(candidate);
-    if (found !== undefined) return found;
-  }
-  return undefined;
+  return [];
 }
 
-function readIfThere(path: string): Source | undefined {
+/** @returns nothing, or the one */
+function readIfThere(path: string, onlyRules: boolean): Source[] {
   try {
-    if (!isThere(path)) return undefined; // mostly, and node:fs need not be loaded then
-    return { path, text: readText(path, { maxBytes: MAX_FILE_BYTES }) };
+    if (!isThere(path)) return []; // mostly, and node:fs need not be loaded then
+    return [{ path, text: readText(path, { maxBytes: MAX_FILE_BYTES }), onlyRules }];
   } catch (error) {
-    if (isAbsent(error)) return undefined;
+    if (isAbsent(error)) return [];
     throw new ConfigError(`Cannot read configuration "${path}": ${message(error)}; ${ANOTHER}`);
   }
 }
@@ -104,12 +104,12 @@ function isThere(path: string): boolean {
   throw new Error("it is a symbolic link to nothing");
 }
 
-function policyFiles({ path }: Source): Source[] {
+function policyFiles(path: string): Source[] {
   const directory = join(dirname(path), "policy.d");
   try {
     if (!isThere(directory)) return [];
     const names = readdirSync(directory).filter((name) => name.endsWith(".toml") && !name.startsWith("."));
-    return names.sort().flatMap((name) => readIfThere(join(directory, name)) ?? []);
+    return names.sort().flatMap((name) => readIfThere(join(directory, name), true));
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     throw new ConfigError(`Cannot read policy directory "${directory}": ${message(error)}`);
@@ -124,7 +124,7 @@ function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function readConfigFile({ path, text }: Source, onlyRules: boolean): ConfigFile {
+function readConfigFile({ path, text, onlyRules }: Source): ConfigFile {
   try {
     const document = parse(text, { integersAsBigInt: "asNeeded" });
     const { values, problems } = validate(document, findUser, onlyRules);

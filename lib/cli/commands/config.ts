@@ -23,7 +23,8 @@ instance, or pid of a process that runs; groups are those of the user database u
 descriptor is TYPE,KEY=VALUE,... with family, access, seals (joined by +), size in bytes and exporter,
 and what is left out it has not; the next TYPE begins another one of the bundle.
 FILE is read instead of the first one found: $SHMLINK_CONFIG, $XDG_CONFIG_HOME/shmlink/shmlink.toml
-(or ~/.config), /etc/shmlink/shmlink.toml; rules also come from policy.d/*.toml beside it.`,
+(or ~/.config), /etc/shmlink/shmlink.toml; rules also come from policy.d/*.toml beside it, or where it
+would be.`,
   args: {
     verb: { type: "positional", required: true, description: "check, show or explain" },
     file: { type: "positional", required: false, description: "a TOML file" },

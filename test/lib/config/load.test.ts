@@ -217,6 +217,24 @@ test("policy.d is read in the order of names, and the built-in rules come last",
   expect(sources).toHaveLength(3);
 });
 
+test("rules of a policy.d without shmlink.toml count, in the first place that has one of the two", () => {
+  const rule = '[[deny]]\nname = "no"\nuid = 5\naction = "dial"\n';
+  const home = write({
+    "xdg/shmlink/policy.d/a.toml": rule,
+    "empty/shmlink/policy.d/readme.txt": "",
+    ".config/shmlink/shmlink.toml": "[broker]\nidleMs = 3\n",
+  });
+  const load = (directory: string) => checkConfig({ env: { XDG_CONFIG_HOME: join(home, directory), HOME: home } });
+  const { config, sources } = load("xdg");
+  expect(sources).toEqual([join(home, "xdg/shmlink/policy.d/a.toml")]);
+  expect(config.rules.map(({ name }) => name)).toEqual(["no", "owner", "owner-fds"]);
+  expect(load("empty").config.rules).toEqual(builtInConfig.rules);
+  writeFileSync(join(home, "xdg/shmlink/policy.d/a.toml"), "[limits]\nmaxFdsPerUser = 1\n");
+  expect(load("xdg").problems.map(({ message }) => message)).toEqual([
+    expect.stringContaining('Key "limits" does not belong here'),
+  ]);
+});
+
 test("a rule named owner replaces the built-in one; policy.d may hold nothing but rules, and no name twice", () => {
   const rule = (name: string): string => `[[deny]]\nname = "${name}"\nuid = "any"\naction = ["dial"]\n`;
   const directory = write({
