@@ -25,6 +25,10 @@ const PEER_KEYS = [
   "instance",
 ] as const;
 
+/** Actions that name no service, so that rules with one never speak of them, and those that descriptors belong to. */
+const NAMELESS: ReadonlySet<Operation> = new Set(["connect", "list"]);
+const RELAYING: ReadonlySet<Operation> = new Set(["offer", "take"]);
+
 export type Question = {
   readonly peer: string | undefined;
   readonly action: string | undefined;
@@ -48,8 +52,11 @@ export type Answer = {
 /** @throws UsageError */
 export function answer(config: ShmlinkConfig, question: Question, brokerUid: number): Answer {
   const peer = parsePeer(question.peer ?? "", brokerUid);
+  const what = parseAction(question.action);
+  if (NAMELESS.has(what)) refuse("--service", question.service, what);
+  if (!RELAYING.has(what)) refuse("--fd", question.fd, what);
   const request: Request = {
-    what: parseAction(question.action),
+    what,
     service: parseService(question),
     ...(question.fd === undefined ? {} : { fds: parseFds(question.fd) }),
     target: { uid: question.owner === undefined ? brokerUid : parseId(question.owner, "--owner"), context: undefined },
@@ -59,6 +66,11 @@ export function answer(config: ShmlinkConfig, question: Question, brokerUid: num
     return { rule: name, effect, where, mismatch: mismatch ?? null };
   });
   return { decision: decide(config.rules, peer, request), peer, request, considered };
+}
+
+function refuse(option: string, value: string | undefined, what: Operation): void {
+  if (value === undefined) return;
+  throw new UsageError(`Cannot use ${option} "${value}": the action ${what} has none, the broker never asks that`);
 }
 
 export function renderAnswer({ decision, peer, considered }: Answer): string {
