@@ -20,7 +20,7 @@ type Option = { readonly name: string; readonly definition: ArgDef };
 export function checkArguments(words: readonly string[], command: Command): Checked {
   const options: string[] = [];
   const positionals: string[] = [];
-  const nOwn = Object.values(command.args).filter(({ type }) => type === "positional").length;
+  const nOwn = countPositionals(command);
   let index = 0;
   for (; index < words.length; index++) {
     const word = words[index] ?? "";
@@ -39,6 +39,28 @@ export function checkArguments(words: readonly string[], command: Command): Chec
   checkCount(positionals, command);
   const joined = joinRepeated(options, command.repeatable ?? []);
   return { options: joined, positionals, program: command.takesProgram === true ? rest : [] };
+}
+
+/** --help counts wherever it stands among the command's own words, even beside a mistake. */
+export function asksForHelp(words: readonly string[], command: Command): boolean {
+  let nLeft = countPositionals(command);
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index] ?? "";
+    if (word === "--help" || word === "-h") return true;
+    if (word === "--") return false;
+    if (word.startsWith("-") && word !== "-") index += isBeforeItsValue(word, words[index + 1], command) ? 1 : 0;
+    else if (command.takesProgram === true && nLeft-- === 0) return false;
+  }
+  return false;
+}
+
+function isBeforeItsValue(word: string, next: string | undefined, { args }: Command): boolean {
+  const found = word.startsWith("--") ? findLong(word.slice(2), args) : findShort(word.slice(1), args);
+  return found !== undefined && found.definition.type !== "boolean" && next?.startsWith("-") === false;
+}
+
+function countPositionals({ args }: Command): number {
+  return Object.values(args).filter(({ type }) => type === "positional").length;
 }
 
 /** `--rule=a`, `--rule=b` become one option with a line for each. */

@@ -3,7 +3,7 @@ import "../util/disposable-stack.ts";
 import { suggest } from "../util/suggest.ts";
 import { VERSION } from "../version.ts";
 import { argumentValues } from "./argument-values.ts";
-import { checkArguments } from "./arguments.ts";
+import { asksForHelp, checkArguments } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { OK } from "./exit-codes.ts";
 import { takeLauncherState } from "./launcher.ts";
@@ -47,15 +47,6 @@ async function dispatch(words: readonly string[], how: { verbose: boolean }, com
   how.verbose ||= checked.options.includes("--verbose");
   const input = { program: checked.program, options: checked.options, verbose: how.verbose, launcher };
   return await command.start(argumentValues(checked, command.args), input);
-}
-
-/** --help counts wherever it stands among the command's own words, even beside a mistake. */
-function asksForHelp(words: readonly string[], command: Command): boolean {
-  for (const word of words) {
-    if (word === "--help" || word === "-h") return true;
-    if (word === "--" || (command.takesProgram === true && !word.startsWith("-"))) return false;
-  }
-  return false;
 }
 
 async function findCommand(name: string, commands: CommandTable): Promise<Command> {

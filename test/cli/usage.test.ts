@@ -91,11 +91,21 @@ for (const runtime of RUNTIMES) {
       expect(() => cli.link()).toThrow(/no-broker|Cannot reach a broker/);
     }, 60_000);
 
-    test("--help wins over a mistake beside it, but not behind --", async () => {
+    test("--help wins over a mistake beside it, but not behind -- or the program", async () => {
       await using cli = new Cli(runtime);
-      expect((await cli.run(["ls", "--nope", "-h"])).code).toBe(0);
-      const wrapped = await cli.run(["wrap", "--", "sh", "-c", 'echo "$1"', "sh", "--help"]);
-      expect([wrapped.code, wrapped.text]).toEqual([0, "--help\n"]);
+      for (const line of [
+        "ls --nope -h",
+        "take web --help",
+        "context create --engine podman --help",
+        "run -g dial:db -h",
+      ]) {
+        const { code, text } = await cli.run(line.split(" "));
+        expect([line, code, text.split(" ", 2)]).toEqual([line, 0, ["Usage:", "shmlink"]]);
+      }
+      for (const words of [["wrap", "--"], ["wrap"], ["run", "--grant", "dial:db"]]) {
+        const { code, text } = await cli.run([...words, "sh", "-c", 'echo "$1"', "sh", "--help"]);
+        expect([words, code, text]).toEqual([words, 0, "--help\n"]);
+      }
     });
   });
 }
