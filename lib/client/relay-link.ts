@@ -12,7 +12,8 @@ import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
 import { RightsLink } from "./rights-link.ts";
 
 export type TakeOptions = {
-  /** How long to wait for something to be offered, -1 for as long as it takes; without it only what is there counts. */
+  /** How long to wait for something to be offered, -1 for as long as it takes; with 0, or without it, only what is there
+   *  counts. */
   readonly waitMs?: number;
 };
 
@@ -79,20 +80,20 @@ export abstract class RelayLink extends RightsLink {
 
   /** Takes what is offered under a name. @throws FailureError unknown-name, denied, quota, timeout */
   take(name: string, options: TakeOptions = {}): Delivery {
-    const waitMs = answerMs(options.waitMs, "waitMs");
+    const { waits, waitMs } = patience(options);
     return this.ask(() => {
-      const delivery = this.requestDelivery(name, options.waitMs !== undefined);
+      const delivery = this.requestDelivery(name, waits);
       const isSettled = (): boolean => delivery.settled;
-      const outcome = options.waitMs === undefined ? this.waitBriefly(isSettled) : this.wait(isSettled, waitMs);
+      const outcome = waits ? this.wait(isSettled, waitMs) : this.waitBriefly(isSettled);
       return finishTake(name, delivery, outcome);
     });
   }
 
   /** take() for an event loop; needs `wake: true` at connect. */
   async takeAsync(name: string, options: TakeOptions = {}): Promise<Delivery> {
-    const waitMs = answerMs(options.waitMs, "waitMs");
+    const { waits, waitMs } = patience(options);
     return await this.askAsync(async () => {
-      const delivery = this.requestDelivery(name, options.waitMs !== undefined);
+      const delivery = this.requestDelivery(name, waits);
       return finishTake(name, delivery, await this.waitAsync(() => delivery.settled, waitMs));
     });
   }
@@ -107,6 +108,12 @@ export abstract class RelayLink extends RightsLink {
     this.request({ kind: "take", id, name, flags: wait ? SHMLINK_MANAGER_V1_TAKE_FLAGS.wait : 0 });
     return delivery;
   }
+}
+
+/** One try takes as long as the broker does: what it has handed over by then would be lost. */
+function patience({ waitMs }: TakeOptions): { readonly waits: boolean; readonly waitMs: number } {
+  const given = waitMs === 0 ? undefined : waitMs;
+  return { waits: given !== undefined, waitMs: answerMs(given, "waitMs") };
 }
 
 function finishTake(name: string, delivery: Delivery, outcome: WaitOutcome): Delivery {

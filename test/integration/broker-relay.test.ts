@@ -139,6 +139,19 @@ test("who waits for a name that nobody offers yet is served when it comes, and m
   expect(delivery.fds.map(inodeOf)).toEqual([inodeOf(fd)]);
 });
 
+test("to wait for no time is one try: it has what is there, and loses nothing", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect({ wake: true });
+  expect(refusal(() => link.take("queue", { waitMs: 0 }))).toStartWith("unknown-name: ");
+  using offer = link.offer("queue");
+  using fd = memfdWith("x");
+  for (const take of [() => link.take("queue", { waitMs: 0 }), () => link.takeAsync("queue", { waitMs: 0 })]) {
+    offer.publish([fd]);
+    using delivery = await take();
+    expect(delivery.fds.map(inodeOf)).toEqual([inodeOf(fd)]);
+  }
+});
+
 test("what is relayed still works: a pipe carries what was written before, a socket both ways", async () => {
   await using broker = new TestBroker();
   using link = broker.connect();
