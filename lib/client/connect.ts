@@ -1,6 +1,6 @@
 /** Finding the broker: its socket, starting it where nobody listens, and what to say when neither works. */
 import { borrowFd, constants, errno, fcntl, getIntOption, OwnedFd, SyscallError } from "../../ffi/mod.ts";
-import { FailureError } from "../errors.ts";
+import { FailureError, ProtocolError } from "../errors.ts";
 import { brokerSocketPath, checkSocketDirectory, removeSocket } from "../transport/socket-path.ts";
 import { startBroker } from "./activate.ts";
 import { answerMs } from "./arguments.ts";
@@ -140,9 +140,16 @@ function takeInherited(env: Env): OwnedFd | undefined {
 const taken: Set<number> = new Set();
 
 function greetInherited<T extends Greeter>(link: T, options: ConnectOptions): T {
-  const greeted = greet(link, options);
-  if (greeted !== undefined) return greeted;
-  throw new FailureError("no-broker", "Cannot use SHMLINK_FD: the broker at its other end has gone");
+  const wrong = (why: string, error?: ProtocolError): FailureError =>
+    new FailureError("no-broker", `Cannot use SHMLINK_FD: ${why}`, { cause: error });
+  try {
+    const greeted = greet(link, options);
+    if (greeted !== undefined) return greeted;
+  } catch (error) {
+    if (!(error instanceof ProtocolError)) throw error;
+    throw wrong("another program has used it before, which may be done once, or no broker is at its other end", error);
+  }
+  throw wrong("the broker at its other end has gone");
 }
 
 /** @returns undefined when the broker ended before it answered: an idle exit just then */

@@ -153,6 +153,16 @@ test("a program that take starts does not take what is on descriptor 3 for its c
   for (const fd of [near, far]) fd.close();
 });
 
+test("whoever comes second to a connection that was handed down is told that it is used", async () => {
+  await using broker = new TestBroker();
+  const twice = [0, 1].map(() => [...SELF, "ls"].join(" ")).join(" && ");
+  const { stderr, code } = await broker.run(["run", "--grant=dial:x", "--", "sh", "-c", twice]);
+  expect([code, stderr]).toEqual([
+    1,
+    "shmlink: Cannot use SHMLINK_FD: another program has used it before, which may be done once, or no broker is at its other end\n",
+  ]);
+});
+
 const LISTENING = [...SELF, "listen", "--keep", "a"].join(" ");
 const LISTENING_REVOKED = 'shmlink: Cannot listen as "a" any longer: the right was revoked\n';
 const isListed = (link: BrokerLink): boolean => link.list("a").length > 0;
