@@ -38,7 +38,7 @@ export type ChildOptions = {
 export function startChild(options: ChildOptions): number {
   const { argv, fds, launcher } = options;
   const [name = ""] = argv;
-  const path = findProgram(name, options.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin");
+  const path = findProgramOf(options);
   const command =
     options.listenNames === undefined
       ? [path, ...argv]
@@ -66,6 +66,11 @@ export function startChild(options: ChildOptions): number {
   } finally {
     parked.dispose();
   }
+}
+
+/** @throws CommandError not found (127), not executable (126) */
+export function findProgramOf({ argv, env }: Pick<ChildOptions, "argv" | "env">): string {
+  return findProgram(argv[0] ?? "", env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin");
 }
 
 function park(fd: BorrowedFd): OwnedFd {

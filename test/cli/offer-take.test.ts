@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
+import { pipe } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { listenOn } from "../../lib/transport/socket-path.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
@@ -110,6 +111,25 @@ test("an open file goes to a program of another process, from descriptor 3 on, a
   expect(readFileSync(path, "utf8")).toBe("before\n2 logs:logs own\nsecond\n");
   await offer.end(); // it was taken
   expect(offer.code).toBe(0);
+});
+
+test("take looks for its program first: nothing is taken for one that cannot run", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  using offer = link.offer("x");
+  const { reader, writer } = pipe();
+  offer.publish([reader]);
+  for (const [program, code] of [
+    ["/nowhere/program", 127],
+    ["/etc/passwd", 126],
+  ] as const) {
+    const { stderr, ...ended } = await broker.run(["take", "x", "--", program]);
+    expect(ended.code).toBe(code);
+    expect(stderr).toStartWith(`shmlink: Cannot run "${program}"`);
+  }
+  using delivery = link.take("x", { waitMs: 0 });
+  expect(delivery.fds).toHaveLength(1);
+  for (const fd of [reader, writer]) fd.close();
 });
 
 test("with --keep everyone gets a copy, until the offer is ended", async () => {

@@ -6,7 +6,7 @@ import type { Delivery } from "../../client/delivery.ts";
 import { brokerGone } from "../../client/failure.ts";
 import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
-import { Children, startChild } from "../child.ts";
+import { Children, findProgramOf, startChild } from "../child.ts";
 import { type Command, makeCommand } from "../command.ts";
 import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import type { LauncherState } from "../launcher.ts";
@@ -49,6 +49,7 @@ by side, until it is interrupted.`,
     if (program.length === 0)
       throw new UsageError(`Missing program: write "shmlink take ${name} -- PROGRAM [ARGUMENTS]"`);
     const waitMs = parseSeconds(wait, "--wait");
+    findProgramOf({ argv: program, env: process.env }); // what is taken for one that cannot run would be lost
     using taker = new Taker(name, { argv: program, stdio: stdio === true, launcher });
     return keep === true ? taker.serve(verbose) : taker.once(waitMs);
   },
