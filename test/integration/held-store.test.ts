@@ -5,7 +5,7 @@
 import { beforeAll, expect, test } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   bind,
@@ -28,6 +28,8 @@ import { brokerPid, CHECKOUT, connectWhenListening, isRunning, TestBroker, waitU
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { handDown } from "../helpers/handed-down.ts";
 import { untilHeld } from "../helpers/holder.ts";
+import { Lingering } from "../helpers/lingering.ts";
+import { openFds } from "../helpers/open-fds.ts";
 import { requires } from "../helpers/requires.ts";
 import { buildForNode, RUNTIMES } from "../helpers/runtimes.ts";
 import { brokersAt, endBroker, Staying } from "../helpers/staying.ts";
@@ -328,6 +330,26 @@ requires.test(
   },
   60_000,
 );
+
+test("who holds waits for nothing that takes for ever to close, and the next broker carries on all the rest", async () => {
+  await using broker = new TestBroker(RULES);
+  using things = await Things.make(broker);
+  await untilHeld(broker, ALL_FILES);
+  const before = await kept(broker);
+  using lingering = new Lingering();
+  const [holder = 0] = broker.holders();
+  const file = readlinkSync(`/proc/self/fd/${lingering.fd.number}`);
+  const isHeld = (): boolean => openFds(holder).some((entry) => entry.endsWith(` → ${file}`));
+  using link = broker.connect();
+  const offer = link.offer("slow");
+  offer.publish([lingering.fd]);
+  await waitUntil(isHeld, "it to be held");
+  lingering.fd.close();
+  offer.close();
+  await waitUntil(() => !isHeld(), "it to be let go of");
+  await endBroker(broker, "SIGKILL");
+  await expectAllThere(broker, things, before);
+}, 60_000);
 
 test("a holder that is out of descriptors hands over when it has some again", async () => {
   await using broker = new TestBroker(RULES);

@@ -1,6 +1,6 @@
 /**
  * The process that holds descriptors while a broker is killed and the next one starts, where no service manager does.
- * It looks at none of them and believes nobody but brokers of its own user. It ends when a broker ends and has left
+ * It believes nobody but brokers of its own user, and waits for none of what it closes (closer.ts). It ends when a broker ends and has left
  * nothing with it, or when none has come for a minute.
  */
 import {
@@ -15,8 +15,11 @@ import {
   SyscallError,
   sendmsg,
 } from "../../../ffi/mod.ts";
+import { builtInConfig } from "../../config/schema.ts";
 import { Reactor, type Registration, type TimerHandle } from "../../transport/reactor.ts";
 import { closeAll } from "../../transport/transport.ts";
+import { Closer } from "../closer.ts";
+import { Quota } from "../quota.ts";
 import { ALL, HELD, HELD_AT_A_TIME, STOPPING, STORE, UNSTORE } from "./holding.ts";
 
 const { EPOLLIN, EPOLLOUT } = constants;
@@ -39,6 +42,8 @@ export class Holder implements Disposable {
   readonly #options: HolderOptions;
   readonly #accepting: Registration;
   readonly #held: Map<string, OwnedFd> = new Map();
+  readonly #closer: Closer;
+  #nStored = 0;
   #link: OwnedFd | undefined;
   #registration: Registration | undefined;
   #isStopping = false;
@@ -46,6 +51,10 @@ export class Holder implements Disposable {
 
   constructor(options: HolderOptions) {
     this.#options = options;
+    this.#closer = new Closer({
+      quota: new Quota(builtInConfig.limits),
+      setTimer: (delayMs, callback) => void this.#reactor.setTimer(delayMs, callback),
+    });
     this.#accepting = this.#reactor.add(options.listener, EPOLLIN, () => this.#accept());
   }
 
@@ -105,6 +114,7 @@ export class Holder implements Disposable {
       if (said === null) return;
       if (said.bytes.length === 0) return this.#ended(link);
       this.#obey(said);
+      this.#closer.settle();
     }
   }
 
@@ -115,10 +125,16 @@ export class Holder implements Disposable {
     else if (verb === UNSTORE) this.#letGo(name);
     else if (verb === STORE && fd !== undefined) {
       this.#letGo(name);
-      this.#held.set(name, fd);
+      this.#held.set(name, this.#guard(fd));
       return closeAll(fds.slice(1));
     }
     closeAll(fds);
+  }
+
+  /** Whose it is nobody here knows: each is closed as if it were the only one of its user, so that none waits for another. */
+  #guard(fd: OwnedFd): OwnedFd {
+    this.#nStored += 1;
+    return this.#closer.guard(fd, { uid: this.#nStored, context: undefined });
   }
 
   #letGo(name: string): void {
@@ -145,10 +161,12 @@ export class Holder implements Disposable {
     });
   }
 
+  /** Nobody can come any more while the rest is closed. */
   [Symbol.dispose](): void {
+    this.#options.listener.close();
     this.#link?.close();
     closeAll([...this.#held.values()]);
-    this.#options.listener.close();
+    this.#closer[Symbol.dispose]();
     this.#reactor[Symbol.dispose]();
   }
 }
