@@ -135,6 +135,7 @@ export const MSG_CMSG_CLOEXEC = 0x40000000;
 export const MSG_FASTOPEN = 0x20000000;
 export const FIONBIO = 0x5421; // asm-generic/ioctls.h
 export const FIONREAD = 0x541b; // asm-generic/ioctls.h
+export const TIOCOUTQ = 0x5411; // SIOCOUTQ as well
 export const SHUT_RD = 0;
 export const SHUT_WR = 1;
 export const SHUT_RDWR = 2;

@@ -14,6 +14,7 @@ import {
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOL_SOCKET,
+  TIOCOUTQ,
 } from "../constants.ts";
 import { check, EAGAIN, EINPROGRESS, EINTR, ENOPROTOOPT, retry, SyscallError } from "../errno.ts";
 import { type BorrowedFd, OwnedFd } from "../fd.ts";
@@ -169,6 +170,13 @@ const UNREAD = allocateForever(4);
 /** How many bytes wait to be received (FIONREAD of tcp(7), which Unix stream sockets answer as well). */
 export function unreadBytes(fd: BorrowedFd): number {
   check(calls.ioctl(fd.number, FIONREAD, UNREAD.address), "ioctl FIONREAD", `fd ${fd.number}`);
+  return UNREAD.data.getInt32(0, true);
+}
+
+/** Memory that what we have sent takes and nobody has received (SIOCOUTQ of tcp(7), of a Unix socket with what the kernel
+ *  needs for each message). */
+export function unreadMemory(fd: BorrowedFd): number {
+  check(calls.ioctl(fd.number, TIOCOUTQ, UNREAD.address), "ioctl SIOCOUTQ", `fd ${fd.number}`);
   return UNREAD.data.getInt32(0, true);
 }
 

@@ -8,8 +8,12 @@ import type { Session } from "./session.ts";
 
 /** Descriptors that may wait for one connection. */
 const MAX_UNREAD_FDS = 256;
+/** With those that the kernel has: RLIMIT_NOFILE of the units is for all that wait in sockets that we have written to. */
+const MAX_IN_FLIGHT_FDS = 448;
 /** Those of channels that are announced: a channel has two on each side, and what follows is to have room. */
 const MAX_ANNOUNCED_FDS: number = MAX_UNREAD_FDS / 2;
+/** Ring and doorbell. */
+const OF_A_DIAL = 2;
 /** Of the bytes at which a session ends, and of those that its user may have: what he asks for himself has the rest. */
 const SHARE_OF_OTHERS: number = 1 / 4;
 
@@ -28,12 +32,15 @@ export function isBehind(session: Session): boolean {
 
 /** Whether so many descriptors more have no room. He may have been ended when this returns. */
 export function isFull(session: Session, nFds: number): boolean {
-  return isTrueOfQueue(session, ({ output }) => output.queuedFds + nFds > MAX_UNREAD_FDS);
+  return isTrueOfQueue(session, ({ output }) => {
+    const mostInFlight = MAX_IN_FLIGHT_FDS - nFds;
+    return output.queuedFds + nFds > MAX_UNREAD_FDS || output.unreadFds(mostInFlight) > mostInFlight;
+  });
 }
 
 /** @param wish  behind "Cannot" */
 export function unread({ output }: Session, wish: string): string {
-  return `Cannot ${wish}: ${output.queuedFds} descriptors wait for this client to read them`;
+  return `Cannot ${wish}: ${output.unreadFds(0)} descriptors wait for this client to read them`;
 }
 
 /** What came in this turn is sent first: it waits for nobody yet. */
@@ -45,17 +52,17 @@ function isTrueOfQueue(session: Session, isTooMuch: (session: Session) => boolea
 
 /** @throws FailureError "quota" when either side has not read what there is already */
 export function checkBacklog(dialler: Session, { session, name }: ServiceRecord): void {
-  if (isBehind(session)) {
+  if (isBehind(session) || isFull(session, OF_A_DIAL)) {
     const { pid } = session.owner;
-    const what = `${session.output.queuedFds} descriptors and ${session.output.queuedBytes} bytes`;
+    const what = `${session.output.unreadFds(0)} descriptors and ${session.output.queuedBytes} bytes`;
     throw new FailureError(
       "quota",
       `Cannot dial "${name}": process ${pid}, which listens, does not read, and ${what} wait for it; try again, or see what keeps it`,
     );
   }
-  if (isBehind(dialler))
+  if (isBehind(dialler) || isFull(dialler, OF_A_DIAL))
     throw new FailureError(
       "quota",
-      `Cannot dial "${name}": ${dialler.output.queuedFds} descriptors and ${dialler.output.queuedBytes} bytes wait to be read; read them first`,
+      `Cannot dial "${name}": ${dialler.output.unreadFds(0)} descriptors and ${dialler.output.queuedBytes} bytes wait to be read; read them first`,
     );
 }

@@ -41,6 +41,11 @@ export class ServerConnection implements Disposable {
     return this.#core.transport.queuedFds;
   }
 
+  /** See Transport.unreadFds(). */
+  unreadFds(few: number): number {
+    return this.#core.transport.unreadFds(few);
+  }
+
   /** Whether more has come than messages were handed on. */
   get isHalfRead(): boolean {
     return this.#core.waitingBytes > 0 || this.#core.waitingFdCount > 0;

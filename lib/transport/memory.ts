@@ -53,6 +53,10 @@ export class MemoryTransport implements Transport {
     return this.#output.fdCount;
   }
 
+  unreadFds(): number {
+    return this.queuedFds + this.#outgoing.segments.reduce((sum, { fds }) => sum + fds.length, 0);
+  }
+
   get queuedBytes(): number {
     return this.#output.length;
   }

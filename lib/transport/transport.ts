@@ -20,6 +20,9 @@ export interface Transport extends Disposable {
   readonly queuedBytes: number;
   /** Descriptors among them. */
   readonly queuedFds: number;
+  /** With those that were sent and not received: none is left out, and some may be counted that were received, but not
+   *  where there would be no more than `few`. */
+  unreadFds(few: number): number;
   /** Why the last flush() was blocked: false for a full socket, which EPOLLOUT ends; true for too many descriptors in
    *  flight (ETOOMANYREFS), during which the socket is writable all the time: try again later, not on EPOLLOUT. */
   readonly starved: boolean;

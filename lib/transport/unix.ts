@@ -2,8 +2,18 @@
  * Transport over a connected Unix stream socket: bytes and SCM_RIGHTS. What was queued goes
  * out together, up to 28 descriptors at a time, which is what libwayland has room for.
  */
-import { type BorrowedFd, type CloseFd, errno, type OwnedFd, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
+import {
+  type BorrowedFd,
+  type CloseFd,
+  errno,
+  type OwnedFd,
+  recvmsg,
+  SyscallError,
+  sendmsg,
+  unreadMemory,
+} from "../../ffi/mod.ts";
 import { ProtocolError } from "../errors.ts";
+import { InFlight } from "./in-flight.ts";
 import { OutputQueue } from "./output-queue.ts";
 import { closeAll, DEFAULT_MAX_QUEUED_BYTES, type Incoming, type Transport } from "./transport.ts";
 
@@ -20,6 +30,7 @@ export class UnixTransport implements Transport {
   readonly #fd: OwnedFd;
   readonly #output: OutputQueue;
   readonly #closeFd: CloseFd | undefined;
+  readonly #inFlight: InFlight = new InFlight();
   #peerGone = false;
   #starved = false;
 
@@ -40,6 +51,12 @@ export class UnixTransport implements Transport {
 
   get queuedFds(): number {
     return this.#output.fdCount;
+  }
+
+  unreadFds(few: number): number {
+    const queued = this.#output.fdCount;
+    if (queued + this.#inFlight.fds > few && !this.#fd.closed) this.#inFlight.settle(unreadMemory(this.#fd));
+    return queued + this.#inFlight.fds;
   }
 
   get starved(): boolean {
@@ -85,6 +102,8 @@ export class UnixTransport implements Transport {
     try {
       const count = sendmsg(this.#fd, bytes, fds);
       if (count === null) return false;
+      this.#inFlight.note(count, fds.length);
+      if (this.#inFlight.isLong) this.#inFlight.settle(unreadMemory(this.#fd));
       closeAll(this.#output.sent(count));
       return true;
     } catch (error) {

@@ -165,6 +165,28 @@ test("who takes much at once, and reads it, is refused nothing", async () => {
   expect(failures(taker)).toEqual([]);
 });
 
+test("what is sent to a taker who reads nothing is bounded, for the broker may have no more than so many in flight", async () => {
+  await using broker = new TestBroker();
+  using bystander = broker.connect();
+  using file = open(broker.configPath, constants.O_RDONLY);
+  using offerer = greeted(broker);
+  offerer.send(message(MANAGER, OFFER, OBJECT, ...text("kept")));
+  for (let count = 0; count < 28; count++) offerer.send(message(OBJECT, 1), [file]);
+  offerer.send(message(OBJECT, 2, 1 | 4)); // keep, quiet
+  sync(offerer);
+  using taker = greeted(broker);
+  for (let turn = 0; turn < 40; turn++) {
+    taker.send(message(MANAGER, TAKE, OBJECT + 2 * turn, ...text("kept"), 0));
+    taker.send(message(MANAGER, LISTEN, OBJECT + 2 * turn + 1, ...text(`turn-${turn}`), 4096));
+    await waitUntil(() => bystander.list(`turn-${turn}`).length === 1, "the broker to have heard it");
+  }
+  const heard = sync(taker).filter(({ sender }) => sender >= OBJECT && sender % 2 === 0);
+  expect(heard.filter(({ opcode }) => opcode === 0).length).toBe(448);
+  expect(heard.filter(({ opcode }) => opcode === FAILED).length).toBe(40 - 448 / 28);
+  taker.send(message(MANAGER, TAKE, OBJECT + 1000, ...text("kept"), 0));
+  expect(failures(taker)).toEqual([]); // he has read them
+}, 60_000);
+
 test("who mints and reads nothing of the answers makes the broker hold no more than a few of them", async () => {
   await using broker = new TestBroker();
   using bystander = broker.connect();

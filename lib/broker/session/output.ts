@@ -44,7 +44,12 @@ export class Output {
     return this.#options.connection.queuedFds;
   }
 
-  /** Bytes, likewise. */
+  /** With those that were sent already, see Transport.unreadFds(). */
+  unreadFds(few: number): number {
+    return this.#options.connection.unreadFds(few);
+  }
+
+  /** Bytes that wait until the peer reads. */
   get queuedBytes(): number {
     return this.#options.connection.queuedBytes;
   }
