@@ -30,7 +30,7 @@ export function startListing(session: Session, object: ObjectId, selector: strin
   if (grants !== undefined && ended !== undefined)
     audit(session, selector, { found: 1, shown: maySee(ended.name) ? 1 : 0 });
   if (ended !== undefined && maySee(ended.name)) session.send(object, "shmlink_listing_v1", ended);
-  if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core));
+  if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core, grants !== undefined));
   const next = grants === undefined ? inOrder(records) : granted(session, grants, { records, selector });
   session.output.addListing(() => {
     const record = next();
@@ -105,19 +105,23 @@ function isAlive(core: BrokerCore, record: AnyRecord): boolean {
   return core.registry.listeners.has(record.id);
 }
 
-function brokerEntry(core: BrokerCore): ReturnType<typeof makeEntry> {
+/** @param isMinted  who asks: how much there is of all kinds would tell him of what is hidden from him */
+function brokerEntry(core: BrokerCore, isMinted: boolean): ReturnType<typeof makeEntry> {
   const { registry } = core;
   const who = { uid: core.uid, gid: 0, groups: [], cgroup: "", context: undefined };
   const owner = { ...who, pid: process.pid, exe: process.execPath };
-  const details = {
-    version: core.version,
-    uptimeMs: Date.now() - core.startedAtMs,
+  const counts = {
     sessions: core.sessions().size,
     services: registry.services.size,
     channels: registry.channels.size,
     listeners: registry.listeners.size,
     relayed: registry.offers.size,
     contexts: registry.contexts.size,
+  };
+  const details = {
+    version: core.version,
+    uptimeMs: Date.now() - core.startedAtMs,
+    ...(isMinted ? {} : counts),
     idleMs: core.config.broker.idleMs,
   };
   return makeEntry("broker", 0, "broker", owner, JSON.stringify(details));

@@ -89,9 +89,10 @@ function shortList([first, ...others]: readonly unknown[]): string {
 
 function brokerLine(broker: EntryRecord | null): string {
   if (broker === null) return "";
-  const { owner } = broker;
+  const { owner, sessions } = broker;
   const uptime = formatDuration(numberOf(broker["uptimeMs"]));
-  return `Broker ${textOf(broker["version"])}, pid ${owner.pid}, up ${uptime}, ${textOf(broker["sessions"])} connected\n`;
+  const connected = sessions === undefined ? "" : `, ${textOf(sessions)} connected`;
+  return `Broker ${textOf(broker["version"])}, pid ${owner.pid}, up ${uptime}${connected}\n`;
 }
 
 function numberOf(value: unknown): number {

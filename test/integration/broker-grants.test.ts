@@ -156,7 +156,10 @@ test("what a connection is shown by its right to inspect, and what is left out, 
   for (const name of ["web/a", "db", "log"]) parent.listen(name);
   using minted = parent.mint([{ rights: ["inspect"], name: "web/*" }]);
   using holder = enter(broker, minted);
-  for (const selector of ["", "web/a", "db", "nothing"]) holder.list(selector);
+  for (const selector of ["", "web/a", "db", "nothing"]) {
+    const told = holder.list(selector).flatMap(({ kind, details }) => (kind === "broker" ? Object.keys(details) : []));
+    expect(told).toEqual(selector === "" ? ["version", "uptimeMs", "idleMs"] : []); // not how much there is
+  }
   parent.list();
   minted.revoke();
   holder.list();
