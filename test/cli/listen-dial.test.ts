@@ -47,6 +47,21 @@ for (const runtime of RUNTIMES) {
       expect(sha256(readFileSync(to))).toBe(sha256(bytes));
     }, 60_000);
 
+    test("stdin of who can only receive is not read: that is said, but not where it was asked for", async () => {
+      await using cli = new Cli(runtime);
+      for (const [wanted, said] of [
+        ["both", 'shmlink: nothing can be sent in this channel to "feed": stdin is not read\n'],
+        ["receive", ""],
+      ] as const) {
+        const [listened, dialled] = await Promise.all([
+          cli.run(["listen", "feed", "--direction=send"], { input: "news" }),
+          cli.run(["dial", "feed", `--direction=${wanted}`], { input: "lost" }),
+        ]);
+        expect([listened.text, listened.stderr, listened.code]).toEqual(["", "", 0]);
+        expect([dialled.text, dialled.stderr, dialled.code]).toEqual(["news", said, 0]);
+      }
+    }, 60_000);
+
     test("--message keeps lines apart, an empty one and one without newline among them", async () => {
       await using cli = new Cli(runtime);
       const lines = `first\n\n${"x".repeat(5000)}\nlast`;

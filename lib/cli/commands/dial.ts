@@ -48,7 +48,7 @@ enough. A name that nobody offers yet is waited for, ${DEFAULT_WAIT} seconds unl
     using link = BrokerLink.connect({ name: "shmlink dial" });
     const channel = dialWaiting(link, name, { waitMs, direction, ...sizes });
     using loop = new CopyLoop(launcher);
-    return loop.copy(channel, { name, messages: message === true, verbose });
+    return loop.copy(channel, { name, messages: message === true, direction, verbose });
   },
 });
 

@@ -46,7 +46,7 @@ does not read the terminal at all.`,
     parseServiceName(name);
     const direction = parseDirection(way);
     const wishes = { direction, ...parseSizes(capacity, most) };
-    const options = { name, messages: message === true, verbose };
+    const options = { name, messages: message === true, direction, verbose };
     using offered = new Offered(name, wishes, launcher);
     return keep === true ? serveAll(offered, options) : serveOne(offered, options);
   },

@@ -1,11 +1,11 @@
 /** One channel on stdin and stdout, from the moment it is open to its end, with signals, progress and the summary. */
-import { constants, SignalPipe } from "../../../ffi/mod.ts";
-import type { Channel } from "../../channel/channel.ts";
+import { borrowFd, constants, fstat, SignalPipe, SyscallError } from "../../../ffi/mod.ts";
+import type { Channel, Direction } from "../../channel/channel.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { endingSignals, exitCodeOfSignal } from "../ending-signals.ts";
 import { OK } from "../exit-codes.ts";
 import type { LauncherState } from "../launcher.ts";
-import { requireStdout } from "../output.ts";
+import { printError, requireStdout } from "../output.ts";
 import type { Flow } from "./flow.ts";
 import { MessageFlow } from "./message-flow.ts";
 import { Progress } from "./progress.ts";
@@ -13,7 +13,7 @@ import { Pump } from "./pump.ts";
 import { Sink } from "./sink.ts";
 import { StreamFlow } from "./stream-flow.ts";
 
-const { EPOLLIN, SIGCONT } = constants;
+const { EPOLLIN, S_IFCHR, S_IFMT, SIGCONT } = constants;
 const STDIN = 0;
 const STDOUT = 1;
 
@@ -21,6 +21,8 @@ export type SessionOptions = {
   readonly name: string;
   /** Lines as messages, instead of bytes. */
   readonly messages: boolean;
+  /** What was wanted; the other side, or a grant, may have left less. */
+  readonly direction: Direction;
   readonly verbose: boolean;
 };
 
@@ -52,6 +54,8 @@ export class CopyLoop implements Disposable {
   /** Copies until the channel has ended. The channel is closed only when all went well: a peer must be able to tell
    *  the end from an accident. @returns an exit code */
   copy(channel: Channel, options: SessionOptions): number {
+    if (channel.direction === "receive" && options.direction !== "receive" && mayHoldData(STDIN))
+      printError(`shmlink: nothing can be sent in this channel to "${options.name}": stdin is not read\n`);
     const flow: Flow = options.messages ? new MessageFlow() : new StreamFlow();
     const sink = new Sink(this.reactor, STDOUT, () => this.#pump?.resumeDelivery());
     const progress = new Progress(options.name, { verbose: options.verbose, sharesScreen: sink.isTerminal });
@@ -82,5 +86,15 @@ export class CopyLoop implements Disposable {
   [Symbol.dispose](): void {
     this.#signals.close();
     this.reactor[Symbol.dispose]();
+  }
+}
+
+/** Not a terminal, and not /dev/null. */
+function mayHoldData(fd: number): boolean {
+  try {
+    return (fstat(borrowFd(fd)).mode & S_IFMT) !== S_IFCHR;
+  } catch (error) {
+    if (error instanceof SyscallError) return false; // started with stdin closed
+    throw error;
   }
 }
