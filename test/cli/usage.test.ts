@@ -22,6 +22,7 @@ const WRONG: readonly (readonly [words: readonly string[], said: RegExp])[] = [
   [["ls", "--json=yes"], /--json takes no value/],
   [["ls", "--no-json"], /Unknown option: "--no-json"/],
   [["inspect"], /Missing argument: "shmlink inspect" needs NAME \(name or id, as in "shmlink ls"\)/],
+  [["inspect", ""], /Cannot inspect "": a name, port or id is wanted/],
   [["dial"], /needs NAME \(/],
   [["config"], /needs VERB \(check, show or explain\)/],
   [

@@ -9,6 +9,7 @@ import { OK } from "../exit-codes.ts";
 import { printRecord } from "../output.ts";
 import { renderRecord } from "../record-text.ts";
 import { type EntryRecord, toRecord } from "../records.ts";
+import { UsageError } from "../usage-error.ts";
 
 export const command: Command = makeCommand({
   name: "inspect",
@@ -28,6 +29,7 @@ listener (tcp:ADDRESS:PORT, or its port alone), then as any other name or id of 
     ["shmlink inspect 8123 --json", "the wrapped listener on port 8123, for a program"],
   ],
   run: async ({ name, json }) => {
+    if (name === "") throw new UsageError('Cannot inspect "": a name, port or id is wanted; "shmlink ls" shows them');
     using link = BrokerQuery.connect({ name: "shmlink inspect" });
     const record = await inspect(link, name);
     printRecord(record, { json: json === true, text: () => renderRecord(record) });
