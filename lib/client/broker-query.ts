@@ -1,6 +1,7 @@
 /** A connection to the broker for who asks and registers, without channels: `ls`, `inspect`, `wrap`. */
 import { duplicateFd, type OwnedFd } from "../../ffi/mod.ts";
 import type { FailureError } from "../errors.ts";
+import { checkString } from "./arguments.ts";
 import { type ConnectOptions, connectWith, type Reached, reach } from "./connect.ts";
 import { type Entry, entryOf } from "./entry.ts";
 import { GreetedLink } from "./greeted-link.ts";
@@ -42,6 +43,7 @@ export class BrokerQuery extends GreetedLink {
 
   /** What the broker knows: everything, or what a name or id means. */
   list(selector = ""): Entry[] {
+    checkString(selector, "what to list");
     return this.ask(() => this.#list(selector));
   }
 

@@ -4,7 +4,7 @@ import { FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { MAX_MESSAGE_FDS } from "../wire/types.ts";
-import { answerMs, checkName } from "./arguments.ts";
+import { answerMs, checkFd, checkName } from "./arguments.ts";
 import type { WaitOutcome } from "./broker-socket.ts";
 import { Delivery } from "./delivery.ts";
 import { brokerGone } from "./failure.ts";
@@ -57,7 +57,7 @@ export abstract class RelayLink extends RightsLink {
       (keep === true ? bits.keep : 0) |
       (now === true ? bits.now : 0) |
       (quiet === true && this.isBrokerNew ? bits.quiet : 0);
-    const lent = fds.map((fd) => OwnedFd.lend(fd));
+    const lent = fds.map((fd) => OwnedFd.lend(checkFd(fd)));
     try {
       for (const fd of lent) this.connection.request(object, "shmlink_offer_v1", { kind: "add", fd });
       this.connection.request(object, "shmlink_offer_v1", { kind: "publish", flags });

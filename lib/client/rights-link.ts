@@ -2,7 +2,7 @@
 import { duplicateFd } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { CONTEXT_WORD_RULE, isContextWord, quoteWord } from "../util/context-word.ts";
-import { checkGrants } from "./arguments.ts";
+import { checkFd, checkGrants, checkString } from "./arguments.ts";
 import { failureOf } from "./failure.ts";
 import { type ContextOptions, type GrantSpec, Minted, rightsBits } from "./grant.ts";
 import { RenewedLink } from "./renewed-link.ts";
@@ -20,6 +20,7 @@ export abstract class RightsLink extends RenewedLink {
     const id = this.connection.newObject("shmlink_grant_v1");
     const minted = new Minted({
       revoke: (rights, name) => {
+        checkString(name, "a name to revoke");
         if (generation !== this.generation) return; // what was granted has ended with that broker
         this.connection.request(id, "shmlink_grant_v1", { kind: "revoke", rights, name });
         this.sync();
@@ -41,9 +42,12 @@ export abstract class RightsLink extends RenewedLink {
    *  @throws FailureError "denied" within a context, or by the policy; "quota"  @returns its id in listings */
   createContext(options: ContextOptions): number {
     const { engine, app, instance } = options;
-    for (const [key, word] of Object.entries({ engine, app, instance }))
+    for (const [key, word] of Object.entries({ engine, app, instance })) {
+      checkString(word, key);
       if (!isContextWord(word))
         throw new FailureError("invalid", `Cannot use ${key} ${quoteWord(word)}: ${CONTEXT_WORD_RULE}`);
+    }
+    for (const fd of [options.listener, options.closeFd]) checkFd(fd);
     return this.ask(() => this.#createContext(options));
   }
 

@@ -203,6 +203,34 @@ test("a ring larger than its reader takes is refused to both: dial says so, and 
   expect((await far?.receiveAsync())?.data.length).toBe(3);
 });
 
+test("what is no name or descriptor is refused before the broker is asked, and the connection goes on", async () => {
+  using link = broker.connect({ wake: true });
+  using offer = link.offer("kept");
+  using minted = link.mint([{ rights: ["dial"], name: "x" }]);
+  for (const wrong of [null, undefined, 5, "5"] as never[]) {
+    const calls: (() => unknown)[] = [
+      () => offer.publish([wrong]),
+      () => link.createContext({ engine: "e", app: "a", instance: "1", listener: wrong, closeFd: wrong }),
+    ];
+    if (typeof wrong !== "string")
+      calls.push(
+        () => link.listen(wrong),
+        () => link.dial(wrong),
+        () => link.offer(wrong),
+        () => link.take(wrong),
+        () => link.mint([{ rights: ["dial"], name: wrong }]),
+        () => link.createContext({ engine: wrong, app: "a", instance: "1", listener: wrong, closeFd: wrong }),
+      );
+    if (typeof wrong === "number" || wrong === null)
+      calls.push(
+        () => link.list(wrong),
+        () => minted.revoke(["dial"], wrong),
+      );
+    for (const call of calls) expect(call).toThrow(/^Cannot use ".*" as .*: (a string|an object) is needed/);
+  }
+  expect(link.list("kept")).toHaveLength(1);
+});
+
 test("listen() and dial() refuse an option that there is not before they ask the broker, and go on", async () => {
   using link = broker.connect({ wake: true });
   const wrong: Record<string, unknown>[] = [
