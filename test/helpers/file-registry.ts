@@ -26,7 +26,7 @@ export class FileRegistry implements Registry {
   }
 
   entries(): FileEntry[] {
-    const files = readdirSync(this.#folder).filter((name) => name.endsWith(".json"));
+    const files = this.#names().filter((name) => name.endsWith(".json"));
     return files.flatMap((name) => {
       try {
         return [JSON.parse(readFileSync(join(this.#folder, name), "utf8")) as FileEntry];
@@ -34,6 +34,16 @@ export class FileRegistry implements Registry {
         return []; // being written, or withdrawn
       }
     });
+  }
+
+  /** None where there is no descriptor to look with: a broker is asked without one. */
+  #names(): string[] {
+    try {
+      return readdirSync(this.#folder);
+    } catch (error) {
+      if (error instanceof Error && "code" in error && error.code === "EMFILE") return [];
+      throw error;
+    }
   }
 
   resolve(address: string, port: number): Resolution | undefined {
