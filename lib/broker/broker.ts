@@ -98,7 +98,9 @@ export class Broker implements Disposable {
   #makeSurvival(setTimer: (delayMs: number, callback: () => void) => void): Survival {
     const { held, logger } = this.#options;
     const keeper = new Keeper({ store: held ?? this.#notifier, logger, setTimer });
-    return new Survival(keeper, new Life(this.#reactor));
+    const life = new Life(this.#reactor);
+    if (held !== undefined) held.reap = (pid) => life.reap(pid);
+    return new Survival(keeper, life);
   }
 
   get sessionCount(): number {

@@ -47,8 +47,9 @@ function environment(env: Env): string[] {
   );
 }
 
-/** Runs a script as a session of its own that outlives us. @param listener  its descriptor 3 */
-function launch(script: string, words: readonly string[], env: Env, listener: BorrowedFd, log?: OwnedFd): void {
+/** Runs a script as a session of its own that outlives us. @param listener  its descriptor 3
+ *  @returns its shell, which ends at once and is to be waited for */
+function launch(script: string, words: readonly string[], env: Env, listener: BorrowedFd, log?: OwnedFd): number {
   using nothing = open("/dev/null", constants.O_RDWR);
   const { pid } = spawn({
     path: "/bin/sh",
@@ -63,20 +64,22 @@ function launch(script: string, words: readonly string[], env: Env, listener: Bo
     ],
     newSession: true,
   });
-  waitForChild(pid, true);
+  return pid;
 }
 
 function launchBroker(listener: OwnedFd, path: string, env: Env): void {
   using log = openLog(path);
   const own = { ...env, SHMLINK_SOCKET: path, LISTEN_FDS: "1", LISTEN_FDNAMES: "shmlink" };
-  launch(BROKER_SCRIPT, ownCommand("broker"), own, listener, log);
+  waitForChild(launch(BROKER_SCRIPT, ownCommand("broker"), own, listener, log), true);
 }
 
 /** For a broker: starts the process that holds descriptors for the one after it.
- *  @param path  of the broker's socket @param restarts  whether it starts that one, too */
-export function launchHolder(listener: BorrowedFd, path: string, env: Env, restarts: boolean): void {
+ *  @param path  of the broker's socket @param restarts  whether it starts that one, too
+ *  @returns a child to be waited for when it has ended: execve(2) closes our descriptors there, strangers' among them, and
+ *    that can take as long as their senders like */
+export function launchHolder(listener: BorrowedFd, path: string, env: Env, restarts: boolean): number {
   const words = [...ownCommand("hold"), ...(restarts ? ["--restart"] : [])];
-  launch(HOLDER_SCRIPT, words, { ...env, SHMLINK_SOCKET: path }, listener); // whoever reads our stderr waits for its end
+  return launch(HOLDER_SCRIPT, words, { ...env, SHMLINK_SOCKET: path }, listener); // whoever reads our stderr waits for its end
 }
 
 /**

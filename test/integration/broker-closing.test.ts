@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { CallThread, constants, kill, type OwnedFd, open, SyscallError, sendmsg, socketpair } from "../../ffi/mod.ts";
 import { isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { untilHeld } from "../helpers/holder.ts";
 import { Lingering } from "../helpers/lingering.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 import { requires } from "../helpers/requires.ts";
@@ -45,6 +46,11 @@ function callOf(task: string): string | undefined {
   } catch {
     return undefined; // it has ended meanwhile
   }
+}
+
+/** It closes, as its program is executed, what the broker has open. */
+function childrenOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
 }
 
 /** Does it while the broker stands still: nobody but the broker must be the last to close what was sent. */
@@ -224,6 +230,7 @@ requires.test(fuseMount, "copies of what is kept on offer are made until too man
   offerer.send(message(5, 2, 1)); // keep
   for (let event = offerer.next(); event?.opcode !== PUBLISHED || event.sender !== 5; event = offerer.next());
   await fuse.fallSilent();
+  await waitUntil(() => childrenOf(broker.pid) !== "", "the broker to start who holds it for the next one");
   using taker = greeted(broker);
   const answers: unknown[] = [];
   try {
@@ -237,5 +244,7 @@ requires.test(fuseMount, "copies of what is kept on offer are made until too man
   } finally {
     await fuse[Symbol.asyncDispose](); // before anything of it is closed here
   }
+  await untilHeld(broker, 1);
+  await waitUntil(() => childrenOf(broker.pid) === "", "the broker to have waited for its child");
   expect(answers).toEqual([DONE, DONE, DONE, FAILED]);
 });

@@ -32,12 +32,14 @@ const ANSWER_MS = 10_000;
 export type HeldStoreOptions = {
   /** Of the holder's socket. */
   readonly path: string;
-  /** Starts a holder on its listening socket, which is lent. */
-  readonly launch: (listener: BorrowedFd) => void;
+  /** Starts a holder on its listening socket, which is lent. @returns a child to be waited for when it has ended */
+  readonly launch: (listener: BorrowedFd) => number;
   readonly logger: Logger;
 };
 
 export class HeldStore implements Store, Disposable {
+  /** Waits for a child when it has ended, which may be much later; set by who has an event loop. */
+  reap: (pid: number) => void = () => undefined;
   readonly #options: HeldStoreOptions;
   #link: OwnedFd | undefined;
   #isLost = false;
@@ -107,8 +109,8 @@ export class HeldStore implements Store, Disposable {
     if (this.#isLost) return undefined;
     try {
       using listener = listenOn(this.#options.path, SOCK_SEQPACKET);
-      this.#options.launch(listener);
-      this.#link = this.#connect();
+      this.reap(this.#options.launch(listener));
+      this.#link = this.#connect(); // which it accepts when it is there
     } catch (error) {
       if (!(error instanceof FailureError || error instanceof SyscallError)) throw error;
       if (!isOutOfDescriptors(error)) this.#lose(error.message); // else there is another time

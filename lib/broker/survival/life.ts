@@ -1,7 +1,7 @@
 /** When processes end: those whose things are there although no connection of theirs is. A process is a pid and the moment
  *  at which it began, so that a number that is used again is somebody else. */
 import { readFileSync } from "node:fs";
-import { constants, type OwnedFd, pidfdOpen, SyscallError } from "../../../ffi/mod.ts";
+import { constants, type OwnedFd, pidfdOpen, SyscallError, waitForChild } from "../../../ffi/mod.ts";
 import type { Reactor, Registration } from "../../transport/reactor.ts";
 
 type Watched = { readonly pidfd: OwnedFd; readonly registration: Registration; readonly callbacks: Set<() => void> };
@@ -36,6 +36,11 @@ export class Life implements Disposable {
     if (isHim) return cancel;
     cancel();
     return undefined;
+  }
+
+  /** Waits for a child of ours once it has ended: nobody else has its number before. */
+  reap(pid: number): void {
+    this.#open(pid)?.callbacks.add(() => void waitForChild(pid, false));
   }
 
   #open(pid: number): Watched | undefined {

@@ -93,7 +93,7 @@ function heldStore(paths: readonly string[], logger: Logger, isOnDemand: boolean
   const [broker = ""] = paths;
   const path = `${broker}${HELD_SUFFIX}`;
   if (paths.length !== 1 || !isSocketPath(path)) return undefined;
-  const launch = (listener: BorrowedFd): void => launchHolder(listener, broker, process.env, isOnDemand);
+  const launch = (listener: BorrowedFd): number => launchHolder(listener, broker, process.env, isOnDemand);
   return new HeldStore({ path, launch, logger });
 }
 
