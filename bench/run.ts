@@ -119,6 +119,11 @@ const results = wantsQuestions
       else process.stderr.write(`${resultRow(result)}\n`); // what is measured is there, whatever comes after
     })
   : [];
+const unknown = questions.filter((asked) => !results.some(({ id }) => id.startsWith(asked)));
+if (unknown.length > 0 && leftOut.length === 0) {
+  process.stderr.write(`Cannot measure ${unknown.join(", ")}: there is no such question\n`);
+  process.exitCode = 2;
+}
 if (plot !== undefined) writeFileSync(plot, plotProfile(profile));
 for (const what of leftOut) process.stderr.write(`Not measured: ${what}\n`);
 const missing = leftOut.length === 0 ? {} : { leftOut };
