@@ -19,6 +19,8 @@ export type Judgement =
 const UNKNOWN: Judgement = { kind: "unknown" };
 /** How often to begin again when a process on the way up has ended meanwhile. */
 const ATTEMPTS = 3;
+/** From a process up to its supervisor; who has more of them is told nothing, and nobody waits for that. */
+const MAX_GENERATIONS = 256;
 
 /** What /proc says of a process. */
 type Status = {
@@ -60,11 +62,14 @@ function findWithin(peer: number, depth: number, claimed: number): Judgement {
   return UNKNOWN;
 }
 
-/** @returns undefined when a process on the way keeps disappearing */
+/** @returns undefined when a process on the way keeps disappearing, or there are too many */
 function isDescendant(pid: number, ancestor: number): boolean | undefined {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     let at: number | undefined = pid;
-    while (at !== undefined && at > 1 && at !== ancestor) at = readStatus(at)?.parent;
+    for (let left = MAX_GENERATIONS; at !== undefined && at > 1 && at !== ancestor; left--) {
+      if (left === 0) return undefined;
+      at = readStatus(at)?.parent;
+    }
     if (at !== undefined) return at === ancestor;
   }
   return undefined;

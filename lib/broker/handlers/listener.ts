@@ -60,8 +60,8 @@ export function registerListener(session: Session, request: Register): void {
     throw invalidArgument(`Invalid socket path ${JSON.stringify(path)}`);
   const address = plainAddress(request.address);
   const name = listenerName(address, port);
-  const process = listeningProcess(session, request.pid, name);
   const rule = authorize(core, owner, "register", name);
+  const process = listeningProcess(session, request.pid, name);
   const holder = core.registry.findListener(address, port);
   if (holder !== undefined)
     throw new FailureError("name-in-use", `Cannot register ${name}: process ${holder.owner.pid} has it`);
@@ -96,13 +96,14 @@ export function registerListener(session: Session, request: Register): void {
 /** Where nothing can be said of the process that is claimed to listen, it is the client that answers for it.
  *  @throws ProtocolError when it is somebody else's; FailureError "exhausted" */
 function listeningProcess(
-  { owner, core }: Session,
+  session: Session,
   claimed: number,
   name: string,
 ): { readonly pid: number; readonly exe: string } {
+  const { owner, core } = session;
   const { pid, exe, grants } = owner;
   if (claimed === 0 || claimed === pid) return { pid, exe };
-  core.rate.spend(owner, CLAIM_COST, performance.now());
+  session.countAs(CLAIM_COST);
   const judgement = judgeOr(owner, claimed, name);
   if (judgement.kind === "own") return { pid: judgement.pid, exe: executableOf(judgement.pid) };
   // Who holds a minted connection is not known, only who minted it.

@@ -74,6 +74,12 @@ test("judgeClaim() says nothing of a process that has ended, and nothing to a pe
   expect(judgeClaim({ ...US, pid: 0 }, US.pid)).toEqual({ kind: "unknown" });
 });
 
+test("judgeClaim() does not go up without end", async () => {
+  const nested = 'if [ "$1" -eq 0 ]; then echo $$; read -r _; else sh -c "$0" "$0" $(($1 - 1)); :; fi';
+  const { said } = await shell(`exec 3<&0; sh -c '${nested}' '${nested}' 300; :`);
+  expect(judgeClaim(US, said)).toEqual({ kind: "unknown" });
+});
+
 test("judgeClaim() says nothing of anybody when there is no descriptor to look with", async () => {
   const { pid } = await shell("echo 1; read -r _");
   const limit = getFileLimit();

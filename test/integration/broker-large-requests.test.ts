@@ -1,9 +1,9 @@
 /**
- * Grants whose patterns take long to compare, on many names: what a listing looks through, and what a revocation ends, is
- * done a little at a time, and somebody else is answered meanwhile. The broker is in this process and goes by our turns.
+ * Requests that are a lot of work: grants whose patterns take long to compare, on many names, and processes that are looked into.
+ * It is done a little at a time, and somebody else is answered meanwhile. The broker is in this process and goes by our turns.
  */
 import { expect, test } from "bun:test";
-import { bind, constants, listen, socket, unixAddress } from "../../ffi/mod.ts";
+import { addSeals, bind, constants, ftruncate, listen, memfdCreate, socket, unixAddress } from "../../ffi/mod.ts";
 import { Broker } from "../../lib/broker/broker.ts";
 import { builtInConfig } from "../../lib/config/schema.ts";
 import { SILENT } from "../../lib/log.ts";
@@ -15,7 +15,7 @@ import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 expectNoFdLeaks();
 
 /** With the message's numbers: of the manager, which is object 3, and of a grant. */
-const [LISTEN, DIAL, LIST, TAKE, MINT] = [1, 2, 6, 8, 9];
+const [LISTEN, DIAL, REGISTER, LIST, TAKE, MINT] = [1, 2, 3, 6, 8, 9];
 const [ADD, CONNECT, REVOKE] = [1, 2, 3];
 const GRANT = 900;
 const MANY = 100;
@@ -131,4 +131,20 @@ test("what stood for a revoked right is ended while others are answered, and a s
   expect([answer?.opcode, answer?.body.getUint32(0, true)]).toEqual([2, 1]); // failed, unknown_name
   place.until(() => place.heard(holder).filter(({ sender }) => sender === 500).length === 2);
   expect(place.heard(holder).filter(isEnd).length).toBe(MANY);
+});
+
+test("who has a process looked into has had his turn", () => {
+  using place = new Place();
+  const client = place.join();
+  using counters = memfdCreate("counters");
+  ftruncate(counters, 4096);
+  addSeals(counters, constants.F_SEAL_SHRINK | constants.F_SEAL_GROW);
+  const nobody = 2 ** 22; // the kernel gives no such number
+  const register = message(3, REGISTER, 10, ...text("127.0.0.1"), 80, ...text("/run/x"), 0, nobody);
+  const sync = message(1, 0, 11);
+  client.send(new Uint8Array([...register, ...sync]), [counters]);
+  const isAnswered = (object: number): boolean => place.heard(client).some(({ sender }) => sender === object);
+  place.until(() => isAnswered(10));
+  expect(isAnswered(11)).toBe(false);
+  place.until(() => isAnswered(11));
 });
