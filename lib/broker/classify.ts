@@ -50,11 +50,11 @@ export function classifyFd(fd: BorrowedFd, { mode, sizeBytes }: FileStatus = fst
   }
 }
 
-/** Whether it tells when its other end is closed: a pipe, or a socket that does not listen. */
+const HANGS_UP: ReadonlySet<FdType> = new Set(["pipe", "unix-stream", "unix-seqpacket", "tcp"]);
+
+/** Whether it tells when its other end is closed. Other sockets do not, or keep those who ask waiting (vsock). */
 export function hangsUp(fd: BorrowedFd): boolean {
-  const status = fstat(fd);
-  const kind = status.mode & S_IFMT;
-  return (kind === S_IFIFO || kind === S_IFSOCK) && !classifyFd(fd, status).type.endsWith("-listener");
+  return HANGS_UP.has(classifyFd(fd).type);
 }
 
 const ACCESS: readonly Access[] = ["read", "write", "read-write", "none"];

@@ -26,6 +26,7 @@ export class Contexts {
    *  @throws SyscallError EPERM when the close fd can never hang up */
   serve(record: ContextRecord): void {
     const { listener, closeFd } = record;
+    const by = { uid: record.owner.uid, pid: record.owner.pid };
     // Before anything else: this fails for what can never hang up.
     const watching = this.#reactor.add(closeFd, constants.EPOLLHUP, (events) => {
       if ((events & (constants.EPOLLHUP | constants.EPOLLERR)) === 0) return;
@@ -33,7 +34,7 @@ export class Contexts {
       this.#remove(record);
     });
     const spoiled = (): void => {
-      this.#core.logger.warn(`Context ${record.name}: O_NONBLOCK of its listening socket was cleared`);
+      this.#core.logger.warn(`Context ${record.name}: O_NONBLOCK of its listening socket was cleared`, by);
       watching.remove();
       this.#remove(record);
     };
@@ -41,7 +42,7 @@ export class Contexts {
     this.#core.ownSockets.addListener(listener);
     this.#admission.watch(listener, record, spoiled);
     this.#core.registry.contexts.set(record.id, record);
-    this.#core.logger.info(`Context ${record.name} begins`, { uid: record.owner.uid, pid: record.owner.pid });
+    this.#core.logger.info(`Context ${record.name} begins`, by);
   }
 
   /** Nobody comes in any more; who is in stays, as with a listening socket that is closed. */
@@ -53,7 +54,7 @@ export class Contexts {
     this.#core.ownSockets.removeListener(listener);
     for (const fd of [listener, closeFd]) fd.close();
     this.#core.quota.release(owner, { contexts: 1 });
-    this.#core.logger.info(`Context ${name} ends`);
+    this.#core.logger.info(`Context ${name} ends`, { uid: owner.uid, pid: owner.pid });
     this.#onEnd();
   }
 }

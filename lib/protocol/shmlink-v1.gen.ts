@@ -96,7 +96,8 @@ export type Requests<Fd> = {
      * The process that listens is the client or descends from it, as the client numbers it: a client in a pid namespace
      * of its own gives the number there. Its user is the client's, unless that is root or the namespace is another. Any
      * other process is the error invalid_argument. A supervisor whose programs daemonise is therefore a child subreaper
-     * (prctl(2)). A process that has ended, or is hidden from the broker, is recorded as the client itself.
+     * (prctl(2)). A process that has ended, is hidden from the broker, or is more than 256 generations below the client, is
+     * recorded as the client itself.
      */
     | {
         readonly kind: "register_listener";
@@ -196,7 +197,7 @@ export type Requests<Fd> = {
         readonly id: ObjectId;
         /** a listening Unix stream socket */
         readonly listenFd: Fd;
-        /** the context ends when this hangs up: a pipe or a socket whose other end is held by who manages the sandbox */
+        /** the context ends when this hangs up: a pipe or a connected stream socket whose other end is held by who manages the sandbox */
         readonly closeFd: Fd;
         /** what made the sandbox: podman, bubblewrap; 1 to 64 bytes */
         readonly engine: string;

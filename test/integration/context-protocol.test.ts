@@ -60,7 +60,7 @@ for (const [name, make] of Object.entries(PAIRS)) {
     await waitUntil(() => contextsOf(engine).length === 0, "the context to end");
     expect(contextsOf(inside)).toEqual([]);
     expect(() => broker.connect({ env: { ...broker.env, SHMLINK_SOCKET: path }, start: false })).toThrow();
-    expect(broker.log).toContain("Context test/shop/1 ends");
+    expect(broker.log).toContain(`Context test/shop/1 ends (uid ${process.getuid?.()}, pid ${process.pid})`);
   });
 }
 
@@ -120,7 +120,9 @@ test("a close descriptor that can never hang up, and a socket that does not list
   };
   using listener = listenerAt(`${broker.directory}/x.sock`);
   using memfd = memfdCreate("never");
-  expect(() => attempt(listener, memfd)).toThrow(/close_fd: a pipe or a socket is wanted/);
+  using udp = socket(constants.AF_INET, constants.SOCK_DGRAM);
+  for (const never of [memfd, udp, listener])
+    expect(() => attempt(listener, never)).toThrow(/close_fd: a pipe or a socket is wanted/);
   const [near, far] = socketpair(constants.SOCK_STREAM);
   using _n = near;
   using _f = far;
