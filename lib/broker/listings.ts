@@ -10,6 +10,8 @@ import type { Session } from "./session.ts";
 import { whoIs } from "./who.ts";
 
 const MAX_WAITING = 16;
+/** Looked through in about the time that a request takes. */
+const RECORDS_A_REQUEST = 512;
 /** Of shmlink_listing_v1, from which on it tells of minted connections. */
 const VERSION_OF_CONNECTIONS = 2;
 
@@ -20,6 +22,24 @@ export function startListing(session: Session, object: ObjectId, selector: strin
   if (session.output.waitingListings >= MAX_WAITING) {
     throw new FailureError("quota", `Cannot list: ${MAX_WAITING} listings wait for this client to read them`);
   }
+  session.countAs(1 + Math.floor(core.registry.size / RECORDS_A_REQUEST));
+  let next: Records | undefined;
+  session.output.addListing(() => {
+    next ??= begin(session, object, selector);
+    const record = next();
+    if (record === "later") return "later";
+    if (record === undefined) {
+      session.send(object, "shmlink_listing_v1", { kind: "done" });
+      return "done";
+    }
+    if (isAlive(core, record)) session.send(object, "shmlink_listing_v1", recordEntry(record, selector !== ""));
+    return "more";
+  });
+}
+
+/** What there is when it is its turn: those that wait for their reader hold nothing. */
+function begin(session: Session, object: ObjectId, selector: string): Records {
+  const { core } = session;
   core.survival.sweep(core);
   const { grants } = session.owner;
   const maySee = (name: string): boolean => grants === undefined || grants.allows("inspect", name);
@@ -31,17 +51,7 @@ export function startListing(session: Session, object: ObjectId, selector: strin
     audit(session, selector, { found: 1, shown: maySee(ended.name) ? 1 : 0 });
   if (ended !== undefined && maySee(ended.name)) session.send(object, "shmlink_listing_v1", ended);
   if (selector === "") session.send(object, "shmlink_listing_v1", brokerEntry(core, grants !== undefined));
-  const next = grants === undefined ? inOrder(records) : granted(session, grants, { records, selector });
-  session.output.addListing(() => {
-    const record = next();
-    if (record === "later") return "later";
-    if (record === undefined) {
-      session.send(object, "shmlink_listing_v1", { kind: "done" });
-      return "done";
-    }
-    if (isAlive(core, record)) session.send(object, "shmlink_listing_v1", recordEntry(record, selector !== ""));
-    return "more";
-  });
+  return grants === undefined ? inOrder(records) : granted(session, grants, { records, selector });
 }
 
 /** The next one at each call, undefined behind the last. "later": it is still to be found out which they are. */

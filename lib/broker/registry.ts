@@ -55,8 +55,14 @@ export class Registry {
     this.#lastId = Math.max(this.#lastId, id);
   }
 
+  /** How many records there are. */
+  get size(): number {
+    const { services, channels, listeners, offers, contexts, connections } = this;
+    return services.size + channels.size + listeners.size + offers.size + contexts.size + connections.size;
+  }
+
   get isEmpty(): boolean {
-    return this.all().next().done === true && this.takers.size === 0;
+    return this.size === 0 && this.takers.size === 0;
   }
 
   addTaker(record: TakeRecord): void {
@@ -103,7 +109,11 @@ export class Registry {
 
   /** Records that a person's `selector` may mean: an id, a service or channel name, tcp:ADDRESS:PORT, a port. */
   select(selector: string): AnyRecord[] {
-    return [...this.all()].filter((record) => matches(record, selector));
+    const id = /^[1-9]\d{0,15}$/.test(selector) ? Number(selector) : undefined;
+    const found: AnyRecord[] = [];
+    for (const records of [this.services, this.channels, this.listeners, this.offers, this.contexts, this.connections])
+      for (const record of records.values()) if (record.id === id || matches(record, selector)) found.push(record);
+    return found;
   }
 
   *all(): Generator<AnyRecord> {
@@ -140,7 +150,6 @@ export function listenerName(address: string, port: number): string {
 }
 
 function matches(record: AnyRecord, selector: string): boolean {
-  if (String(record.id) === selector) return true;
   if (record.kind !== "listener") return record.name === selector;
   const { address, port } = record;
   return selector === String(port) || selector === listenerName(address, port) || selector === `tcp:${address}:${port}`;
