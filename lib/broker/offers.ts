@@ -4,6 +4,7 @@ import { FailureError } from "../errors.ts";
 import { isBehind, isFull, unread } from "./backlog.ts";
 import { authorize, type BrokerCore, failureNumber, wishOf } from "./core.ts";
 import { explainRefusal } from "./exhaustion.ts";
+import { eachInTurns } from "./in-turns.ts";
 import type { Charge } from "./quota.ts";
 import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
 import type { Session } from "./session.ts";
@@ -11,19 +12,20 @@ import type { Session } from "./session.ts";
 /** What it costs to wait for a bundle, as long as that lasts: one bundle, or one revocation, is the end of all who do. */
 export const WAITING: Charge = { services: 1 };
 
-/** Hands out what there is to who waits for it, as long as there are both. */
-export function matchUp(core: BrokerCore, name: string): void {
-  const offer = core.registry.offers.get(name);
-  const waiting = core.registry.takers.get(name);
-  if (offer === undefined || waiting === undefined) return;
-  for (const take of waiting) {
-    const bundle = offer.bundles[0];
-    if (bundle === undefined) break;
-    removeTaker(core, take);
-    take.session.handles.delete(take.object);
-    deliver(core, offer, bundle, take);
-  }
-  removeLeftOver(core, offer);
+/** Hands out what there is to who waits for it, as long as there are both: one that is kept may be for thousands. */
+export function matchUp(core: BrokerCore, offer: OfferRecord): void {
+  const waiting = core.registry.takers.get(offer.name);
+  if (waiting === undefined) return;
+  eachInTurns(core, offer.owner, [...waiting], { act: (take) => serve(core, offer, take) });
+}
+
+/** One who has waited, unless he does so no longer, or there is nothing left for him. */
+function serve(core: BrokerCore, offer: OfferRecord, take: TakeRecord): void {
+  const bundle = offer.bundles[0];
+  if (bundle === undefined || take.session.handles.get(take.object) !== take) return;
+  removeTaker(core, take);
+  take.session.handles.delete(take.object);
+  deliver(core, offer, bundle, take);
 }
 
 /** Nobody waits there any more. */

@@ -1,5 +1,6 @@
 /**
- * Requests that are a lot of work: grants whose patterns take long to compare, on many names, and processes that are looked into.
+ * Requests that are a lot of work: grants whose patterns take long to compare, on many names, processes that are looked into, and
+ * a bundle for many.
  * It is done a little at a time, and somebody else is answered meanwhile. The broker is in this process and goes by our turns.
  */
 import { expect, test } from "bun:test";
@@ -15,7 +16,7 @@ import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 expectNoFdLeaks();
 
 /** With the message's numbers: of the manager, which is object 3, and of a grant. */
-const [LISTEN, DIAL, REGISTER, LIST, TAKE, MINT] = [1, 2, 3, 6, 8, 9];
+const [LISTEN, DIAL, REGISTER, LIST, OFFER, TAKE, MINT] = [1, 2, 3, 6, 7, 8, 9];
 const [ADD, CONNECT, REVOKE] = [1, 2, 3];
 const GRANT = 900;
 const MANY = 100;
@@ -134,6 +135,26 @@ test("what stood for a revoked right is ended while others are answered, and a s
   expect([answer?.opcode, answer?.body.getUint32(0, true)]).toEqual([2, 1]); // failed, unknown_name
   place.until(() => place.heard(holder).filter(({ sender }) => sender === 500).length === 2);
   expect(place.heard(holder).filter(isEnd).length).toBe(MANY);
+});
+
+test("what is kept is handed to all who wait for it while others are answered", () => {
+  using place = new Place();
+  const [owner, other] = [place.join(), place.join()];
+  const takers = Array.from({ length: 20 }, () => place.join());
+  for (const taker of takers)
+    for (let object = 10; object < 60; object++) taker.send(message(3, TAKE, object, ...text("kept"), 1));
+  for (const taker of takers) place.heardBeside(other, taker, () => false); // they wait
+  using file = memfdCreate("kept");
+  const [PUBLISH, KEEP] = [2, 1];
+  owner.send(message(3, OFFER, 10, ...text("kept")));
+  owner.send(message(10, ADD), [file]);
+  owner.send(message(10, PUBLISH, KEEP));
+  const isAnswer = ({ sender }: RawEvent): boolean => sender >= 10 && sender < 60;
+  const answers = (): number => takers.reduce((sum, taker) => sum + place.heard(taker).filter(isAnswer).length, 0);
+  place.until(() => answers() > 0);
+  place.heardBeside(owner, other, () => false);
+  expect(answers()).toBeLessThan(20 * 50 * 2);
+  place.until(() => answers() === 20 * 50 * 2); // a descriptor, and done
 });
 
 test("who has a process looked into has had his turn", () => {

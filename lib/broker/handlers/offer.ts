@@ -140,7 +140,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     return refuse(session, object, error);
   }
   if (!now) tellPublished(offer, number);
-  matchUp(core, name);
+  matchUp(core, offer);
   const bundle = offer.bundles.at(-1);
   if (bundle?.number !== number) return;
   if (offer.published < number) {
