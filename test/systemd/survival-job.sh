@@ -70,7 +70,8 @@ enter restarted
 say restarted
 echo "pids=$first $second $third $(show MainPID)"
 
-until $shmlink ls --json | grep -q '"note"'; do sleep 0.1; done
+# who offers has come back: what is taken before, he offers a second time
+until $shmlink ls --json | grep -q '"sessions": *2\>'; do sleep 0.1; done
 echo "taken=$($shmlink take note -- cat /proc/self/fd/3)"
 $shmlink take note -- true 2>/dev/null
 echo "again=$?"

@@ -63,7 +63,8 @@ systemctl --user restart shmlink.service
 until grep -q '^back echo' service.log; do sleep 0.1; done
 until [ "$(spares $service)" = 2 ]; do sleep 0.1; done
 echo "spares=$(spares $service)"
-await_name note
+# who offers has come back, as the service has: what is taken before, he offers a second time
+until $shmlink ls --json | grep -q '"sessions": *3\>'; do sleep 0.1; done
 say after 5 heard
 say after 6 logged
 ask after
