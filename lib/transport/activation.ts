@@ -2,7 +2,7 @@
  * Listening sockets that a service manager passed on: sd_listen_fds(3). Whatever is inherited is checked before it is
  * trusted, and a descriptor that nobody asked for is an error: it would stay open unseen for as long as we live.
  */
-import { borrowFd, constants, fcntl, getIntOption, OwnedFd, SyscallError } from "../../ffi/mod.ts";
+import { borrowFd, constants, fcntl, getIntOption, OwnedFd, SyscallError, setNonBlocking } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { closeAll } from "./transport.ts";
 
@@ -45,6 +45,7 @@ export function takeInherited(
         return false;
       }
       checkInherited(fd, label, name);
+      setNonBlocking(fd, true); // systemd has it wait, unless NonBlocking= is set: accept(2) would, when nobody is there any more
       return true;
     });
     return { listeners, stored };

@@ -3,7 +3,18 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { constants, type OwnedFd, open, pipe, socket, socketpair, spawn, waitForChild } from "../../../ffi/mod.ts";
+import {
+  constants,
+  getStatusFlags,
+  type OwnedFd,
+  open,
+  pipe,
+  setNonBlocking,
+  socket,
+  socketpair,
+  spawn,
+  waitForChild,
+} from "../../../ffi/mod.ts";
 import { takeListeners } from "../../../lib/transport/activation.ts";
 import { listenOn } from "../../../lib/transport/socket-path.ts";
 import { requires } from "../../helpers/requires.ts";
@@ -50,6 +61,14 @@ function listener(): OwnedFd {
 test("sockets of the right name are taken, close-on-exec, and the variables are gone", async () => {
   const report = await activate([listener(), listener()], { LISTEN_FDS: "2", LISTEN_FDNAMES: "shmlink:shmlink" });
   expect(report).toEqual({ before: 3, numbers: [3, 4], closeOnExec: [true, true], after: 0 });
+});
+
+test("accept(2) on a socket that is taken does not wait, also where the service manager has made it so", async () => {
+  const waiting = listener();
+  setNonBlocking(waiting, false);
+  using ours = waiting.dup();
+  expect((await activate([waiting], { LISTEN_FDS: "1" })).numbers).toEqual([3]);
+  expect(getStatusFlags(ours) & constants.O_NONBLOCK).not.toBe(0);
 });
 
 test("without LISTEN_FDNAMES every socket is meant", async () => {
