@@ -127,7 +127,8 @@ test("dial and listen take --direction: bytes go one way, stdin and stdout of th
     broker.run(["dial", "feed"], "nobody reads this"),
   ]);
   expect([listened.code, listened.stdout, dialled.code, dialled.stdout]).toEqual([0, "", 0, "to the dialler"]);
-  expect([listened.stderr, dialled.stderr]).toEqual(["", ""]);
+  const said = 'shmlink: nothing can be sent in this channel to "feed": stdin is not read\n';
+  expect([listened.stderr, dialled.stderr]).toEqual(["", said]);
   const wrong = await broker.run(["dial", "feed", "--direction=back"]);
   expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('Cannot use --direction "back"') });
 });
