@@ -257,7 +257,7 @@ test("who ends while a channel is on its way to him does not keep the ring that 
 });
 
 test("channels that nobody finishes count among their user's descriptors, and only while they are not whole", async () => {
-  await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 64\n");
+  await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 256\n");
   using link = broker.connect({ wake: true });
   using service = link.listen("x", { capacity: 4096 });
   using stack = new DisposableStack();
@@ -276,7 +276,7 @@ test("channels that nobody finishes count among their user's descriptors, and on
     return object;
   };
   const first = await open();
-  for (let count = 1; count < 32; count++) await open(); // two descriptors each
+  for (let count = 1; count < 128; count++) await open(); // two descriptors each
   expect(dial()).toBe(FAILED);
   peer.send(message(first, 0)); // destroy
   await open();
