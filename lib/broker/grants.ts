@@ -87,13 +87,13 @@ export class GrantSet {
   /** Takes rights away. @param name  as it was added, "" for every one @returns what went */
   revoke(rights: number, name: string): Grant[] {
     const gone: Grant[] = [];
-    this.#timesRevoked += 1;
     this.#grants = this.#grants.flatMap((grant) => {
       if (name !== "" && grant.name !== name) return grant;
       if ((grant.rights & rights) !== 0) gone.push({ rights: grant.rights & rights, name: grant.name });
       const left = grant.rights & ~rights;
       return left === 0 ? [] : { rights: left, name: grant.name };
     });
+    if (gone.length > 0) this.#timesRevoked += 1;
     if (this.connection === undefined) return gone; // nobody has it yet: nothing was taken from anybody
     for (const each of gone) this.#revoked.set(each.name, (this.#revoked.get(each.name) ?? 0) | each.rights);
     return gone;

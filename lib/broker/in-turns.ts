@@ -5,20 +5,23 @@ import type { Owner } from "./records.ts";
 
 const AT_ONCE_MS = 1;
 
-/** Calls `act` for each, in order. @param who  whose time it is @param done  called after the last one */
+/** Calls `act` for each, in order, until one says "enough"; for the first of them at once, however late it is.
+ *  @param who  whose time it is @param all  asked for the next one as it goes @param done  called after the last one */
 export function eachInTurns<T>(
   { floodTurns }: { readonly floodTurns: Pick<FloodTurns, "shareOf" | "await"> },
   who: Owner,
-  all: readonly T[],
-  { act, done = () => undefined }: { readonly act: (one: T) => void; readonly done?: () => void },
+  all: Iterable<T>,
+  { act, done = () => undefined }: { readonly act: (one: T) => unknown; readonly done?: () => void },
 ): void {
   const share = floodTurns.shareOf(who);
-  let index = 0;
+  const iterator = all[Symbol.iterator]();
+  let next = iterator.next();
   const takeTurn = (): void => {
     const untilMs = performance.now() + AT_ONCE_MS;
-    while (index < all.length) {
-      if (performance.now() >= untilMs) return floodTurns.await(share, takeTurn);
-      act(all[index++] as T); // below its length
+    while (next.done !== true) {
+      if (act(next.value) === "enough") break;
+      next = iterator.next();
+      if (next.done !== true && performance.now() >= untilMs) return floodTurns.await(share, takeTurn);
     }
     done();
   };

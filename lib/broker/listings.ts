@@ -82,6 +82,7 @@ function granted(
         if (!session.ended && grants.allows("inspect", nameOf(record))) shown.push(record);
       },
       done: () => {
+        if (session.ended) return;
         [rest, index, isLooking] = [shown, 0, false];
         done();
         session.output.touch();

@@ -8,24 +8,28 @@ import { eachInTurns } from "./in-turns.ts";
 import type { Charge } from "./quota.ts";
 import type { Bundle, OfferRecord, TakeRecord } from "./records.ts";
 import type { Session } from "./session.ts";
+import { stands } from "./standing.ts";
 
 /** What it costs to wait for a bundle, as long as that lasts: one bundle, or one revocation, is the end of all who do. */
 export const WAITING: Charge = { services: 1 };
 
-/** Hands out what there is to who waits for it, as long as there are both: one that is kept may be for thousands. */
+/** Hands out what there is to who waits for it, as long as there are both: one that is kept may be for thousands, and who
+ *  comes before all have it need not wait. */
 export function matchUp(core: BrokerCore, offer: OfferRecord): void {
   const waiting = core.registry.takers.get(offer.name);
   if (waiting === undefined) return;
-  eachInTurns(core, offer.owner, [...waiting], { act: (take) => serve(core, offer, take) });
+  eachInTurns(core, offer.owner, waiting, { act: (take) => serve(core, offer, take) });
 }
 
-/** One who has waited, unless he does so no longer, or there is nothing left for him. */
-function serve(core: BrokerCore, offer: OfferRecord, take: TakeRecord): void {
+/** One who has waited, unless he does so no longer. @returns "enough" when there is nothing left to have */
+function serve(core: BrokerCore, offer: OfferRecord, take: TakeRecord): "enough" | undefined {
   const bundle = offer.bundles[0];
-  if (bundle === undefined || take.session.handles.get(take.object) !== take) return;
+  if (bundle === undefined || !stands(offer, offer.owner, "offer", offer.name)) return "enough";
+  if (take.session.handles.get(take.object) !== take) return undefined;
   removeTaker(core, take);
   take.session.handles.delete(take.object);
   deliver(core, offer, bundle, take);
+  return offer.bundles.length === 0 ? "enough" : undefined;
 }
 
 /** Nobody waits there any more. */

@@ -784,7 +784,7 @@ export const SHMLINK_MANAGER_V1_DIRECTIONS = {
 export const SHMLINK_OFFER_V1_PUBLISH_FLAGS = {
   /** everyone who asks gets a copy, until a later bundle is published or the name withdrawn */
   keep: 1,
-  /** only to who waits already; refused as unknown_name when nobody does who may have it */
+  /** only to who waits already; refused as unknown_name when nobody does, or none of those who have waited longest may have it */
   now: 2,
   /** no taken for it */
   quiet: 4,

@@ -8,6 +8,7 @@ import { checkBacklog } from "../backlog.ts";
 import { handOver, openChannel } from "../channels.ts";
 import { authorize } from "../core.ts";
 import type { Session } from "../session.ts";
+import { stands } from "../standing.ts";
 import { checkCapacity, checkDirections, checkName } from "./checks.ts";
 
 type Dial = Extract<Requests<OwnedFd>["shmlink_manager_v1"], { kind: "dial" | "dial_directed" }>;
@@ -21,8 +22,7 @@ export function dial(session: Session, request: Dial): void {
   const directions = checkDirections(request);
   const rule = authorize(core, owner, "dial", request.name);
   const service = core.registry.services.get(request.name);
-  // A right that was revoked a moment ago may stand here still.
-  if (service === undefined || service.session.owner.grants?.allows("listen", service.name) === false) {
+  if (service === undefined || !stands(service, service.session.owner, "listen", service.name)) {
     throw new FailureError("unknown-name", `Cannot dial "${request.name}": nobody listens under this name`);
   }
   checkBacklog(session, service);

@@ -15,6 +15,7 @@ import type { ListenerRecord, Owner } from "../records.ts";
 import { listenerName } from "../registry.ts";
 import { backingOf } from "../rights.ts";
 import type { Session } from "../session.ts";
+import { stands } from "../standing.ts";
 import { whoIs } from "../who.ts";
 import { checkAddress, checkBits, checkPort, invalidArgument } from "./checks.ts";
 
@@ -148,8 +149,10 @@ export function resolve(session: Session, request: Resolve): void {
 
 /** A listener that the policy hides is like one that is not there: the client goes over TCP, and has nothing to say of it. */
 function mayResolve(session: Session, found: ListenerRecord): boolean {
+  const name = listenerName(found.address, found.port);
+  if (!stands(found, found.session.owner, "listen", name)) return false;
   try {
-    authorize(session.core, session.owner, "resolve", listenerName(found.address, found.port));
+    authorize(session.core, session.owner, "resolve", name);
     return true;
   } catch (error) {
     if (error instanceof FailureError) return false;

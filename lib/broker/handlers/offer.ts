@@ -17,6 +17,7 @@ import { accountKey } from "../quota.ts";
 import type { OfferRecord, TakeRecord } from "../records.ts";
 import { backingOf } from "../rights.ts";
 import type { Session } from "../session.ts";
+import { stands } from "../standing.ts";
 import { checkBits, checkName, invalidArgument } from "./checks.ts";
 
 type Manager = Requests<OwnedFd>["shmlink_manager_v1"];
@@ -145,7 +146,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   if (bundle?.number !== number) return;
   if (offer.published < number) {
     dropBundles(core, offer, offer.bundles.splice(-1));
-    return refuse(session, object, nobody(name, "who waits may have it"));
+    return refuse(session, object, nobody(name, "of those who have waited longest may have it"));
   }
   // What a minted connection offers could be revoked by nobody once the grant has ended with this broker.
   if (owner.grants === undefined) core.survival.keepBundle(offer, bundle);
@@ -195,7 +196,8 @@ export function take(session: Session, request: Extract<Manager, { kind: "take" 
   checkName(name);
   checkBits("flags", request.flags, SHMLINK_MANAGER_V1_TAKE_FLAGS);
   const record: TakeRecord = { kind: "take", name, session, object };
-  const offer = core.registry.offers.get(name);
+  const known = core.registry.offers.get(name);
+  const offer = known !== undefined && stands(known, known.owner, "offer", name) ? known : undefined;
   const bundle = offer?.bundles[0];
   // Where there is something, the rules are asked about it when it is handed over, and that is enough.
   if (offer !== undefined && bundle !== undefined) return handOut(core, offer, bundle, record);
