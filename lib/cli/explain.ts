@@ -26,7 +26,7 @@ const PEER_KEYS = [
 ] as const;
 
 /** Actions that name no service, so that rules with one never speak of them, and those that descriptors belong to. */
-const NAMELESS: ReadonlySet<Operation> = new Set(["connect", "list"]);
+const NAMELESS: ReadonlySet<Operation> = new Set(["connect", "list", "delegate"]);
 const RELAYING: ReadonlySet<Operation> = new Set(["offer", "take"]);
 
 export type Question = {

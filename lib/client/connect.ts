@@ -1,6 +1,7 @@
 /** Finding the broker: its socket, starting it where nobody listens, and what to say when neither works. */
 import { borrowFd, constants, errno, fcntl, getIntOption, OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import { FailureError, ProtocolError } from "../errors.ts";
+import { WL_DISPLAY_ERROR } from "../protocol/shmlink-v1.gen.ts";
 import { brokerSocketPath, checkSocketDirectory, removeSocket } from "../transport/socket-path.ts";
 import { startBroker } from "./activate.ts";
 import { answerMs } from "./arguments.ts";
@@ -146,7 +147,8 @@ function greetInherited<T extends Greeter>(link: T, options: ConnectOptions): T 
     const greeted = greet(link, options);
     if (greeted !== undefined) return greeted;
   } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error;
+    const isRefusal = error instanceof ProtocolError && error.wireCode === WL_DISPLAY_ERROR.implementation;
+    if (!(error instanceof ProtocolError) || isRefusal) throw error;
     throw wrong("another program has used it before, which may be done once, or no broker is at its other end", error);
   }
   throw wrong("the broker at its other end has gone");

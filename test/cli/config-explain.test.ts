@@ -135,6 +135,7 @@ test("explain says what is wrong with the question", async () => {
     [["--action=register", "--service=tcp:::1:80"], /Cannot use name "tcp:::1:80": tcp:ADDRESS:PORT is wanted/],
     [["--action=list", "--service=db"], /Cannot use --service "db": the action list has none/],
     [["--action=connect", "--service=db"], /Cannot use --service "db": the action connect has none/],
+    [["--action=delegate", "--service=db"], /Cannot use --service "db": the action delegate has none/],
     [["--action=dial", "--fd=memfd"], /Cannot use --fd "memfd": the action dial has none/],
     [["--action=take", "--fd=mmfd"], /Invalid --fd type "mmfd".*did you mean "memfd"/],
     [["--action=take", "--fd=memfd,seal=write"], /Invalid --fd key "seal".*did you mean "seals"/],
