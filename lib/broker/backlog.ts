@@ -40,7 +40,7 @@ export function isFull(session: Session, nFds: number): boolean {
 
 /** @param wish  behind "Cannot" */
 export function unread({ output }: Session, wish: string): string {
-  return `Cannot ${wish}: ${output.unreadFds(0)} descriptors wait for this client to read them`;
+  return `Cannot ${wish}: about ${output.unreadFds(0)} descriptors wait for this client to read them`;
 }
 
 /** What came in this turn is sent first: it waits for nobody yet. */
@@ -54,7 +54,7 @@ function isTrueOfQueue(session: Session, isTooMuch: (session: Session) => boolea
 export function checkBacklog(dialler: Session, { session, name }: ServiceRecord): void {
   if (isBehind(session) || isFull(session, OF_A_DIAL)) {
     const { pid } = session.owner;
-    const what = `${session.output.unreadFds(0)} descriptors and ${session.output.queuedBytes} bytes`;
+    const what = `about ${session.output.unreadFds(0)} descriptors and ${session.output.queuedBytes} bytes`;
     throw new FailureError(
       "quota",
       `Cannot dial "${name}": process ${pid}, which listens, does not read, and ${what} wait for it; try again, or see what keeps it`,
@@ -63,6 +63,6 @@ export function checkBacklog(dialler: Session, { session, name }: ServiceRecord)
   if (isBehind(dialler) || isFull(dialler, OF_A_DIAL))
     throw new FailureError(
       "quota",
-      `Cannot dial "${name}": ${dialler.output.unreadFds(0)} descriptors and ${dialler.output.queuedBytes} bytes wait to be read; read them first`,
+      `Cannot dial "${name}": about ${dialler.output.unreadFds(0)} descriptors and ${dialler.output.queuedBytes} bytes wait to be read; read them first`,
     );
 }

@@ -4,11 +4,18 @@
  * and does not read would keep everybody else from having any. Pure: what the kernel says is handed in.
  *
  * What is unread is what was sent last. The kernel says how much memory that takes (SIOCOUTQ), of which each message is its
- * bytes and some more: going back by what it takes at least, none is left out.
+ * bytes and some more: going back by what it takes at least, none is left out, and some that were received may be counted.
  */
 
-/** Of a message besides its bytes: what struct sk_buff and struct skb_shared_info have, and less. */
-const OVERHEAD_BYTES = 512;
+/** struct sk_buff and struct skb_shared_info, in whole cache lines: so much or more on every 64-bit kernel. */
+const HEAD_BYTES = 256;
+const TAIL_BYTES = 320;
+/** No allocation with such a tail is smaller. */
+const LEAST_BYTES = 512;
+/** With the tail: such buffers are of a size of their own where the kernel has no memory cgroups. */
+const SMALL_BYTES = 640;
+/** More is partly in pages. */
+const PAGE_BYTES = 4096;
 /** Of a socket's usual buffer there are no more. */
 const MANY_MESSAGES = 512;
 
@@ -38,8 +45,14 @@ export class InFlight {
   /** Forgets what was received. @param takenBytes  by what is unread */
   settle(takenBytes: number): void {
     let first = this.#sent.length;
-    for (let left = takenBytes; left > 0 && first > 0; first--)
-      left -= OVERHEAD_BYTES + (this.#sent[first - 1]?.bytes ?? 0);
+    for (let left = takenBytes; left > 0 && first > 0; first--) left -= leastMemory(this.#sent[first - 1]?.bytes ?? 0);
     for (const { fds } of this.#sent.splice(0, first)) this.#fds -= fds;
   }
+}
+
+/** Of one message: what is allocated at once is rounded up to a power of two. */
+function leastMemory(bytes: number): number {
+  const data = Math.max(bytes + TAIL_BYTES, LEAST_BYTES);
+  const isRounded = data > SMALL_BYTES && data <= PAGE_BYTES;
+  return HEAD_BYTES + (isRounded ? 2 ** Math.ceil(Math.log2(data)) : data);
 }

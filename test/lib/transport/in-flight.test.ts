@@ -40,6 +40,11 @@ function send(transport: UnixTransport, nFds: number): void {
   transport.flush();
 }
 
+function sendBytes(transport: UnixTransport, count: number): void {
+  transport.queue(new Uint8Array(count), []);
+  transport.flush();
+}
+
 function receive(peer: OwnedFd): void {
   for (const fd of recvmsg(peer)?.fds ?? []) fd.close();
 }
@@ -57,6 +62,30 @@ test("unreadFds() leaves out nothing that was not received, and counts little th
   }
   receive(peer);
   expect(transport.unreadFds(0)).toBe(0);
+});
+
+for (const bytes of [12, 180, 400, 1000, 3000]) {
+  test(`unreadFds() counts none of the descriptors before as many messages as are unread: ${bytes} bytes`, () => {
+    using both = pair();
+    const { transport, peer } = both;
+    for (let count = 0; count < 40; count++) {
+      send(transport, 28);
+      receive(peer);
+    }
+    for (let count = 0; count < 40; count++) sendBytes(transport, bytes);
+    expect(transport.unreadFds(0)).toBe(0);
+  });
+}
+
+test("no message takes less memory than is reckoned with", () => {
+  for (let bytes = 1; bytes < 60_000; bytes += bytes < 8192 ? 61 : 997) {
+    using both = pair();
+    const { transport } = both;
+    send(transport, 1);
+    sendBytes(transport, bytes);
+    sendBytes(transport, 1);
+    expect(transport.unreadFds(0)).toBe(1);
+  }
 });
 
 test("unreadFds() asks nobody where there are no more than is minded, and nothing of one that is closed", () => {
