@@ -5,10 +5,11 @@
  */
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { type BorrowedFd, constants, type OwnedFd, open, spawn, waitForChild } from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, type OwnedFd, open, spawn } from "../../ffi/mod.ts";
 import { FailureError } from "../errors.ts";
 import { listenOn, prepareSocketDirectory } from "../transport/socket-path.ts";
 import { modulePath } from "../util/module-path.ts";
+import { reapChild } from "../util/reap-child.ts";
 import { openLog } from "./broker-log.ts";
 
 /** The outer shell ends at once, so that the broker is nobody's child; the inner one becomes the broker. */
@@ -70,7 +71,7 @@ function launch(script: string, words: readonly string[], env: Env, listener: Bo
 function launchBroker(listener: OwnedFd, path: string, env: Env): void {
   using log = openLog(path);
   const own = { ...env, SHMLINK_SOCKET: path, LISTEN_FDS: "1", LISTEN_FDNAMES: "shmlink" };
-  waitForChild(launch(BROKER_SCRIPT, ownCommand("broker"), own, listener, log), true);
+  reapChild(launch(BROKER_SCRIPT, ownCommand("broker"), own, listener, log), true);
 }
 
 /** For a broker: starts the process that holds descriptors for the one after it.

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import {
   bind,
   constants,
+  spawn as execute,
   getFileLimit,
   kill,
   listen,
@@ -21,6 +22,7 @@ import {
   setFileLimit,
   socket,
   unixAddress,
+  waitForChild,
 } from "../../ffi/mod.ts";
 import type { Channel, Direction } from "../../lib/channel/channel.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
@@ -239,6 +241,33 @@ test("what was offered quietly is taken quietly from the next broker, too", asyn
   expect(giver.wait(() => offer.taken.length > 0, 10_000)).toBe("done");
   expect(offer.taken.map(({ bundle }) => bundle)).toEqual([2]); // told in their order
 }, 60_000);
+
+/** Runs `bin/shmlink.ts` as who ignores that its children end. @returns a child to be waited for */
+function runIgnoring(broker: TestBroker, ...words: readonly string[]): number {
+  using nothing = open("/dev/null", constants.O_RDWR);
+  const fds = [0, 1, 2].map((to) => ({ from: nothing.number, to }));
+  const env = Object.entries(broker.env).map(([name, value]) => `${name}=${value}`);
+  const argv = [process.execPath, ENTRY, ...words];
+  return execute({ path: process.execPath, argv, env, fds, ignoredSignals: [constants.SIGCHLD] }).pid;
+}
+
+test("who was started with SIGCHLD ignored starts a broker", async () => {
+  await using broker = new TestBroker(RULES);
+  expect(waitForChild(runIgnoring(broker, "ls"), true)).toEqual({ kind: "exited", code: 0 });
+  broker.connect({ start: false }).close();
+});
+
+test("a broker that was started with SIGCHLD ignored goes on when it has started who holds", async () => {
+  using later = new DisposableStack();
+  await using broker = new TestBroker(RULES);
+  const pid = runIgnoring(broker, "broker", `--config=${broker.configPath}`);
+  later.defer(() => void waitForChild(pid, true));
+  (await connectWhenListening(broker)).close();
+  using things = await Things.make(broker);
+  await untilHeld(broker, ALL_FILES);
+  await expectAllThere(broker, things, await kept(broker));
+  expect(brokersAt(broker.socketPath)).toEqual([pid]);
+});
 
 for (const runtime of RUNTIMES) {
   test(`a broker on ${runtime.name} leaves what there is to the next one`, async () => {

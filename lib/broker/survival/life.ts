@@ -1,8 +1,9 @@
 /** When processes end: those whose things are there although no connection of theirs is. A process is a pid and the moment
  *  at which it began, so that a number that is used again is somebody else. */
 import { readFileSync } from "node:fs";
-import { constants, type OwnedFd, pidfdOpen, SyscallError, waitForChild } from "../../../ffi/mod.ts";
+import { constants, type OwnedFd, pidfdOpen, SyscallError } from "../../../ffi/mod.ts";
 import type { Reactor, Registration } from "../../transport/reactor.ts";
+import { reapChild } from "../../util/reap-child.ts";
 
 type Watched = { readonly pidfd: OwnedFd; readonly registration: Registration; readonly callbacks: Set<() => void> };
 
@@ -40,7 +41,7 @@ export class Life implements Disposable {
 
   /** Waits for a child of ours once it has ended: nobody else has its number before. */
   reap(pid: number): void {
-    this.#open(pid)?.callbacks.add(() => void waitForChild(pid, false));
+    this.#open(pid)?.callbacks.add(() => reapChild(pid, false));
   }
 
   #open(pid: number): Watched | undefined {
