@@ -1,13 +1,24 @@
 /** Descriptors whose close(2) takes as long as their sender likes: nobody else waits for them. */
 import { expect } from "bun:test";
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
-import { CallThread, constants, kill, type OwnedFd, open, SyscallError, sendmsg, socketpair } from "../../ffi/mod.ts";
+import {
+  CallThread,
+  constants,
+  kill,
+  memfdCreate,
+  type OwnedFd,
+  open,
+  SyscallError,
+  sendmsg,
+  socketpair,
+} from "../../ffi/mod.ts";
 import { isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { untilHeld } from "../helpers/holder.ts";
 import { Lingering } from "../helpers/lingering.ts";
+import { openFds } from "../helpers/open-fds.ts";
 import { message, RawPeer, text } from "../helpers/raw-peer.ts";
 import { requires } from "../helpers/requires.ts";
 import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
@@ -165,6 +176,26 @@ requires.test(
     await waitUntil(() => isLetIn(broker), "the user to be let in again");
   },
 );
+
+requires.test([machine], "who holds for the next broker has so many threads that close, and no more", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  using slow = new DisposableStack();
+  const all = Array.from({ length: 28 }, () => slow.use(new Lingering()).fd);
+  const files = all.map((fd) => readlinkSync(`/proc/self/fd/${fd.number}`));
+  const offer = link.offer("slow");
+  offer.publish(all);
+  await untilHeld(broker, 1);
+  const [holder = 0] = broker.holders();
+  await waitUntil(() => files.every((file) => openFds(holder).some((entry) => entry.endsWith(file))), "all to be held");
+  for (const fd of all) fd.close();
+  offer.close();
+  using note = memfdCreate("shmlink:note");
+  using later = link.offer("note");
+  later.publish([note]);
+  await untilHeld(broker, 2); // and it has heard before that what it is to let go of
+  await waitUntil(() => closingThreads(holder) === 24, "as many threads as there may be to be held up");
+});
 
 class SilentFuse implements AsyncDisposable {
   readonly #child: ChildProcess;

@@ -1,7 +1,7 @@
 /**
  * The process that holds descriptors while a broker is killed and the next one starts, where no service manager does.
- * It believes nobody but brokers of its own user, and waits for none of what it closes (closer.ts). It ends when a broker ends and has left
- * nothing with it, or when none has come for a minute.
+ * It believes nobody but brokers of its own user, and waits for none of what it closes (closer.ts). It ends when a broker
+ * ends and has left nothing with it, or when none has come for a minute.
  */
 import {
   accept,
@@ -29,6 +29,8 @@ const HOLD_MS = 60_000;
 const PAUSE_MS = 100;
 /** For a broker that comes and does not read what we say. */
 const HAND_OVER_MS = 10_000;
+/** How many threads may close at a time: many enough that few wait for one that does not close, each costs memory. */
+const MAX_CLOSING = 24;
 
 export type HolderOptions = {
   /** Of SOCK_SEQPACKET; taken. */
@@ -131,10 +133,10 @@ export class Holder implements Disposable {
     closeAll(fds);
   }
 
-  /** Whose it is nobody here knows: each is closed as if it were the only one of its user, so that none waits for another. */
+  /** Whose it is nobody here knows: they are closed as if they were of so many users, in turn. */
   #guard(fd: OwnedFd): OwnedFd {
     this.#nStored += 1;
-    return this.#closer.guard(fd, { uid: this.#nStored, context: undefined });
+    return this.#closer.guard(fd, { uid: this.#nStored % MAX_CLOSING, context: undefined });
   }
 
   #letGo(name: string): void {
