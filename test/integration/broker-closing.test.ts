@@ -257,10 +257,10 @@ requires.test(fuseMount, "copies of what is kept on offer are made until too man
   using offerer = greeted(broker);
   offerer.send(message(MANAGER, 7, 5, ...text("remote")));
   using file = open(join(directory.path, "file"), constants.O_RDONLY);
+  await fuse.fallSilent(); // before it is kept: a moment later the broker starts who holds it
   for (let count = 0; count < 28; count++) offerer.send(message(5, 1), [file]);
   offerer.send(message(5, 2, 1)); // keep
   for (let event = offerer.next(); event?.opcode !== PUBLISHED || event.sender !== 5; event = offerer.next());
-  await fuse.fallSilent();
   await waitUntil(() => childrenOf(broker.pid) !== "", "the broker to start who holds it for the next one");
   using taker = greeted(broker);
   const answers: unknown[] = [];
