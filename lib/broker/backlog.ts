@@ -10,8 +10,9 @@ import type { Session } from "./session.ts";
 const MAX_UNREAD_FDS = 256;
 /** With those that the kernel has: RLIMIT_NOFILE of the units is for all that wait in sockets that we have written to. */
 const MAX_IN_FLIGHT_FDS = 448;
-/** Those of channels that are announced: a channel has two on each side, and what follows is to have room. */
+/** Those of channels that are announced: a channel has two on each side, and what follows is to have room in both. */
 const MAX_ANNOUNCED_FDS: number = MAX_UNREAD_FDS / 2;
+const MAX_ANNOUNCED_IN_FLIGHT_FDS: number = MAX_IN_FLIGHT_FDS / 2;
 /** Ring and doorbell. */
 const OF_A_DIAL = 2;
 /** Of the bytes at which a session ends, and of those that its user may have: what he asks for himself has the rest. */
@@ -31,11 +32,15 @@ export function isBehind(session: Session): boolean {
 }
 
 /** Whether so many descriptors more have no room. He may have been ended when this returns. */
-export function isFull(session: Session, nFds: number): boolean {
+export function isFull(session: Session, nFds: number, maxInFlightFds: number = MAX_IN_FLIGHT_FDS): boolean {
   return isTrueOfQueue(session, ({ output }) => {
-    const mostInFlight = MAX_IN_FLIGHT_FDS - nFds;
+    const mostInFlight = maxInFlightFds - nFds;
     return output.queuedFds + nFds > MAX_UNREAD_FDS || output.unreadFds(mostInFlight) > mostInFlight;
   });
+}
+
+function hasRoomForDial(session: Session): boolean {
+  return !isBehind(session) && !isFull(session, OF_A_DIAL, MAX_ANNOUNCED_IN_FLIGHT_FDS);
 }
 
 /** @param wish  behind "Cannot" */
@@ -52,7 +57,7 @@ function isTrueOfQueue(session: Session, isTooMuch: (session: Session) => boolea
 
 /** @throws FailureError "quota" when either side has not read what there is already */
 export function checkBacklog(dialler: Session, { session, name }: ServiceRecord): void {
-  if (isBehind(session) || isFull(session, OF_A_DIAL)) {
+  if (!hasRoomForDial(session)) {
     const { pid } = session.owner;
     const what = `about ${session.output.unreadFds(0)} descriptors and ${session.output.queuedBytes} bytes`;
     throw new FailureError(
@@ -60,7 +65,7 @@ export function checkBacklog(dialler: Session, { session, name }: ServiceRecord)
       `Cannot dial "${name}": process ${pid}, which listens, does not read, and ${what} wait for it; try again, or see what keeps it`,
     );
   }
-  if (isBehind(dialler) || isFull(dialler, OF_A_DIAL))
+  if (!hasRoomForDial(dialler))
     throw new FailureError(
       "quota",
       `Cannot dial "${name}": about ${dialler.output.unreadFds(0)} descriptors and ${dialler.output.queuedBytes} bytes wait to be read; read them first`,

@@ -17,7 +17,7 @@ const MINT = INTERFACES.shmlink_manager_v1.requests.findIndex(({ name }) => name
 const CONNECT = INTERFACES.shmlink_grant_v1.requests.findIndex(({ name }) => name === "connect");
 const MINT_FAILED = INTERFACES.shmlink_grant_v1.events.findIndex(({ name }) => name === "failed");
 const SYNC = 8;
-const FAILED = 2; // of a channel
+const [MAP, PEER, FAILED] = [0, 1, 2]; // of a channel
 const TAKEN = 4; // of an offer
 const QUOTA = 4;
 /** Those that may wait for one connection, and some that come and go. */
@@ -32,13 +32,18 @@ function greeted(broker: TestBroker): RawPeer {
 }
 
 /** Reads all that came before the answer. @throws Error when the session has ended */
-function sync(peer: RawPeer): RawEvent[] {
+function read(peer: RawPeer): RawEvent[] {
   const events: RawEvent[] = [];
   peer.send(message(1, 0, SYNC));
   for (let event = peer.next(); event?.sender !== SYNC; event = peer.next()) {
     if (event === undefined) throw new Error("The session ended");
     events.push(event);
   }
+  return events;
+}
+
+function sync(peer: RawPeer): RawEvent[] {
+  const events = read(peer);
   closeReceived(peer);
   return events;
 }
@@ -254,6 +259,41 @@ test("rings that are sealed all at once are not kept for a service that has stop
   expect(broker.fdCount()).toBeLessThan(before + MOST_UNREAD_FDS);
   sync(service);
 }, 60_000);
+
+test("channels of which a busy service has not heard yet are all finished, however many are dialled at once", async () => {
+  await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 4096\n");
+  using _bystander = broker.connect();
+  using service = listening(broker, "db");
+  using dialler = greeted(broker);
+  sync(dialler);
+  const dials = Array.from({ length: 300 }, (_, index) => [...dial(OBJECT + 1 + index, "db")]);
+  dialler.send(new Uint8Array(dials.flat()));
+  const near = sealAnnounced(dialler, ofChannels(read(dialler)));
+  expect(near.length).toBe(448 / 2 / 2);
+  dialler.send(mapped(near));
+  expect(ofChannels(sync(dialler))).toEqual([]);
+  const heard = ofChannels(read(service));
+  const far = sealAnnounced(service, heard);
+  expect([far.length, heard.filter(({ opcode }) => opcode === PEER).length]).toEqual([near.length, near.length]);
+  service.send(mapped(far));
+  expect(ofChannels(sync(service))).toEqual([]);
+  expect(ofChannels(sync(dialler)).map(({ opcode }) => opcode)).toEqual(near.map(() => PEER));
+});
+
+const ofChannels = (events: RawEvent[]): RawEvent[] => events.filter(({ sender }) => sender > OBJECT);
+
+function mapped(channels: number[]): Uint8Array {
+  return new Uint8Array(channels.flatMap((channel) => [...message(channel, 1)]));
+}
+
+/** Seals the rings that came with events. @returns their channels */
+function sealAnnounced(peer: RawPeer, events: RawEvent[]): number[] {
+  const announced = events.filter(({ opcode }) => opcode === MAP).map(({ sender }) => sender);
+  const isRing = (_: unknown, index: number): boolean => index % 2 === 0 && index < 2 * announced.length;
+  for (const ring of peer.received.filter(isRing)) addSeals(ring, RING_SEALS);
+  closeReceived(peer);
+  return announced;
+}
 
 /** Reads what the channel is made of, and seals its ring. */
 function sealOnly(dialler: RawPeer): void {
