@@ -19,6 +19,7 @@ const MINT_FAILED = INTERFACES.shmlink_grant_v1.events.findIndex(({ name }) => n
 const SYNC = 8;
 const [MAP, PEER, FAILED] = [0, 1, 2]; // of a channel
 const TAKEN = 4; // of an offer
+const [KEEP, QUIET] = [1, 4]; // of publish
 const QUOTA = 4;
 /** Those that may wait for one connection, and some that come and go. */
 const MOST_UNREAD_FDS = 256 + 32;
@@ -66,6 +67,17 @@ function listening(broker: TestBroker, name: string): RawPeer {
   service.send(message(MANAGER, LISTEN, OBJECT, ...text(name), 4096));
   sync(service);
   return service;
+}
+
+/** Has a bundle of 28 on offer as "kept". @param flags  of publish */
+function keeping(broker: TestBroker, flags: number): RawPeer {
+  const offerer = greeted(broker);
+  using file = open(broker.configPath, constants.O_RDONLY);
+  offerer.send(message(MANAGER, OFFER, OBJECT, ...text("kept")));
+  for (let count = 0; count < 28; count++) offerer.send(message(OBJECT, 1), [file]);
+  offerer.send(message(OBJECT, 2, flags));
+  sync(offerer);
+  return offerer;
 }
 
 const dial = (object: number, name: string): Uint8Array => message(MANAGER, DIAL, object, ...text(name), 4096);
@@ -131,12 +143,7 @@ for (const limit of ["maxQueuedBytes = 65536", "maxQueuedBytesPerUser = 131072"]
 test("copies of what is kept on offer that go with their taker are nothing that who offers it has to answer for", async () => {
   await using broker = new TestBroker("[limits]\nmaxFdsPerUser = 64\n");
   using bystander = broker.connect();
-  using file = open(broker.configPath, constants.O_RDONLY);
-  using offerer = greeted(broker);
-  offerer.send(message(MANAGER, OFFER, OBJECT, ...text("kept")));
-  for (let count = 0; count < 28; count++) offerer.send(message(OBJECT, 1), [file]);
-  offerer.send(message(OBJECT, 2, 1 | 4)); // keep, quiet
-  sync(offerer);
+  using offerer = keeping(broker, KEEP | QUIET);
   using taker = greeted(broker);
   for (let turn = 0; turn < 400; turn++) {
     taker.send(message(MANAGER, TAKE, OBJECT, ...text("kept"), 0));
@@ -156,12 +163,7 @@ test("copies of what is kept on offer that go with their taker are nothing that 
 test("who takes much at once, and reads it, is refused nothing", async () => {
   await using broker = new TestBroker();
   using _bystander = broker.connect();
-  using file = open(broker.configPath, constants.O_RDONLY);
-  using offerer = greeted(broker);
-  offerer.send(message(MANAGER, OFFER, OBJECT, ...text("kept")));
-  for (let count = 0; count < 28; count++) offerer.send(message(OBJECT, 1), [file]);
-  offerer.send(message(OBJECT, 2, 1)); // keep
-  sync(offerer);
+  using _offerer = keeping(broker, KEEP);
   using taker = greeted(broker);
   const takes = Array.from({ length: 12 }, (_, index) => [
     ...message(MANAGER, TAKE, OBJECT + index, ...text("kept"), 0),
@@ -173,12 +175,7 @@ test("who takes much at once, and reads it, is refused nothing", async () => {
 test("what is sent to a taker who reads nothing is bounded, for the broker may have no more than so many in flight", async () => {
   await using broker = new TestBroker();
   using bystander = broker.connect();
-  using file = open(broker.configPath, constants.O_RDONLY);
-  using offerer = greeted(broker);
-  offerer.send(message(MANAGER, OFFER, OBJECT, ...text("kept")));
-  for (let count = 0; count < 28; count++) offerer.send(message(OBJECT, 1), [file]);
-  offerer.send(message(OBJECT, 2, 1 | 4)); // keep, quiet
-  sync(offerer);
+  using _offerer = keeping(broker, KEEP | QUIET);
   using taker = greeted(broker);
   for (let turn = 0; turn < 40; turn++) {
     taker.send(message(MANAGER, TAKE, OBJECT + 2 * turn, ...text("kept"), 0));
