@@ -1,5 +1,6 @@
 /** Work that one request can ask for in any amount: as much of it as nobody notices at once, the rest in the turns of those
  *  who flood. */
+import type { Share } from "./flood-share.ts";
 import type { FloodTurns } from "./flood-turns.ts";
 import type { Owner } from "./records.ts";
 
@@ -13,7 +14,7 @@ export function eachInTurns<T>(
   all: Iterable<T>,
   { act, done = () => undefined }: { readonly act: (one: T) => unknown; readonly done?: () => void },
 ): void {
-  const share = floodTurns.shareOf(who);
+  let share: Share | undefined; // mostly there is no need of one
   const iterator = all[Symbol.iterator]();
   let next = iterator.next();
   const takeTurn = (): void => {
@@ -21,7 +22,9 @@ export function eachInTurns<T>(
     while (next.done !== true) {
       if (act(next.value) === "enough") break;
       next = iterator.next();
-      if (next.done !== true && performance.now() >= untilMs) return floodTurns.await(share, takeTurn);
+      if (next.done === true || performance.now() < untilMs) continue;
+      share ??= floodTurns.shareOf(who);
+      return floodTurns.await(share, takeTurn);
     }
     done();
   };

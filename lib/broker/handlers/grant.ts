@@ -14,6 +14,7 @@ import { eachInTurns } from "../in-turns.ts";
 import { keepOutOfBandInLine } from "../out-of-band.ts";
 import { listenerName } from "../registry.ts";
 import type { Session } from "../session.ts";
+import { stands } from "../standing.ts";
 import { whoIs } from "../who.ts";
 import { checkBits, invalidArgument } from "./checks.ts";
 
@@ -135,7 +136,7 @@ function tell(holder: Session, gone: readonly Grant[]): HeldStake[] {
 
 /** Ends what stood for a right that is gone: offered names and listeners, and waiting for something to take. */
 function withdraw({ holder, object, handle, stake }: HeldStake): void {
-  if (holder.handles.get(object) !== handle || holder.owner.grants?.allows(stake.right, stake.name) !== false) return;
+  if (holder.handles.get(object) !== handle || stands(handle, holder.owner, stake.right, stake.name)) return;
   holder.release(object);
   const message = `Cannot ${wishOf(stake.right, stake.name)} any longer: the right was revoked`;
   holder.send(object, stake.on, { kind: "failed", code: failureNumber("denied"), message });
