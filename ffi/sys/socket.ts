@@ -147,9 +147,9 @@ export function setSendTimeout(fd: BorrowedFd, timeoutMs: number): void {
 }
 
 function setTimeout(fd: BorrowedFd, option: number, timeoutMs: number): void {
-  const seconds = Math.floor(timeoutMs / 1000);
-  OPTION.data.setBigInt64(0, BigInt(seconds), true); // struct timeval
-  OPTION.data.setBigInt64(8, BigInt(Math.ceil((timeoutMs - seconds * 1000) * 1000)), true);
+  const microseconds = BigInt(Math.ceil(timeoutMs * 1000)); // rounded first: a million of them beside seconds is EDOM
+  OPTION.data.setBigInt64(0, microseconds / 1_000_000n, true); // struct timeval
+  OPTION.data.setBigInt64(8, microseconds % 1_000_000n, true);
   setsockopt(fd, SOL_SOCKET, option, OPTION.bytes.subarray(0, 16));
 }
 
