@@ -254,7 +254,7 @@ test("what is only for who waits, and who waits may not have, is refused and doe
   const inVain = taker.takeAsync("ends", { waitMs: -1 });
   taker.sync();
   expect(refusal(() => offer.publish([writer], { now: true }))).toBe(
-    'unknown-name: Cannot pass on what is offered as "ends": nobody of those who have waited longest may have it',
+    'unknown-name: Cannot pass on what is offered as "ends": none of those who have waited longest may have it',
   );
   await expect(inVain).rejects.toThrow("may not take it as pipe");
   writer.close();

@@ -128,7 +128,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     if (fds.length === 0)
       throw new FailureError("invalid", `Cannot offer "${name}": there is no descriptor to pass on`);
     const rule = authorize(core, owner, "offer", name, { fds: about });
-    if (now && !core.registry.takers.has(name)) throw nobody(name, "waits for it");
+    if (now && !core.registry.takers.has(name)) throw unpassable(name, "nobody waits for it");
     const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
     const quiet = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.quiet) !== 0;
     // What is handed out to everyone is replaced by what comes after it.
@@ -146,14 +146,14 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   if (bundle?.number !== number) return;
   if (offer.published < number) {
     dropBundles(core, offer, offer.bundles.splice(-1));
-    return refuse(session, object, nobody(name, "of those who have waited longest may have it"));
+    return refuse(session, object, unpassable(name, "none of those who have waited longest may have it"));
   }
   // What a minted connection offers could be revoked by nobody once the grant has ended with this broker.
   if (owner.grants === undefined) core.survival.keepBundle(offer, bundle);
 }
 
-function nobody(name: string, does: string): FailureError {
-  return new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": nobody ${does}`);
+function unpassable(name: string, why: string): FailureError {
+  return new FailureError("unknown-name", `Cannot pass on what is offered as "${name}": ${why}`);
 }
 
 function refuse(session: Session, object: ObjectId, { code, message }: FailureError): void {
