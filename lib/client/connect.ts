@@ -3,6 +3,7 @@ import { borrowFd, constants, errno, fcntl, getIntOption, OwnedFd, SyscallError 
 import { FailureError, ProtocolError } from "../errors.ts";
 import { WL_DISPLAY_ERROR } from "../protocol/shmlink-v1.gen.ts";
 import { brokerSocketPath, checkSocketDirectory, removeSocket } from "../transport/socket-path.ts";
+import { DISPLAY_ID } from "../wire/object-map.ts";
 import { startBroker } from "./activate.ts";
 import { answerMs } from "./arguments.ts";
 import { connectTo } from "./broker-door.ts";
@@ -147,11 +148,16 @@ function greetInherited<T extends Greeter>(link: T, options: ConnectOptions): T 
     const greeted = greet(link, options);
     if (greeted !== undefined) return greeted;
   } catch (error) {
-    const isRefusal = error instanceof ProtocolError && error.wireCode === WL_DISPLAY_ERROR.implementation;
-    if (!(error instanceof ProtocolError) || isRefusal) throw error;
+    if (!(error instanceof ProtocolError) || isRefusal(error)) throw error;
     throw wrong("another program has used it before, which may be done once, or no broker is at its other end", error);
   }
   throw wrong("the broker at its other end has gone");
+}
+
+/** Whether the broker itself said why it does not let us in: by a rule, for a limit, or as the system has nothing to give. */
+function isRefusal({ objectId, wireCode }: ProtocolError): boolean {
+  const { implementation, no_memory } = WL_DISPLAY_ERROR;
+  return objectId === DISPLAY_ID && (wireCode === implementation || wireCode === no_memory);
 }
 
 /** @returns undefined when the broker ended before it answered: an idle exit just then */

@@ -8,7 +8,7 @@ import type { TestBroker } from "./broker.ts";
 let lastFd = 200;
 
 /** @returns the environment to connect with; the connection is the environment's then */
-export function handDown({ env }: TestBroker, minted: Minted): Record<string, string> {
+export function handDown({ env }: Pick<TestBroker, "env">, minted: Pick<Minted, "fd">): Record<string, string> {
   lastFd = fcntl(minted.fd, constants.F_DUPFD_CLOEXEC, lastFd + 1);
   minted.fd.close();
   return { ...env, SHMLINK_FD: String(lastFd) };

@@ -1,9 +1,10 @@
 /** Minted connections: what was granted and nothing else, less on the way down, and taken away again. */
 import { expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import { constants, kill, memfdCreate, pipe } from "../../ffi/mod.ts";
+import { constants, kill, memfdCreate, pipe, sendmsg, socketpair } from "../../ffi/mod.ts";
 import { BrokerLink } from "../../lib/client/broker-link.ts";
 import { type GrantSpec, type Minted, RIGHTS } from "../../lib/client/grant.ts";
+import { WL_DISPLAY_ERROR } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { listenOn } from "../../lib/transport/listen.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
@@ -281,6 +282,15 @@ test("SHMLINK_FD that names no connection is an error, never a way to more autho
   const { code, stderr } = await broker.run(["ls"]);
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
 });
+
+for (const code of ["implementation", "no_memory"] as const)
+  test(`a connection that was handed down and is not let in says why: ${code}`, () => {
+    const [fd, other] = socketpair(constants.SOCK_STREAM);
+    using _other = other;
+    sendmsg(other, message(1, 0, 1, WL_DISPLAY_ERROR[code], ...text("Cannot let you in: too many")));
+    const env = handDown({ env: {} }, { fd });
+    expect(() => BrokerLink.connect({ name: "t", env })).toThrow("The broker ended the connection: Cannot let you in");
+  });
 
 test("grants that no broker takes are refused, and the connection stays", async () => {
   await using broker = new TestBroker();
