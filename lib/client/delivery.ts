@@ -7,6 +7,14 @@ import { failureOf } from "./failure.ts";
 /** One descriptor, and what the broker takes it for: "tcp", "unix-stream", "memfd" and so on. */
 export type Item = { readonly fd: OwnedFd; readonly type: string };
 
+/** What a delivery needs of its connection. */
+export type DeliveryLink = {
+  /** Tells the broker that we do not wait for it any more; when it is settled, that is not urgent. */
+  forget(settled: boolean): void;
+  /** Tells it, too, and hears what it has handed over by then; `onGone` when that is all. */
+  withdraw(onGone: () => void): void;
+};
+
 /** A bundle, in the order of who offered it. Its descriptors are the receiver's to close; dispose() closes those left. */
 export class Delivery implements Disposable {
   readonly items: Item[] = [];
@@ -14,13 +22,12 @@ export class Delivery implements Disposable {
   pid = 0;
   uid = 0;
   failure: FailureError | undefined;
-  readonly #forget: (settled: boolean) => void;
+  readonly #link: DeliveryLink;
   #done = false;
   #forgotten = false;
 
-  /** @param forget  tells the broker that we do not wait for it any more; when it is settled, that is not urgent */
-  constructor(forget: (settled: boolean) => void) {
-    this.#forget = forget;
+  constructor(link: DeliveryLink) {
+    this.#link = link;
   }
 
   /** Whether it is whole, or will never be. */
@@ -44,11 +51,20 @@ export class Delivery implements Disposable {
     }
   }
 
+  /** Its time is over: it is settled as soon as the broker has heard that, by what it had handed over before, or as `failure`. */
+  withdraw(failure: FailureError): void {
+    if (this.#forgotten || this.settled) return;
+    this.#link.withdraw(() => {
+      this.#forgotten = true;
+      if (!this.settled) this.failure = failure;
+    });
+  }
+
   /** Ends the request: nothing comes any more. Safe to call twice. */
   finish(): void {
     if (this.#forgotten) return;
     this.#forgotten = true;
-    this.#forget(this.settled);
+    this.#link.forget(this.settled);
   }
 
   /** Gives up waiting, and closes what nobody has taken over. Safe to call twice. */

@@ -14,3 +14,7 @@ export class BrokerGone extends FailureError {}
 export function brokerGone(what: string): BrokerGone {
   return new BrokerGone("gone", `Cannot ${what}: the broker ended the connection`);
 }
+
+export function nobodyInTime(name: string): FailureError {
+  return new FailureError("timeout", `Cannot take "${name}": nobody offered anything in time`);
+}

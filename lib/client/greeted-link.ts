@@ -8,7 +8,7 @@ import type { ClientConnection } from "../protocol/client-connection.ts";
 import type { AnyEvent } from "../protocol/messages.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { DISPLAY_ID } from "../wire/object-map.ts";
-import { ANSWER_MS, BrokerSocket } from "./broker-socket.ts";
+import { ANSWER_MS, BrokerSocket, type Destroyable } from "./broker-socket.ts";
 import { type ConnectOptions, isHandedDown } from "./connect.ts";
 import { type GrantSpec, rightsOf } from "./grant.ts";
 
@@ -128,6 +128,16 @@ export abstract class GreetedLink extends BrokerSocket {
   /** Waits until the broker has handled everything that was sent so far. */
   sync(): void {
     this.answer(this.requestSync(), "the broker to catch up", true);
+  }
+
+  /** forget(), and yet what is still on its way comes, and then `onGone`: the broker has let go of it, too. */
+  protected leave(id: ObjectId, name: Destroyable, generation: number, onGone: () => void): void {
+    if (generation !== this.generation || this.ended) return;
+    this.connection.request(id, name, { kind: "destroy" }, () => {
+      this.sinks.delete(id);
+      onGone();
+    });
+    this.requestSync(); // without being asked it may say later that an object is gone
   }
 
   /** sync() without waiting. @returns whether the broker has caught up by now */

@@ -1,13 +1,12 @@
 /** A connection to the broker for who passes descriptors on, and for who takes them. */
 import { type BorrowedFd, OwnedFd } from "../../ffi/mod.ts";
-import { FailureError } from "../errors.ts";
 import { SHMLINK_MANAGER_V1_TAKE_FLAGS, SHMLINK_OFFER_V1_PUBLISH_FLAGS } from "../protocol/shmlink-v1.gen.ts";
 import type { ObjectId } from "../util/brand.ts";
 import { MAX_MESSAGE_FDS } from "../wire/types.ts";
 import { answerMs, checkFd, checkName } from "./arguments.ts";
-import type { WaitOutcome } from "./broker-socket.ts";
+import { ANSWER_MS, type WaitOutcome } from "./broker-socket.ts";
 import { Delivery } from "./delivery.ts";
-import { brokerGone } from "./failure.ts";
+import { brokerGone, nobodyInTime } from "./failure.ts";
 import { Offer, type OfferLink, type PublishOptions } from "./offer.ts";
 import { RightsLink } from "./rights-link.ts";
 
@@ -85,6 +84,10 @@ export abstract class RelayLink extends RightsLink {
       const delivery = this.requestDelivery(name, waits);
       const isSettled = (): boolean => delivery.settled;
       const outcome = waits ? this.wait(isSettled, waitMs) : this.waitBriefly(isSettled);
+      if (outcome === "timeout") {
+        delivery.withdraw(nobodyInTime(name));
+        this.wait(isSettled, ANSWER_MS);
+      }
       return finishTake(name, delivery, outcome);
     });
   }
@@ -94,7 +97,13 @@ export abstract class RelayLink extends RightsLink {
     const { waits, waitMs } = patience(options);
     return await this.askAsync(async () => {
       const delivery = this.requestDelivery(name, waits);
-      return finishTake(name, delivery, await this.waitAsync(() => delivery.settled, waitMs));
+      const isSettled = (): boolean => delivery.settled;
+      const outcome = await this.waitAsync(isSettled, waitMs);
+      if (outcome === "timeout") {
+        delivery.withdraw(nobodyInTime(name));
+        await this.waitAsync(isSettled, ANSWER_MS);
+      }
+      return finishTake(name, delivery, outcome);
     });
   }
 
@@ -103,7 +112,10 @@ export abstract class RelayLink extends RightsLink {
     checkName(name);
     const { generation } = this;
     const id = this.connection.newObject("shmlink_delivery_v1");
-    const delivery = new Delivery((settled) => this.forget(id, "shmlink_delivery_v1", generation, !settled));
+    const delivery = new Delivery({
+      forget: (settled) => this.forget(id, "shmlink_delivery_v1", generation, !settled),
+      withdraw: (onGone) => this.leave(id, "shmlink_delivery_v1", generation, onGone),
+    });
     this.sinks.set(id, (message) => delivery.handle(message));
     this.request({ kind: "take", id, name, flags: wait ? SHMLINK_MANAGER_V1_TAKE_FLAGS.wait : 0 });
     return delivery;
@@ -117,12 +129,12 @@ function patience({ waitMs }: TakeOptions): { readonly waits: boolean; readonly 
 }
 
 function finishTake(name: string, delivery: Delivery, outcome: WaitOutcome): Delivery {
-  if (outcome === "done" && delivery.failure === undefined) {
+  if (delivery.settled && delivery.failure === undefined) {
     delivery.finish();
     return delivery;
   }
   delivery[Symbol.dispose]();
   if (delivery.failure !== undefined) throw delivery.failure;
   if (outcome === "ended") throw brokerGone(`take "${name}"`);
-  throw new FailureError("timeout", `Cannot take "${name}": nobody offered anything in time`);
+  throw nobodyInTime(name);
 }

@@ -56,10 +56,17 @@ export class ClientConnection implements Disposable {
   /**
    * Queues a request and takes its descriptors. New ids in it must come from newObject(). After a destructor the
    * object is gone: events that are still on their way to it are dropped.
+   * @param onGone  with a destructor: events go on coming until the broker has let go of the object, and then this is
+   *   called; a second destructor, which the broker does not hear of, is the end of both
    * @throws TypeError when the object does not exist or has another interface
    * @throws RangeError when it does not fit in a message; ids of objects that it should have created are free again
    */
-  request<N extends InterfaceName>(object: ObjectId, interfaceName: N, request: Requests<OwnedFd>[N]): void {
+  request<N extends InterfaceName>(
+    object: ObjectId,
+    interfaceName: N,
+    request: Requests<OwnedFd>[N],
+    onGone?: () => void,
+  ): void {
     const known = this.#core.objects.get(object);
     const { requests } = known?.interface === interfaceName ? known.about : INTERFACES[interfaceName];
     const opcode = opcodeOf(requests, request.kind);
@@ -67,9 +74,12 @@ export class ClientConnection implements Disposable {
     const args = description === undefined ? [] : toArgs<OwnedFd>(description, request);
     const entry = this.#checkObject(known, object, interfaceName, args);
     const destructor = description?.destructor === true;
-    if (entry.deleted) closeFds({ args });
+    if (entry.deleted || entry.onGone !== undefined) closeFds({ args });
     else this.#write(object, opcode, args);
-    if (destructor) this.#letGo(object, entry);
+    if (!destructor) return;
+    if (onGone === undefined || entry.deleted) this.#letGo(object, entry);
+    if (entry.deleted) onGone?.();
+    else entry.onGone = onGone;
   }
 
   #checkObject(
@@ -146,9 +156,11 @@ export class ClientConnection implements Disposable {
 
   #handleDisplay(event: Events<OwnedFd>["wl_display"]): void {
     if (event.kind === "error") throw this.#brokerError(event.objectId, event.code, event.message);
-    const entry = this.#core.objects.get(event.id);
+    const id = event.id as ObjectId; // a key of the map, or it is not released
+    const entry = this.#core.objects.get(id);
     if (entry !== undefined) entry.deleted = true;
-    else if (this.#core.objects.getZombie(event.id) !== undefined) this.#core.objects.release(event.id as ObjectId); // a key of the map
+    if (entry?.onGone !== undefined || this.#core.objects.getZombie(id) !== undefined) this.#core.objects.release(id);
+    entry?.onGone?.();
   }
 
   #brokerError(objectId: ObjectId, wireCode: number, message: string): ProtocolError {

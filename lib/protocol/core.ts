@@ -24,6 +24,8 @@ export type Entry = {
   data: unknown;
   /** Client only: the broker has let go of the id already, and we have not yet. */
   deleted: boolean;
+  /** Client only: we have let go of it, and go on hearing of it until the broker has, too. */
+  onGone: (() => void) | undefined;
 };
 
 export type CoreOptions = ObjectMapOptions & {
@@ -245,7 +247,14 @@ export class Core {
 type BoundArg = Extract<Arg<OwnedFd>, { kind: "untyped_new_id" }>;
 
 export function newEntry(interfaceName: InterfaceName, version: number): Entry {
-  return { interface: interfaceName, about: INTERFACES[interfaceName], version, data: undefined, deleted: false };
+  return {
+    interface: interfaceName,
+    about: INTERFACES[interfaceName],
+    version,
+    data: undefined,
+    deleted: false,
+    onGone: undefined,
+  };
 }
 
 /** An error that is about the connection as a whole, which is how libwayland reports what it finds itself. */

@@ -3,7 +3,7 @@ import { constants, SignalPipe } from "../../../ffi/mod.ts";
 import type { BrokerLink } from "../../client/broker-link.ts";
 import { ANSWER_MS } from "../../client/broker-socket.ts";
 import type { Delivery } from "../../client/delivery.ts";
-import { brokerGone } from "../../client/failure.ts";
+import { brokerGone, nobodyInTime } from "../../client/failure.ts";
 import { FailureError } from "../../errors.ts";
 import { Reactor } from "../../transport/reactor.ts";
 import { Children, findProgramOf, startChild } from "../child.ts";
@@ -123,8 +123,7 @@ class Taker implements Disposable {
       (link) => this.#settle(link, link.requestDelivery(this.#name, wait)),
       () => this.#isOver,
     );
-    if (delivery === undefined && this.#isLate)
-      throw new FailureError("timeout", `Cannot ${this.#purpose}: nobody offered anything in time`);
+    if (delivery === undefined && this.#isLate) throw nobodyInTime(this.#name);
     return delivery;
   }
 
@@ -136,11 +135,23 @@ class Taker implements Disposable {
   #settle(link: BrokerLink, delivery: Delivery): Delivery | undefined {
     this.#broker.read(); // and sends the request
     while (!delivery.settled && !this.#isOver && !link.ended) this.#reactor.runOnce(-1);
+    if (this.#isLate) this.#withdraw(link, delivery);
     if (delivery.settled && delivery.failure === undefined) return delivery;
     delivery[Symbol.dispose]();
     if (delivery.failure !== undefined) throw withAdvice(delivery.failure, this.#name);
     if (!this.#isOver) throw brokerGone(this.#purpose);
     return undefined;
+  }
+
+  /** What the broker has handed over by the time it hears that we are late is ours. */
+  #withdraw(link: BrokerLink, delivery: Delivery): void {
+    let isSilent = false;
+    const timer = this.#reactor.setTimer(ANSWER_MS, () => {
+      isSilent = true;
+    });
+    delivery.withdraw(nobodyInTime(this.#name));
+    while (!delivery.settled && !isSilent && this.#stoppedBy === undefined && !link.ended) this.#reactor.runOnce(-1);
+    timer.cancel();
   }
 
   #start(delivery: Delivery): void {

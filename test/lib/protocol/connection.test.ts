@@ -176,6 +176,26 @@ test("events for an object that the client has destroyed are dropped with their 
     if (name === "shmlink_channel_v1" && event.kind === "peer") event.memfd.close();
 });
 
+test("who destroys an object may hear all that was on its way to it, and that this was all", () => {
+  using pair = new Pair();
+  const [leaving, again] = [pair.dial(), pair.dial()];
+  pair.settle();
+  let gone = 0;
+  const failed = { kind: "failed", code: 0, message: "late" } as const;
+  for (const id of [leaving, again]) {
+    pair.server.send(id, "shmlink_channel_v1", failed);
+    pair.client.request(id, "shmlink_channel_v1", { kind: "destroy" }, () => {
+      gone += 1;
+    });
+  }
+  pair.client.request(again, "shmlink_channel_v1", { kind: "destroy" });
+  pair.settle();
+  expect(pair.events).toEqual([{ object: leaving, interface: "shmlink_channel_v1", event: failed }]);
+  expect(gone).toBe(1);
+  expect(pair.requests.filter(({ request }) => request.kind === "destroy")).toHaveLength(2);
+  expect([pair.dial(), pair.dial()].toSorted()).toEqual([leaving, again]);
+});
+
 test("a destructor event frees the object on both sides", () => {
   using pair = new Pair();
   const id = pair.client.newObject("shmlink_resolution_v1");

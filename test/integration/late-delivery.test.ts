@@ -1,0 +1,117 @@
+/** A bundle that is handed over in the very moment in which its taker's time is over: it is the taker's, and not lost. */
+import { expect, test } from "bun:test";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { text } from "node:stream/consumers";
+import { accept, constants, type OwnedFd, open, pollOne } from "../../ffi/mod.ts";
+import { PeerDoorbell } from "../../lib/broker/peer-doorbell.ts";
+import { type AnyRequest, ServerConnection } from "../../lib/protocol/connection.ts";
+import { listenOn } from "../../lib/transport/socket-path.ts";
+import { UnixTransport } from "../../lib/transport/unix.ts";
+import type { ObjectId } from "../../lib/util/brand.ts";
+import { CHECKOUT, waitUntil } from "../helpers/broker.ts";
+import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
+import { BUN } from "../helpers/runtimes.ts";
+
+expectNoFdLeaks();
+
+const library = (take: string): string[] => [
+  BUN.binary,
+  "-e",
+  `import { connect } from "${CHECKOUT}/lib/mod.ts";
+   using link = connect({ name: "taker", start: false, wake: true });
+   try {
+     using delivery = ${take}("gift", { waitMs: 1 });
+     console.log(delivery.items.map(({ type }) => type).join(), delivery.pid);
+   } catch (error) {
+     console.log(error.code);
+   }`,
+];
+const SHELL = ["sh", "-c", 'test -e /dev/fd/3 && echo "other $LISTEN_FDS"'];
+const command = BUN.command("bin/shmlink.ts", "take", "gift", "--wait=0.001", "--", ...SHELL);
+
+type Deed = "deliver" | "hang up" | "delete";
+
+/** A broker that has nothing for who takes, until it hears that he does not wait any more. */
+class LateBroker implements Disposable {
+  readonly #server: ServerConnection;
+  readonly #deed: Deed;
+  #doorbell: PeerDoorbell | undefined;
+
+  /** @param connection  taken */
+  constructor(connection: OwnedFd, deed: Deed) {
+    this.#server = new ServerConnection(new UnixTransport(connection));
+    this.#deed = deed;
+  }
+
+  /** Goes on until the client ends. */
+  async serve(): Promise<void> {
+    await waitUntil(() => this.#step() === "ended", "the end of who takes");
+  }
+
+  #step(): "open" | "more" | "ended" {
+    const state = this.#server.pump((request) => this.#answer(request));
+    this.#server.flush();
+    this.#doorbell?.ring();
+    return state;
+  }
+
+  #answer(message: AnyRequest<OwnedFd>): void {
+    const { object, request } = message;
+    if (request.kind === "hello") {
+      this.#doorbell = new PeerDoorbell(request.doorbell);
+      const welcome = { kind: "welcome", version: "0", uid: process.getuid?.() ?? 0, maxCapacity: 1 << 20 } as const;
+      this.#server.send(object, "shmlink_manager_v1", welcome);
+    } else if (message.interface === "shmlink_delivery_v1") this.#end(object);
+  }
+
+  #end(object: ObjectId): void {
+    if (this.#deed === "hang up") {
+      this[Symbol.dispose]();
+      return;
+    }
+    if (this.#deed === "delete") return;
+    const fd = open("/dev/null", constants.O_RDONLY);
+    this.#server.send(object, "shmlink_delivery_v1", { kind: "fd", fd, type: "other" });
+    this.#server.send(object, "shmlink_delivery_v1", { kind: "done", count: 1, pid: 77, uid: 0 });
+  }
+
+  [Symbol.dispose](): void {
+    this.#doorbell?.[Symbol.dispose]();
+    this.#server[Symbol.dispose]();
+  }
+}
+
+/** What is printed by who takes from a broker that does that. */
+async function takeLate(words: readonly string[], deed: Deed): Promise<string> {
+  using runtime = makeRuntimeDir();
+  const path = `${runtime.path}/broker.sock`;
+  using listener = listenOn(path);
+  const [program = "", ...args] = words;
+  const env = { ...process.env, SHMLINK_SOCKET: path };
+  const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const output = Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
+  await waitUntil(() => pollOne(listener, constants.EPOLLIN, 0) !== 0, "who takes");
+  const taker = accept(listener);
+  if (taker === null) throw new Error("Nobody takes");
+  using broker = new LateBroker(taker.fd, deed);
+  await broker.serve();
+  const [stdout, stderr] = await output;
+  return stdout + stderr;
+}
+
+for (const [name, words, got] of [
+  ["take()", library("link.take"), "other 77\n"],
+  ["takeAsync()", library("await link.takeAsync"), "other 77\n"],
+  ["shmlink take", command, "other 1\n"],
+] as const) {
+  test(`${name} has what the broker handed over before it heard that the time is over`, async () => {
+    expect(await takeLate(words, "deliver")).toBe(got);
+  });
+
+  test(`${name} ends with its time when the broker has handed over nothing`, async () => {
+    for (const deed of ["delete", "hang up"] as const)
+      expect(await takeLate(words, deed)).toMatch(/^timeout\n$|: nobody offered anything in time\n$/);
+  });
+}
