@@ -120,9 +120,8 @@ function parsePeer(text: string, brokerUid: number): Peer {
   if (pid !== undefined && base === undefined)
     throw new UsageError(`Invalid --peer "${text}": no process ${pid} that we may see`);
   const user = fields.get("user");
-  const named = user === undefined ? fields.get("uid") : String(findUser(user) ?? "");
-  if (named === "") throw new UsageError(`Invalid --peer "${text}": user "${user}" does not exist`);
-  const uid = named === undefined ? (base?.uid ?? brokerUid) : parseId(named, "uid");
+  const named = parseUser(text, fields);
+  const uid = named ?? base?.uid ?? brokerUid;
   const account = named === undefined && base !== undefined ? base : findAccount(user ?? uid);
   const unit = fields.get("unit");
   return {
@@ -133,6 +132,17 @@ function parsePeer(text: string, brokerUid: number): Peer {
     context: parseContext(fields),
     brokerUid,
   };
+}
+
+/** @returns the uid that either of them names @throws UsageError where they name two */
+function parseUser(text: string, fields: ReadonlyMap<string, string>): number | undefined {
+  const [user, digits] = [fields.get("user"), fields.get("uid")];
+  const uid = digits === undefined ? undefined : parseId(digits, "uid");
+  if (user === undefined) return uid;
+  const found = findUser(user);
+  if (found === undefined) throw new UsageError(`Invalid --peer "${text}": user "${user}" does not exist`);
+  if (uid === undefined || uid === found) return found;
+  throw new UsageError(`Invalid --peer "${text}": user "${user}" has uid ${found}, not ${uid}; leave one of them out`);
 }
 
 function parseGroups(fields: ReadonlyMap<string, string>, account: Account | undefined): Pick<Peer, "gid" | "groups"> {

@@ -42,6 +42,7 @@ test("explain knows the groups of a user, takes others, and says when it knows n
     ["user=daemon,groups=5:0", "dial", /^allowed \(rule "group-0"/],
     ["uid=1,gid=0", "dial", /^allowed \(rule "group-0"/],
     ["user=root", "dial", /^allowed/],
+    ["uid=0,user=root", "dial", /^allowed/],
     ["user=daemon", "list", /^refused: .*\(rule "no-daemons"/],
     ["uid=1,gid=5", "list", /^allowed \(rule "all"/],
     [
@@ -143,6 +144,8 @@ test("explain says what is wrong with the question", async () => {
     [["--action=take", "--fd=size=1,memfd"], /"size=1" stands before the type it is about/],
     [["--action=take", "--fd=memfd,size=4K"], /Cannot use --fd size "4K": a whole number/],
     [["--action=dial", "--peer=user=nobody-like-this"], /does not exist/],
+    [["--action=dial", "--peer=uid=1,user=root"], /Invalid --peer .*: user "root" has uid 0, not 1; leave one/],
+    [["--action=dial", "--peer=uid=x,user=root"], /Invalid uid "x"/],
   ] as const) {
     const { code, stderr } = await broker.run(["config", "explain", ...words]);
     expect(stderr).toMatch(message);
