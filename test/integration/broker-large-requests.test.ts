@@ -4,10 +4,21 @@
  * It is done a little at a time, and somebody else is answered meanwhile. The broker is in this process and goes by our turns.
  */
 import { expect, test } from "bun:test";
-import { addSeals, bind, constants, ftruncate, listen, memfdCreate, socket, unixAddress } from "../../ffi/mod.ts";
+import {
+  addSeals,
+  bind,
+  constants,
+  ftruncate,
+  listen,
+  memfdCreate,
+  type OwnedFd,
+  pipe,
+  socket,
+  unixAddress,
+} from "../../ffi/mod.ts";
 import { Broker } from "../../lib/broker/broker.ts";
-import { builtInConfig } from "../../lib/config/schema.ts";
-import { SILENT } from "../../lib/log.ts";
+import { BUILT_IN_RULES, builtInConfig, type ShmlinkConfig } from "../../lib/config/schema.ts";
+import { type Logger, SILENT } from "../../lib/log.ts";
 import { SHMLINK_MANAGER_V1_RIGHTS as RIGHTS } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
@@ -18,6 +29,8 @@ expectNoFdLeaks();
 /** With the message's numbers: of the manager, which is object 3, and of a grant. */
 const [LISTEN, DIAL, REGISTER, RESOLVE, LIST, OFFER, TAKE, MINT] = [1, 2, 3, 4, 6, 7, 8, 9];
 const [ADD, CONNECT, REVOKE] = [1, 2, 3];
+/** Of an offer, the flags of the latter and what it is answered. */
+const [PUBLISH, KEEP, NOW, PUBLISHED, REFUSED] = [2, 1, 2, 2, 3];
 const GRANT = 900;
 const MANY = 100;
 /** Compared with one of our names it fits nearly everywhere, and in the end nowhere. */
@@ -32,13 +45,16 @@ class Place implements Disposable {
   readonly broker: Broker;
   readonly #heard: Map<RawPeer, RawEvent[]> = new Map();
 
-  constructor() {
+  constructor({
+    rules = BUILT_IN_RULES,
+    logger = SILENT,
+  }: Partial<Pick<ShmlinkConfig, "rules"> & { logger: Logger }> = {}) {
     const listener = socket(constants.AF_UNIX, constants.SOCK_STREAM | constants.SOCK_NONBLOCK);
     bind(listener, unixAddress(this.#path), this.#path);
     listen(listener, 16);
     const limits = { ...builtInConfig.limits, maxMessagesPerSecond: 2 ** 24 };
-    const config = { ...builtInConfig, limits };
-    this.broker = this.#stack.use(new Broker({ listeners: [listener], config, logger: SILENT, env: {} }));
+    const config = { ...builtInConfig, limits, rules };
+    this.broker = this.#stack.use(new Broker({ listeners: [listener], config, logger, env: {} }));
   }
 
   join(at?: RawPeer["fd"]): RawPeer {
@@ -107,6 +123,26 @@ test("a listing of a minted connection is looked through while others are answer
   expect(place.heard(holder).filter(isEntry).length).toBe(1 + MANY);
 });
 
+test("a listing that is given up while it is looked through is not in the audit", () => {
+  const lines: string[] = [];
+  const note = (line: string): void => void lines.push(line);
+  using place = new Place({ logger: { ...SILENT, warn: note, info: note } });
+  const [owner, other] = [place.join(), place.join()];
+  for (let index = 0; index < MANY; index++) owner.send(message(3, LISTEN, 10 + index, ...text(nameOf(index)), 0));
+  const [holder, another] = [place.mint(owner), place.mint(other)];
+  const heard = (peer: RawPeer): readonly number[] =>
+    place.heard(peer).flatMap(({ sender, opcode }) => (sender === 10 ? opcode : []));
+  holder.send(message(3, LIST, 10, ...text("")));
+  place.until(() => heard(holder).length > 0);
+  expect(heard(holder)).toEqual([0]); // the broker itself, and the others are looked through
+  const { sessionCount } = place.broker;
+  holder.fd.close();
+  place.until(() => place.broker.sessionCount < sessionCount);
+  another.send(message(3, LIST, 10, ...text("")));
+  place.until(() => heard(another).includes(1)); // in so many turns that the other one has had its last
+  expect(lines.filter((line) => / inspect/.test(line))).toEqual(["Used grant inspect"]);
+});
+
 test("what is revoked before a listing was sent is not in it", () => {
   using place = new Place();
   const owner = place.join();
@@ -162,7 +198,6 @@ test("what is kept is handed to all who wait for it while others are answered", 
     for (let object = 10; object < 60; object++) taker.send(message(3, TAKE, object, ...text("kept"), 1));
   for (const taker of takers) place.heardBeside(other, taker, () => false); // they wait
   using file = memfdCreate("kept");
-  const [PUBLISH, KEEP] = [2, 1];
   owner.send(message(3, OFFER, 10, ...text("kept")));
   owner.send(message(10, ADD), [file]);
   owner.send(message(10, PUBLISH, KEEP));
@@ -172,6 +207,38 @@ test("what is kept is handed to all who wait for it while others are answered", 
   place.heardBeside(owner, other, () => false);
   expect(answers()).toBeLessThan(20 * 50 * 2);
   place.until(() => answers() === 20 * 50 * 2); // a descriptor, and done
+});
+
+test("what is only for who waits is tried with those who have waited longest, and nobody else loses his place by it", () => {
+  const criteria = { action: ["take"], fd: ["pipe"] } as const;
+  using place = new Place({ rules: [{ name: "no-pipes", effect: "deny", where: "", criteria }, ...BUILT_IN_RULES] });
+  const owner = place.join();
+  const holder = place.mint(owner);
+  for (let index = 0; index < MANY; index++) holder.send(message(3, TAKE, 10 + index, ...text(nameOf(0)), 1));
+  place.heardBeside(owner, holder, () => false); // they wait
+  owner.send(message(3, OFFER, 10, ...text(nameOf(0))));
+  const publish = (fd: OwnedFd, answer: number): RawEvent | undefined => {
+    owner.send(message(10, ADD), [fd]);
+    owner.send(message(10, PUBLISH, NOW));
+    const isAnswer = ({ sender, opcode }: RawEvent): boolean => sender === 10 && opcode === answer;
+    place.until(() => place.heard(owner).some(isAnswer));
+    return place.heard(owner).find(isAnswer);
+  };
+  const told = (): string[] =>
+    place
+      .heard(holder)
+      .flatMap(({ sender, opcode }) => (sender >= 10 && sender < 10 + MANY ? `${sender}: ${opcode}` : []));
+  using ends = new DisposableStack();
+  const { reader, writer } = pipe();
+  for (const fd of [reader, writer]) ends.use(fd);
+  const refusal = publish(writer, REFUSED);
+  expect(new TextDecoder().decode(refusal?.body)).toContain(": none of those who have waited longest may have it");
+  const tried = told();
+  expect(tried).toEqual(Array.from({ length: tried.length }, (_, index) => `${10 + index}: 2`)); // failed
+  expect([0, MANY]).not.toContain(tried.length);
+  using gift = memfdCreate("gift");
+  publish(gift, PUBLISHED);
+  expect(told()).toEqual([...tried, `${10 + tried.length}: 0`, `${10 + tried.length}: 1`]); // a descriptor, and done
 });
 
 test("who has a process looked into has had his turn", () => {
