@@ -55,5 +55,5 @@ test("who has more to say than its rate leaves waits for its turn: many of those
 });
 
 test("who has nothing left of its rate waits a moment before anything is read", () => {
-  expect(waitsFor(20, -1000)).toEqual(["a moment"]);
+  expect(waitsFor(20, -1_000_000)).toEqual(["a moment"]); // a debt of minutes: no pause of ours pays it
 });
