@@ -63,18 +63,18 @@ test("a flood that nobody waits for costs a bounded number of turns of the loop"
   const woken = spyOn(WakeLimit.prototype, "woken");
   const timers = spyOn(process.getBuiltinModule("node:timers"), "setTimeout");
   let rings = 0;
-  for (const end = performance.now() + 300; performance.now() < end; rings++) {
+  let elapsedMs = 0;
+  for (const start = performance.now(); elapsedMs < 300 || rings <= 200 || timers.mock.calls.length <= 3; rings++) {
     send(flood, byte, constants.MSG_DONTWAIT);
     await new Promise((resolve) => setImmediate(resolve));
+    elapsedMs = performance.now() - start; // longer than asked for where we are held up
   }
   const wakes = woken.mock.calls.length;
   const rests = timers.mock.results.map(({ value }) => value as NodeJS.Timeout);
   woken.mockRestore();
   timers.mockRestore();
-  expect(rings).toBeGreaterThan(200);
   expect(wakes).toBeGreaterThan(16);
-  expect(wakes).toBeLessThan(60); // 16 at once, then one each 16 ms
-  expect(rests.length).toBeGreaterThan(3);
+  expect(wakes).toBeLessThan(22 + elapsedMs / 8); // 16 at once, then one each 16 ms
   expect(rests.filter((rest) => rest.hasRef())).toEqual([]); // none keeps the process from its end
   for (const channel of [left, right]) channel.close();
 });
