@@ -7,6 +7,7 @@ import { ServerConnection } from "../protocol/connection.ts";
 import { Notifier } from "../transport/notify.ts";
 import { Reactor } from "../transport/reactor.ts";
 import { UnixTransport } from "../transport/unix.ts";
+import { howMany } from "../util/how-many.ts";
 import { VERSION } from "../version.ts";
 import { Admission } from "./admission.ts";
 import { Closer } from "./closer.ts";
@@ -151,7 +152,7 @@ export class Broker implements Disposable {
       this.#core.config = reload();
       this.#core.quota.limits = this.#core.config.limits;
       this.#core.rate.perSecond = this.#core.config.limits.maxMessagesPerSecond;
-      logger.info(`Configuration read again: ${this.#core.config.rules.length} rules`);
+      logger.info(`Configuration read again: ${howMany(this.#core.config.rules.length, "rule")}`);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       logger.error(`Configuration is wrong, the old one stays in force: ${error.message}`);

@@ -4,6 +4,7 @@
  * own, and at a terminal somebody watches.
  */
 import { type Fields, isWritten, type Logger } from "../log.ts";
+import { howMany } from "../util/how-many.ts";
 
 /** Lines: a user's, and everybody's. A few megabytes a day from one who tries, some tens from all. */
 const USER: Rate = { burst: 500, perSecond: 1 };
@@ -107,7 +108,7 @@ export class LimitedLog implements Logger {
   /** To be called at the end, when no other line comes. */
   tellLeftOut(): void {
     if (this.#leftOut === 0) return;
-    this.#logger.warn(`Left out ${this.#leftOut} lines: there were too many at once`);
+    this.#logger.warn(`Left out ${howMany(this.#leftOut, "line")}: there were too many at once`);
     this.#leftOut = 0;
   }
 }

@@ -1,4 +1,5 @@
 /** One record as indented lines, for people. Keys that are names of ours become words, sizes get a unit. */
+import { howMany } from "../util/how-many.ts";
 import { formatBytes, formatDuration } from "./numbers.ts";
 import { printable } from "./table.ts";
 
@@ -45,7 +46,8 @@ function isNested(value: unknown): value is object {
 function scalar(key: string, value: unknown, isSize: boolean): string {
   if (Array.isArray(value))
     return value.length === 0 ? "none" : printable(value.map(String).join(SPACED.has(key) ? " " : ", "));
-  if (typeof value === "number" && isSize) return value < 1024 ? `${value} bytes` : `${formatBytes(value)} (${value})`;
+  if (typeof value === "number" && isSize)
+    return value < 1024 ? howMany(value, "byte") : `${formatBytes(value)} (${value})`;
   if (typeof value === "number" && key.endsWith("Ms")) return formatDuration(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
   return printable(value === null || value === undefined || value === "" ? "-" : String(value));

@@ -1,10 +1,11 @@
 /** What `wrap --explain` says after a run: which calls were trapped, where sockets went, by which rule, and why. */
+import { howMany } from "../util/how-many.ts";
 import { hostPort } from "../util/ip-address.ts";
 import type { DecisionCount, Summary } from "../wrap/journal.ts";
 import { renderTable } from "./table.ts";
 
 export function renderSummary({ lostLines, ...counted }: Summary): string {
-  const lost = lostLines === 0 ? "" : `shmlink: ${lostLines} lines of the trace could not be written\n`;
+  const lost = lostLines === 0 ? "" : `shmlink: ${howMany(lostLines, "line")} of the trace could not be written\n`;
   return `${lost}${renderCounted(counted)}`;
 }
 

@@ -3,6 +3,7 @@
  * for each listen and connect where it went, by which rule, and what stood in the way. Bounded, whatever a program does.
  */
 import { writeSync } from "node:fs";
+import { howMany } from "../util/how-many.ts";
 
 export type Outcome = "unix" | "tcp" | "refused" | "nowhere";
 
@@ -99,7 +100,7 @@ export class Journal {
     try {
       const written = writeSync(trace.fd, line);
       this.#isTorn = written < Buffer.byteLength(line);
-      if (this.#isTorn) this.#lose(trace, new Error(`only ${written} bytes of a line were written`));
+      if (this.#isTorn) this.#lose(trace, new Error(`only ${howMany(written, "byte")} of a line could be written`));
     } catch (error) {
       this.#lose(trace, error as Error);
     }

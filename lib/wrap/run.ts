@@ -16,6 +16,7 @@ import {
 import { FailureError } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Reactor } from "../transport/reactor.ts";
+import { howMany } from "../util/how-many.ts";
 import { resolve } from "../util/path.ts";
 import { type StartedProgram, startCommand } from "./command.ts";
 import { type FilterOptions, filterProgram } from "./filter.ts";
@@ -103,7 +104,7 @@ function makeDirectory(path: string): void {
 
 function sweep({ directory, logger }: WrapOptions): void {
   const count = sweepSockets(resolve(directory));
-  if (count > 0) logger.info(`Removed ${count} sockets of supervisors that were killed`);
+  if (count > 0) logger.info(`Removed ${howMany(count, "socket")} of supervisors that were killed`);
 }
 
 function start(options: WrapOptions, program: Uint8Array | undefined): StartedProgram {

@@ -220,7 +220,7 @@ test("a broker that was killed is there again although nobody asks for one", asy
   const killed = await endBroker(broker, "SIGKILL");
   await waitUntil(() => brokersAt(broker.socketPath).some((pid) => pid !== killed), "the next broker");
   await waitUntil(
-    () => broker.log.includes("Carried on from an earlier broker: 2 channels, 1 contexts, 1 offers"),
+    () => broker.log.includes("Carried on from an earlier broker: 2 channels, 1 context, 1 offer"),
     "it to know",
   );
 }, 60_000);

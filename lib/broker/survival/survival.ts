@@ -3,6 +3,7 @@
  * that are whole, contexts, and descriptors on offer. Kept while they last, and carried on by the next broker.
  */
 import type { OwnedFd } from "../../../ffi/mod.ts";
+import { howMany } from "../../util/how-many.ts";
 import type { BrokerCore } from "../core.ts";
 import type { Account } from "../quota.ts";
 import type { Bundle, ChannelRecord, ContextRecord, OfferRecord } from "../records.ts";
@@ -88,9 +89,8 @@ export class Survival implements Disposable {
     const guarded = [...stored].map(([name, fd]) => [name, core.closer.guard(fd, RESTORED)] as const);
     this.#keeper.restore(new Map(guarded), (found) => this.#carriedOn.adopt(core, found));
     const { channels, contexts, offers } = core.registry;
-    core.logger.info(
-      `Carried on from an earlier broker: ${channels.size} channels, ${contexts.size} contexts, ${offers.size} offers`,
-    );
+    const found = [howMany(channels.size, "channel"), howMany(contexts.size, "context"), howMany(offers.size, "offer")];
+    core.logger.info(`Carried on from an earlier broker: ${found.join(", ")}`);
   }
 
   /** Drops what its owner has closed meanwhile. */

@@ -6,6 +6,7 @@ import { loadConfig } from "../../config/load.ts";
 import type { ShmlinkConfig } from "../../config/schema.ts";
 import { FailureError } from "../../errors.ts";
 import { brokerSocketPath } from "../../transport/socket-path.ts";
+import { howMany } from "../../util/how-many.ts";
 import { basename, dirname, join } from "../../util/path.ts";
 import { Journal, type Trace } from "../../wrap/journal.ts";
 import type { Rule } from "../../wrap/rules/types.ts";
@@ -73,7 +74,7 @@ This is not a sandbox: it changes how a program talks, not what it may do.`,
       program: first === undefined ? undefined : basename(first),
     });
     if (args.check === true || args.print === true) {
-      printText(args.print === true ? renderRules(rules) : `${rules.length} rules, all right\n`);
+      printText(args.print === true ? renderRules(rules) : `${howMany(rules.length, "rule")}, all right\n`);
       return OK;
     }
     if (first === undefined) throw new UsageError('Missing program: write "shmlink wrap -- PROGRAM [ARGUMENTS]"');

@@ -1,4 +1,5 @@
 /** A line on stderr that says how far a copy is: only on a terminal, only now and then, and never on top of the output. */
+import { howMany } from "../../util/how-many.ts";
 import { formatBytes, formatDuration } from "../numbers.ts";
 import { printError } from "../output.ts";
 import type { Counts, Flow } from "./flow.ts";
@@ -70,7 +71,8 @@ export class Progress {
   finish({ bytes, messages }: Moved): void {
     this.clear();
     if (!this.#verbose) return;
-    const counted = messages === undefined ? "" : ` (${messages.received} messages received, ${messages.sent} sent)`;
+    const counted =
+      messages === undefined ? "" : ` (${howMany(messages.received, "message")} received, ${messages.sent} sent)`;
     const time = formatDuration(performance.now() - this.#startMs);
     printError(`${this.#name}: ${this.#describe(bytes)}${counted} in ${time}, ${this.#rate(bytes)}\n`);
   }

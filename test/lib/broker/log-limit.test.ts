@@ -36,7 +36,7 @@ test("LimitedLog leaves out a user's flood, counts it, and has room for others a
   wait(3000);
   for (let count = 0; count < 10; count++) log.warn("flood", { uid: 7 });
   expect(lines.slice(502)).toEqual([
-    "warn Left out 1 lines: there were too many at once",
+    "warn Left out 1 line: there were too many at once",
     ...Array(3).fill("warn flood"),
   ]);
   log.tellLeftOut();

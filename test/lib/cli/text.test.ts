@@ -101,17 +101,17 @@ test("renderRecord() shows nested values, lists and units", () => {
     tcp: true,
     seals: [],
     fill: 2048,
-    sub: { bytes: 10 },
+    sub: { bytes: 10, fill: 0 },
     all: [{ a: 1 }],
   });
   expect(text).toBe(
-    "id      1\nuptime  1 min 5 s\ntcp     yes\nseals   none\nfill    2.0 KiB (2048)\nsub\n  bytes  10 bytes\nall 1\n  a  1\n",
+    "id      1\nuptime  1 min 5 s\ntcp     yes\nseals   none\nfill    2.0 KiB (2048)\nsub\n  bytes  10 bytes\n  fill   0 bytes\nall 1\n  a  1\n",
   );
 });
 
 test("renderRecord() leaves texts as they are by which something is counted", () => {
   const text = renderRecord({ hugePages: 1, fallbacks: { "no MSG_ZEROCOPY for lastMs": 12, "/run/A\u001b": 3 } });
   expect(text).toBe(
-    "huge pages  1 bytes\nfallbacks\n  no MSG_ZEROCOPY for lastMs  12\n  /run/A\ufffd                     3\n",
+    "huge pages  1 byte\nfallbacks\n  no MSG_ZEROCOPY for lastMs  12\n  /run/A\ufffd                     3\n",
   );
 });
