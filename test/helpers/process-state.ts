@@ -10,6 +10,12 @@ function read(path: string): string {
   }
 }
 
+/** The processes that the first thread of `pid` has started and that are there, and those that these have. */
+export function descendants(pid: number): number[] {
+  const children = read(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean).map(Number);
+  return children.flatMap((child) => [child, ...descendants(child)]);
+}
+
 /** Waits until the first thread of `pid` sleeps and the process has used no processor time for a while: one that spins never
  *  gets there. */
 export async function quiet(pid: number): Promise<void> {

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Cli } from "../cli/fixture.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
-import { quiet } from "../helpers/process-state.ts";
+import { descendants, quiet } from "../helpers/process-state.ts";
 import { type Requirement, requires } from "../helpers/requires.ts";
 import { BUN } from "../helpers/runtimes.ts";
 import { freePort, until } from "../helpers/wrapped.ts";
@@ -129,9 +129,11 @@ for (const [name, { needs, command, request, end, trapsEach = 0 }] of Object.ent
       client.child.stdout?.on("data", (data: Buffer) => {
         said += data;
       });
-      // A call is written down after its answer: when both supervisors sleep, all are.
+      // A program may call once more after what it says, and that is written down after its answer: when the programs sleep
+      // all calls are made, and when both supervisors sleep then, all are written.
       const written = async (): Promise<void> => {
-        for (const { child } of [server, client]) await quiet(child.pid as number);
+        const supervisors = [server, client].map(({ child }) => child.pid as number);
+        for (const pid of [...supervisors.flatMap(descendants), ...supervisors]) await quiet(pid);
       };
       await until("the first answers", () => said.includes("warm"));
       await written();
