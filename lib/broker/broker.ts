@@ -179,10 +179,14 @@ export class Broker implements Disposable {
   }
 
   #start(fd: OwnedFd, owner: Owner): Session {
-    const { maxQueuedBytes } = this.#core.config.limits;
-    const connection = new ServerConnection(
-      new UnixTransport(fd, { maxQueuedBytes, closeFd: this.#core.closer.closingFor(owner) }),
-    );
+    const core = this.#core;
+    const options = {
+      get maxQueuedBytes() {
+        return core.config.limits.maxQueuedBytes;
+      },
+      closeFd: core.closer.closingFor(owner),
+    };
+    const connection = new ServerConnection(new UnixTransport(fd, options));
     const onEnd = (ended: Session): void => {
       this.#sessions.delete(ended);
       this.#core.registry.connections.delete(ended);

@@ -42,7 +42,7 @@ export class MemoryTransport implements Transport {
     this.#incoming = incoming;
     this.#outgoing = outgoing;
     this.#options = options;
-    this.#output = new OutputQueue(options.maxQueuedBytes);
+    this.#output = new OutputQueue(options);
   }
 
   get fd(): BorrowedFd {

@@ -1,7 +1,7 @@
 /** Bytes that wait to be sent, with the descriptors that go with the byte at a certain place. Owns the descriptors. */
 import type { OwnedFd } from "../../ffi/mod.ts";
 import { ByteQueue } from "../util/byte-queue.ts";
-import { checkQueued, closeAll, MAX_FDS_PER_QUEUE } from "./transport.ts";
+import { checkQueued, closeAll, DEFAULT_MAX_QUEUED_BYTES, MAX_FDS_PER_QUEUE } from "./transport.ts";
 
 type Attachment = { readonly position: number; readonly fds: readonly OwnedFd[] };
 
@@ -10,8 +10,13 @@ export type Chunk = { readonly bytes: Uint8Array<ArrayBuffer>; readonly fds: rea
 
 const NONE: readonly OwnedFd[] = [];
 
+export type QueueLimits = {
+  /** Asked for with each message: it may be another one later. */
+  readonly maxQueuedBytes?: number;
+};
+
 export class OutputQueue {
-  readonly #limitBytes: number;
+  readonly #limits: QueueLimits;
   readonly #bytes: ByteQueue = new ByteQueue();
   #attachments: Attachment[] = [];
   /** Stream position of the first byte in the queue. */
@@ -21,8 +26,8 @@ export class OutputQueue {
   #attached = 0;
   #given: readonly OwnedFd[] = NONE;
 
-  constructor(limitBytes: number) {
-    this.#limitBytes = limitBytes;
+  constructor(limits: QueueLimits) {
+    this.#limits = limits;
   }
 
   get length(): number {
@@ -35,7 +40,7 @@ export class OutputQueue {
 
   /** Takes `fds`. @throws OverflowError, RangeError, with `fds` closed */
   push(bytes: Uint8Array, fds: readonly OwnedFd[]): void {
-    checkQueued(this.length, bytes, fds, this.#limitBytes);
+    checkQueued(this.length, bytes, fds, this.#limits.maxQueuedBytes ?? DEFAULT_MAX_QUEUED_BYTES);
     if (fds.length > 0) this.#attachments.push({ position: this.#position + this.length, fds });
     this.#fdCount += fds.length;
     this.#bytes.push(bytes);

@@ -14,14 +14,13 @@ import {
 } from "../../ffi/mod.ts";
 import { ProtocolError } from "../errors.ts";
 import { InFlight } from "./in-flight.ts";
-import { OutputQueue } from "./output-queue.ts";
-import { closeAll, DEFAULT_MAX_QUEUED_BYTES, type Incoming, type Transport } from "./transport.ts";
+import { OutputQueue, type QueueLimits } from "./output-queue.ts";
+import { closeAll, type Incoming, type Transport } from "./transport.ts";
 
 const SEND_BYTES = 1 << 16;
 const ETOOMANYREFS = 109; // asm-generic/errno.h
 
-export type UnixTransportOptions = {
-  readonly maxQueuedBytes?: number;
+export type UnixTransportOptions = QueueLimits & {
   /** How descriptors are closed that the peer has sent. */
   readonly closeFd?: CloseFd;
 };
@@ -38,7 +37,7 @@ export class UnixTransport implements Transport {
   constructor(fd: OwnedFd, options: UnixTransportOptions = {}) {
     this.#fd = fd;
     this.#closeFd = options.closeFd;
-    this.#output = new OutputQueue(options.maxQueuedBytes ?? DEFAULT_MAX_QUEUED_BYTES);
+    this.#output = new OutputQueue(options);
   }
 
   get fd(): BorrowedFd {

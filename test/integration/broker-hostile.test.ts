@@ -1,6 +1,7 @@
 /** Peers that flood, never read, open and close without end, or send descriptors without end: they are held up or ended,
  *  everybody else is served, and nothing is left over. */
 import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import { type BorrowedFd, constants, kill, open, poll, recvmsg, SyscallError, sendmsg } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
@@ -77,16 +78,35 @@ test("what waited for its turn is handled although the peer has gone, in order",
   await waitUntil(() => !other.list().some(({ name }) => name.startsWith("last-")), "the end of the session");
 });
 
-test("who never reads is ended when too much waits for it, and others are served", async () => {
-  await using broker = new TestBroker("[limits]\nmaxQueuedBytes = 65536\n");
-  using other = broker.connect();
-  using raw = new RawPeer(broker.socketPath);
+/** Asks and asks, and reads nothing. */
+async function untilEnded(raw: RawPeer): Promise<void> {
   const syncs = new Uint8Array(Array.from({ length: 500 }, () => [...message(1, 0, 0x10)]).flat());
   await waitUntil(() => {
     const [events = 0] = poll([{ fd: raw.fd, events: constants.EPOLLOUT }], 0);
     return (events & constants.EPOLLOUT) !== 0 && !push(raw.fd, syncs);
   }, "the broker to end it");
+}
+
+test("who never reads is ended when too much waits for it, and others are served", async () => {
+  await using broker = new TestBroker("[limits]\nmaxQueuedBytes = 65536\n");
+  using other = broker.connect();
+  using raw = new RawPeer(broker.socketPath);
+  await untilEnded(raw);
   roundTrip(other);
+  expect(broker.log).toMatch(/Session ended: Cannot send to this peer: 65536 bytes wait already, it does not read/);
+});
+
+test("what may wait for who is connected already is another limit when the configuration has been read again", async () => {
+  await using broker = new TestBroker();
+  using _other = broker.connect();
+  using raw = new RawPeer(broker.socketPath);
+  raw.greet();
+  raw.send(message(1, 0, 9));
+  while (raw.next()?.sender !== 9);
+  writeFileSync(broker.configPath, "[limits]\nmaxQueuedBytes = 65536\n");
+  kill(broker.pid, constants.SIGHUP);
+  await waitUntil(() => broker.log.includes("Configuration read again"), "the new limit");
+  await untilEnded(raw);
   expect(broker.log).toMatch(/Session ended: Cannot send to this peer: 65536 bytes wait already, it does not read/);
 });
 
