@@ -10,6 +10,7 @@ import {
   memfdCreate,
   type OwnedFd,
   open,
+  poll,
   SyscallError,
   sendmsg,
   socketpair,
@@ -196,6 +197,36 @@ requires.test([machine], "who holds for the next broker has so many threads that
   await untilHeld(broker, 2); // and it has heard before that what it is to let go of
   await waitUntil(() => closingThreads(holder) === 24, "as many threads as there may be to be held up");
 });
+
+requires.test([machine], "who holds for the next broker closes all else while something does not close", async () => {
+  await using broker = new TestBroker();
+  using link = broker.connect();
+  using slow = new Lingering();
+  const pairs = Array.from({ length: 24 }, () => socketpair(constants.SOCK_STREAM));
+  const fds = [slow.fd, ...pairs.map(([near]) => near)];
+  const files = fds.map((fd) => readlinkSync(`/proc/self/fd/${fd.number}`));
+  const [first, ...others] = fds.map((fd, index) => {
+    const offer = link.offer(`o${index}`);
+    offer.publish([fd]);
+    fd.close();
+    return offer;
+  });
+  await untilHeld(broker, 1);
+  const [holder = 0] = broker.holders();
+  await waitUntil(() => files.every((file) => openFds(holder).some((entry) => entry.endsWith(file))), "all to be held");
+  first?.close();
+  await waitUntil(() => closingThreads(holder) === 1, "a thread to be held up");
+  for (const [index, offer] of others.entries()) {
+    offer.close();
+    const far = pairs[index]?.[1];
+    await waitUntil(() => far !== undefined && hasHungUp(far), "the last of its other end to be closed");
+    far?.close();
+  }
+});
+
+function hasHungUp(fd: OwnedFd): boolean {
+  return ((poll([{ fd, events: 0 }], 0)[0] ?? 0) & constants.EPOLLHUP) !== 0;
+}
 
 class SilentFuse implements AsyncDisposable {
   readonly #child: ChildProcess;

@@ -7,7 +7,7 @@ import {
   accept,
   constants,
   errno,
-  type OwnedFd,
+  OwnedFd,
   peerCredentials,
   poll,
   type Received,
@@ -19,7 +19,7 @@ import { builtInConfig } from "../../config/schema.ts";
 import { Reactor, type Registration, type TimerHandle } from "../../transport/reactor.ts";
 import { closeAll } from "../../transport/transport.ts";
 import { Closer } from "../closer.ts";
-import { Quota } from "../quota.ts";
+import { type Account, Quota } from "../quota.ts";
 import { ALL, HELD, HELD_AT_A_TIME, STOPPING, STORE, UNSTORE } from "./holding.ts";
 
 const { EPOLLIN, EPOLLOUT } = constants;
@@ -29,8 +29,8 @@ const HOLD_MS = 60_000;
 const PAUSE_MS = 100;
 /** For a broker that comes and does not read what we say. */
 const HAND_OVER_MS = 10_000;
-/** How many threads may close at a time: many enough that few wait for one that does not close, each costs memory. */
-const MAX_CLOSING = 24;
+/** Whose things are nobody here knows: they are closed as if they were of so many users, each of whom has a thread. */
+const NOBODYS: readonly Account[] = Array.from({ length: 24 }, (_, uid) => ({ uid, context: undefined }));
 
 export type HolderOptions = {
   /** Of SOCK_SEQPACKET; taken. */
@@ -45,7 +45,6 @@ export class Holder implements Disposable {
   readonly #accepting: Registration;
   readonly #held: Map<string, OwnedFd> = new Map();
   readonly #closer: Closer;
-  #nStored = 0;
   #link: OwnedFd | undefined;
   #registration: Registration | undefined;
   #isStopping = false;
@@ -133,10 +132,13 @@ export class Holder implements Disposable {
     closeAll(fds);
   }
 
-  /** Whose it is nobody here knows: they are closed as if they were of so many users, in turn. */
   #guard(fd: OwnedFd): OwnedFd {
-    this.#nStored += 1;
-    return this.#closer.guard(fd, { uid: this.#nStored % MAX_CLOSING, context: undefined });
+    return new OwnedFd(fd.take(), (number) => this.#closer.closingFor(this.#idlest())(number));
+  }
+
+  /** So that nothing waits behind what does not close, as long as there is another thread. */
+  #idlest(): Account {
+    return NOBODYS.reduce((one, other) => (this.#closer.backlogOf(one) <= this.#closer.backlogOf(other) ? one : other));
   }
 
   #letGo(name: string): void {
