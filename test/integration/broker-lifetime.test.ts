@@ -32,9 +32,10 @@ test("a broker that is there and does not answer is said to be so", async () => 
 test("a broker puts its full log aside and goes on in a new one", async () => {
   await using broker = new TestBroker();
   broker.connect().close();
-  appendFileSync(join(broker.directory, "broker.log"), "x".repeat((1 << 20) + 1));
+  const log = join(broker.directory, "broker.log");
+  appendFileSync(log, "x".repeat((1 << 20) + 1));
   kill(broker.pid, constants.SIGHUP);
-  await waitUntil(() => existsSync(join(broker.directory, "broker.log.1")), "the full log to be put aside");
+  await waitUntil(() => existsSync(`${log}.1`) && existsSync(log), "the full log to be put aside, and another begun");
   await waitUntil(() => broker.log.includes("Configuration read again"), "a line in the new log");
   expect(broker.log.length).toBeLessThan(10_000);
 });
