@@ -72,7 +72,8 @@ test("commands that stay try again until there is a broker, and say so once", as
   using next = broker.connect();
   await waitUntil(() => Bun.deepEquals(namesAt(next), ALL), "all of them again");
   await giveJob(next, taker);
-  for (const each of [context, listener, taker]) expect(each.stderr).toEndWith(ENDED + tried(broker) + BACK);
+  for (const each of [context, listener, taker])
+    await waitUntil(() => each.stderr.endsWith(ENDED + tried(broker) + BACK), "each to say that there is one again");
   context.child.stdin?.end("\n");
   await waitUntil(() => context.closed, "the context to end");
   expect([context.child.exitCode, existsSync(path)]).toEqual([7, false]);
