@@ -24,15 +24,24 @@ const PAIRS: readonly (readonly [Runtime, Runtime, count: number])[] = [
   [NODE, BUN, 50_000],
 ];
 
-/** @returns calls of machine code */
+const MOST_ROUNDS = 8;
+
+/** Hands over until both have slept: one that gets no processor finds its message there whenever it looks.
+ *  @returns calls of machine code in the first round */
 async function handOver(pair: readonly [Runtime, Runtime], seed: number, count: number): Promise<number> {
-  const sides = await stress(pair, seed, count);
-  for (const { handOffs, sleeps, timeouts } of sides) {
-    expect(handOffs).toBeGreaterThan(count);
-    expect(sleeps).toBeGreaterThan(count / 100);
-    expect(timeouts).toBe(0);
+  const sleeps = [0, 0];
+  let machine: number | undefined;
+  for (let round = 0; round < MOST_ROUNDS && sleeps.some((times) => times <= count / 100); round++) {
+    const sides = await stress(pair, seed, count);
+    for (const [index, side] of sides.entries()) {
+      expect(side.handOffs).toBeGreaterThan(count);
+      expect(side.timeouts).toBe(0);
+      sleeps[index] = (sleeps[index] ?? 0) + side.sleeps;
+    }
+    machine ??= sides.reduce((sum, side) => sum + side.machine, 0);
   }
-  return sides.reduce((sum, { machine }) => sum + machine, 0);
+  for (const times of sleeps) expect(times).toBeGreaterThan(count / 100);
+  return machine ?? 0;
 }
 
 for (const [lead, follow, count] of PAIRS) {
