@@ -7,7 +7,8 @@ expectNoFdLeaks();
 const curl = requires.program("curl", "curl");
 const nginx = requires.program("nginx", "nginx-light");
 
-/** configure NAME WORKERS BLOCKS… writes NAME/conf; settled MASTER N OLD… waits until it has N workers, none of the old. */
+/** configure NAME WORKERS BLOCKS… writes NAME/conf; settled MASTER N OLD… waits until it has N workers, none of the old; logged N
+ *  waits until so many requests are in the log, which is after their answers. */
 const NGINX = `
 configure() {
   mkdir -p "$PWD/$1"
@@ -29,6 +30,7 @@ settled() {
   done
   echo "not settled: $now"
 }
+logged() { until [ "$(wc -l < log)" = "$1" ]; do sleep 0.02; done; }
 pages() { run bash -c 'for i in $(seq 12); do curl -sS --max-time 20 "$0" & done; wait' "$1" | sort | uniq -c; }
 `;
 
@@ -41,7 +43,7 @@ serve nginx -p "$PWD/web" -c "$PWD/web/conf" -g 'daemon off;' & S=$!
 ready "$A"; until [ -s web/pid ]; do sleep 0.02; done; M=$(cat web/pid)
 settled "$M" 3
 pages "http://127.0.0.1:$A/"; pages "http://[::1]:$A/"
-echo "one worker is killed"
+echo "one worker is killed"; logged 24
 victim=$(workers "$M" | cut -d ' ' -f 1); kill -9 "$victim"
 settled "$M" 3 "$victim"
 pages "http://127.0.0.1:$A/"
