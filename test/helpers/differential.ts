@@ -8,14 +8,15 @@ import { freePort, Running, Stage } from "./wrapped.ts";
 
 const bash = requires.program("bash", "bash");
 
-/** run COMMAND… runs it as this round does, and serve, in the background, is it; ready PORT waits until somebody listens there; ended PID NAME waits for it. */
+/** run COMMAND… runs it as this round does, and serve, in the background, is it; ready PORT N waits until
+ *  there are N listeners, or one where it is left out; ended PID NAME waits for it. */
 const PRELUDE = `
 exec 2>&1 # two pipes are read in any order
 run() { $WRAP "$@"; }
 serve() { exec $WRAP "$@"; }
 ready() {
-  until if [ -n "$WRAP" ]; then compgen -G "$REGISTRY/*_$1.json" > /dev/null; else
-    grep -q ":$(printf %04X "$1") [0-9A-F:]* 0A " /proc/net/tcp /proc/net/tcp6; fi
+  until [ "$(if [ -n "$WRAP" ]; then compgen -G "$REGISTRY/*_$1.json"; else
+    grep -h ":$(printf %04X "$1") [0-9A-F:]* 0A " /proc/net/tcp /proc/net/tcp6; fi | wc -l)" -ge "\${2:-1}" ]
   do sleep 0.02; done
 }
 ended() { wait "$1"; echo "$2 ended with $?"; }

@@ -112,7 +112,7 @@ kill $S; ended $S redis`,
     listeners: 2,
     text: `
 serve memcached -t 4 -l 127.0.0.1,::1 -p "$A" -c 256 -b 512 $([ "$(id -u)" = 0 ] && echo -u nobody) 2> errors & S=$!
-ready "$A"; until [ "$WRAP" = "" ] || [ "$(compgen -G "$REGISTRY/*_$A.json" | wc -l)" = 2 ]; do sleep 0.02; done
+ready "$A" 2
 run python3 - "$A" <<'END'
 import socket, sys
 port = int(sys.argv[1])

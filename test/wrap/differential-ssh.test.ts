@@ -30,17 +30,19 @@ ssh=(ssh -F none -i key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/n
 secure() { run "\${ssh[@]}" "$@"; }
 masked() { sed -E 's/ [0-9]{5} / CLIENT /; s/ port [0-9]+/ port CLIENT/; s/SHA256:.*/KEY/'; }
 serve "$(command -v sshd)" -D -e -f conf 2> log & server=$!
-ready $A
+ready $A 2
 secure -p $A root@127.0.0.1 'echo $SSH_CONNECTION; id -un' | masked
 secure -p $A root@::1 'echo $SSH_CONNECTION' | masked
 seq 200000 | secure -p $A root@127.0.0.1 cksum
 secure -p $A root@127.0.0.1 'seq 200000; exit 7' | cksum; echo "\${PIPESTATUS[0]}"
-serve "\${ssh[@]}" -p $A -N -L $B:127.0.0.1:$A root@127.0.0.1 & tunnel=$!
-ready $B
+serve "\${ssh[@]}" -v -E tunnel.log -p $A -N -L $B:127.0.0.1:$A root@127.0.0.1 & tunnel=$!
+ready $B 2
 secure -p $B root@127.0.0.1 'echo through'
 secure -p $B root@::1 'seq 100000' | cksum
 # A session whose farewell is lost with the tunnel is not spoken of in the log.
 until [ "$(grep -c '^Disconnected' log)" = 6 ]; do sleep 0.02; done
+# Who ends and has not read all resets its connection, of which the log would speak otherwise.
+until [ "$(grep -c 'channel .*: free: direct-tcpip' tunnel.log)" = 2 ]; do sleep 0.02; done
 kill $tunnel; ended $tunnel tunnel
 secure -p $A nobody-of-that-name@127.0.0.1 true 2>&1; echo "refused: $?"
 secure -p $B root@127.0.0.1 true 2>&1; echo "gone: $?"
