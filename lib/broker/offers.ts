@@ -92,7 +92,7 @@ function deliver(core: BrokerCore, offer: OfferRecord, bundle: Bundle, take: Tak
 
 /** The answer to publish: at once, or where a bundle is only for who waits, when one of them has it. */
 export function tellPublished(offer: OfferRecord, number: number): void {
-  offer.published = number;
+  offer.published = Math.max(offer.published, number);
   offer.session?.send(offer.object, "shmlink_offer_v1", { kind: "published", bundle: number });
 }
 

@@ -243,6 +243,24 @@ test("what was offered quietly is taken quietly from the next broker, too", asyn
   expect(offer.taken.map(({ bundle }) => bundle)).toEqual([2]); // told in their order
 }, 60_000);
 
+test("what is offered to the next broker again is the same bundle, with the same number", async () => {
+  await using broker = new TestBroker(RULES);
+  using before = broker.connect();
+  using job = memfdCreate("shmlink:job");
+  using copied = memfdCreate("shmlink:copied");
+  before.offer("queue").publish([job]);
+  before.offer("copies").publish([copied], { keep: true });
+  await untilHeld(broker, 3);
+  await endBroker(broker, "SIGKILL");
+  using giver = broker.connect();
+  using queue = giver.offer("queue");
+  using copies = giver.offer("copies");
+  expect([queue.publish([job]), copies.publish([copied], { keep: true })]).toEqual([1, 1]);
+  for (const { details } of giver.list().filter(({ kind }) => kind === "relayed"))
+    expect(details).toMatchObject({ published: 1, waiting: 1 });
+  expect([queue.publish([copied]), copies.publish([job], { keep: true })]).toEqual([2, 2]);
+}, 60_000);
+
 /** Runs `bin/shmlink.ts` as who ignores that its children end. @returns a child to be waited for */
 function runIgnoring(broker: TestBroker, ...words: readonly string[]): number {
   using nothing = open("/dev/null", constants.O_RDWR);

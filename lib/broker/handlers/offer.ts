@@ -14,7 +14,7 @@ import { authorize, type BrokerCore, chargeQuota, denied, failureNumber, wishOf 
 import { exeOf } from "../listing.ts";
 import { dropBundles, dropFds, handOut, matchUp, tellPublished, WAITING } from "../offers.ts";
 import { accountKey } from "../quota.ts";
-import type { OfferRecord, TakeRecord } from "../records.ts";
+import type { Bundle, OfferRecord, TakeRecord } from "../records.ts";
 import { backingOf } from "../rights.ts";
 import type { Session } from "../session.ts";
 import { stands } from "../standing.ts";
@@ -122,7 +122,8 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   const spoilt = offer.refusal;
   offer.refusal = undefined;
   const now = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0;
-  const number = offer.published + 1;
+  const again = restoredOf(offer, fds);
+  const number = (now ? undefined : again[0]?.number) ?? offer.published + 1;
   try {
     if (spoilt !== undefined) throw spoilt;
     if (fds.length === 0)
@@ -133,7 +134,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     const quiet = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.quiet) !== 0;
     // What is handed out to everyone is replaced by what comes after it.
     if (offer.bundles[0]?.keep === true) dropBundles(core, offer, offer.bundles.splice(0));
-    if (offer.bundles.length > 0) dropSame(core, offer, fds);
+    else dropAgain(core, offer, again);
     offer.bundles.push({ number, fds, about, keep, quiet, rule });
   } catch (error) {
     dropFds(core, offer, fds);
@@ -161,8 +162,11 @@ function refuse(session: Session, object: ObjectId, { code, message }: FailureEr
 }
 
 /** Who offers again what an earlier broker had from him means the same bundle, not another one. */
-function dropSame(core: BrokerCore, offer: OfferRecord, fds: readonly OwnedFd[]): void {
-  const again = offer.bundles.filter((bundle) => bundle.restored === true && isSame(bundle.fds, fds));
+function restoredOf({ bundles }: OfferRecord, fds: readonly OwnedFd[]): readonly Bundle[] {
+  return bundles.filter((bundle) => bundle.restored === true && isSame(bundle.fds, fds));
+}
+
+function dropAgain(core: BrokerCore, offer: OfferRecord, again: readonly Bundle[]): void {
   for (const bundle of again) offer.bundles.splice(offer.bundles.indexOf(bundle), 1);
   dropBundles(core, offer, again);
 }
