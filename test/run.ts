@@ -36,6 +36,7 @@ function findTestFiles(filters: readonly string[]): string[] {
 function testEnvironment(runtimeDir: string): Record<string, string | undefined> {
   const env: Record<string, string | undefined> = {
     XDG_RUNTIME_DIR: runtimeDir,
+    SHMLINK_TEST_WORK: work,
     NO_COLOR: "1",
     FORCE_COLOR: undefined,
   };

@@ -1,6 +1,6 @@
 /** Programs under wrap, each by a driver process of its own, and a check that they leave nothing behind. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { bind, constants, errno, type OwnedFd, SyscallError, socket, unixAddress } from "../../ffi/mod.ts";
 import { type FileEntry, FileRegistry } from "./file-registry.ts";
@@ -124,12 +124,13 @@ export class Stage implements AsyncDisposable {
 
 const built: Map<string, string> = new Map();
 
-/** Compiles a fixture program once per run. @param header  what is included before it @returns its path */
+/** Compiles a fixture program once per run, where `npm test` removes it at its end.
+ *  @param header  what is included before it @returns its path */
 export function compileFixture(name: string, header?: string): string {
   const key = header === undefined ? name : `${name} ${header}`;
   const known = built.get(key);
   if (known !== undefined) return known;
-  const output = join(makeRuntimeDir().path, name);
+  const output = join(mkdtempSync(join(process.env["SHMLINK_TEST_WORK"] ?? "/tmp", "shm-")), name);
   const folder = join(ROOT, "test/fixtures/programs");
   const first = header === undefined ? [] : ["-include", join(folder, header)];
   const source = join(folder, `${name}.c`);
