@@ -119,6 +119,16 @@ export async function connectWhenListening(broker: TestBroker): Promise<BrokerLi
   return link as unknown as BrokerLink;
 }
 
+/** Does it while the broker stands still, which then finds all of it at once. */
+export function whileStopped<T>({ pid }: TestBroker, act: () => T): T {
+  kill(pid, constants.SIGSTOP);
+  try {
+    return act();
+  } finally {
+    kill(pid, constants.SIGCONT);
+  }
+}
+
 export function brokerPid(link: BrokerLink): number {
   const broker = link.list().find((entry) => entry.kind === "broker");
   if (broker === undefined) throw new Error("The listing does not name the broker");

@@ -15,7 +15,7 @@ import {
   sendmsg,
   socketpair,
 } from "../../ffi/mod.ts";
-import { isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
+import { isRunning, TestBroker, waitUntil, whileStopped } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { untilHeld } from "../helpers/holder.ts";
 import { Lingering } from "../helpers/lingering.ts";
@@ -65,13 +65,6 @@ function childrenOf(pid: number): string {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
 }
 
-/** Does it while the broker stands still: nobody but the broker must be the last to close what was sent. */
-function whileStopped({ pid }: TestBroker, act: () => void): void {
-  kill(pid, constants.SIGSTOP);
-  act();
-  kill(pid, constants.SIGCONT);
-}
-
 function isLetIn({ socketPath }: TestBroker): boolean {
   using peer = new RawPeer(socketPath);
   try {
@@ -83,7 +76,7 @@ function isLetIn({ socketPath }: TestBroker): boolean {
   return peer.next()?.sender === 5;
 }
 
-/** Each leaves the broker as the last that has the descriptor, once the test has closed its own. */
+/** Each leaves the broker as the last that has the descriptor, once the test has closed its own: the broker stands still until then. */
 const WAYS: Readonly<Record<string, (peer: RawPeer, fd: OwnedFd) => void>> = {
   "as a spare ring": (peer, fd) => peer.send(message(MANAGER, 13, 77), [fd]),
   "as the counters of a listener": (peer, fd) =>

@@ -5,13 +5,14 @@ import { addSeals, constants, ftruncate, kill, memfdCreate, open, pipe, poll } f
 import { RING_SEALS } from "../../lib/channel/seals.ts";
 import { INTERFACES } from "../../lib/protocol/shmlink-v1.gen.ts";
 import { DATA_OFFSET } from "../../lib/ring/layout.ts";
-import { TestBroker, waitUntil } from "../helpers/broker.ts";
+import { TestBroker, waitUntil, whileStopped } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { message, type RawEvent, RawPeer, text } from "../helpers/raw-peer.ts";
 
 expectNoFdLeaks();
 
-const CONFIG = "[broker]\nsetUpMs = 200\n";
+/** Nothing is given up, until hurry(). */
+const PATIENT = "[broker]\nsetUpMs = 0\n";
 const MANAGER = 3;
 const FAILED = 2; // of shmlink_channel_v1
 const REGISTRY = 2;
@@ -20,6 +21,24 @@ const NEW_MANAGER = 4;
 const { requests, events } = INTERFACES.shmlink_manager_v1;
 const opcode = (request: string): number => requests.findIndex(({ name }) => name === request);
 const SPARE_DROPPED = events.findIndex(({ name }) => name === "spare_dropped");
+
+/** What is begun from now on has so much time. Who is to stay has come before: we may be held up as well. */
+async function hurry(broker: TestBroker, config = "[broker]\nsetUpMs = 200\n"): Promise<void> {
+  const timesRead = (): number => broker.log.split("Configuration read again").length;
+  const before = timesRead();
+  writeFileSync(broker.configPath, config);
+  kill(broker.pid, constants.SIGHUP);
+  await waitUntil(() => timesRead() > before, "the broker to read its configuration again");
+}
+
+/** Somebody who has said all this before the broker hears any of it. */
+function joining(broker: TestBroker, say: (peer: RawPeer) => void = (peer) => peer.greet()): RawPeer {
+  return whileStopped(broker, () => {
+    const peer = new RawPeer(broker.socketPath);
+    say(peer);
+    return peer;
+  });
+}
 
 function nextOf(peer: RawPeer, sender: number): RawEvent {
   for (let event = peer.next(); event !== undefined; event = peer.next()) if (event.sender === sender) return event;
@@ -56,22 +75,23 @@ const HALVES: Readonly<Record<string, readonly [what: string, begin: (peer: RawP
 
 for (const [name, [what, begin]] of Object.entries(HALVES)) {
   test(`who ${name} is shown out in time, and others stay`, async () => {
-    await using broker = new TestBroker(CONFIG);
+    await using broker = new TestBroker(PATIENT);
     using other = broker.connect();
-    using peer = new RawPeer(broker.socketPath);
-    begin(peer);
+    await hurry(broker);
+    using peer = joining(broker, begin);
     expect(peer.nextError()?.message).toBe(`Cannot wait any longer for ${what}: broker.setUpMs is 200`);
     other.list();
   });
 }
 
 test("who is unfinished when the configuration says that there is no limit any more is left alone", async () => {
-  await using broker = new TestBroker("[broker]\nsetUpMs = 2000\n");
+  await using broker = new TestBroker(PATIENT);
   using _other = broker.connect();
+  await hurry(broker, "[broker]\nsetUpMs = 2400\n");
   using peer = new RawPeer(broker.socketPath);
-  writeFileSync(broker.configPath, "[broker]\nsetUpMs = 0\n");
-  kill(broker.pid, constants.SIGHUP);
-  await waitUntil(() => broker.log.includes("Configuration read again"), "the broker to read its configuration again");
+  peer.send(message(1, 0, 8));
+  expect(nextOf(peer, 8).opcode).toBe(0); // he is in
+  await hurry(broker, PATIENT);
   await new Promise((resolve) => setTimeout(resolve, 3000)); // more than the limit was, and a look more
   peer.greet();
   peer.send(message(1, 0, 9));
@@ -79,10 +99,10 @@ test("who is unfinished when the configuration says that there is no limit any m
 }, 20_000);
 
 test("a message that comes byte by byte, with nothing else between, has no more time than any other", async () => {
-  await using broker = new TestBroker(CONFIG);
+  await using broker = new TestBroker(PATIENT);
   using _other = broker.connect();
-  using peer = new RawPeer(broker.socketPath);
-  peer.greet();
+  await hurry(broker);
+  using peer = joining(broker);
   const long = message(MANAGER, 6, ...text("x".repeat(2000)));
   let sent = 0;
   await waitUntil(() => {
@@ -97,11 +117,12 @@ test("a message that comes byte by byte, with nothing else between, has no more 
 });
 
 test("a channel whose service never maps its ring is given up: both hear it, and its descriptors come back", async () => {
-  await using broker = new TestBroker(`${CONFIG}[limits]\nmaxFdsPerUser = 8\n`);
+  const limits = "[limits]\nmaxFdsPerUser = 8\n";
+  await using broker = new TestBroker(PATIENT + limits);
   using other = broker.connect();
-  using service = new RawPeer(broker.socketPath);
-  using dialler = new RawPeer(broker.socketPath);
-  for (const peer of [service, dialler]) peer.greet();
+  await hurry(broker, `[broker]\nsetUpMs = 200\n${limits}`);
+  using service = joining(broker);
+  using dialler = joining(broker);
   service.send(message(MANAGER, 1, 5, ...text("deaf"), 4096));
   await waitUntil(() => other.list("deaf").length === 1, "the name to be offered");
   for (let turn = 0; turn < 6; turn++) {
@@ -122,15 +143,16 @@ for (const [who, spareOf, deaf] of [
   ["dialler", "service", "dialler"],
 ] as const) {
   test(`a channel whose ${who} never maps its ring takes the spare ring of the other side with it, who is told`, async () => {
-    await using broker = new TestBroker(CONFIG);
+    await using broker = new TestBroker(PATIENT);
     using other = broker.connect();
-    using service = new RawPeer(broker.socketPath);
-    using dialler = new RawPeer(broker.socketPath);
-    const peers = { service, dialler };
-    for (const peer of [service, dialler]) {
+    await hurry(broker);
+    const greet = (peer: RawPeer): void => {
       peer.greet();
       peer.send(message(REGISTRY, 0, 1, ...text("shmlink_manager_v1"), 2, NEW_MANAGER));
-    }
+    };
+    using service = joining(broker, greet);
+    using dialler = joining(broker, greet);
+    const peers = { service, dialler };
     using ring = memfdCreate("spare");
     ftruncate(ring, DATA_OFFSET + 4096);
     addSeals(ring, RING_SEALS);
@@ -146,16 +168,18 @@ for (const [who, spareOf, deaf] of [
 }
 
 test("descriptors that are added to an offer and not published are given up, and publish says so", async () => {
-  await using broker = new TestBroker(CONFIG);
+  await using broker = new TestBroker(PATIENT);
   using _other = broker.connect();
-  using peer = new RawPeer(broker.socketPath);
-  peer.greet();
+  await hurry(broker);
   const { reader, writer } = pipe();
   using _reader = reader;
-  peer.send(message(MANAGER, 7, 5, ...text("slow")));
-  peer.send(message(5, 1), [writer]);
-  writer.close();
-  expect(poll([{ fd: reader, events: 0 }], 0)[0]).toBe(0); // it is on its way, or the broker has it
+  using peer = joining(broker, (peer) => {
+    peer.greet();
+    peer.send(message(MANAGER, 7, 5, ...text("slow")));
+    peer.send(message(5, 1), [writer]);
+    writer.close();
+    expect(poll([{ fd: reader, events: 0 }], 0)[0]).toBe(0); // it is on its way
+  });
   await waitUntil(() => poll([{ fd: reader, events: 0 }], 0)[0] !== 0, "the broker to have closed it");
   peer.send(message(5, 2, 0));
   let event = nextOf(peer, 5);
@@ -165,16 +189,19 @@ test("descriptors that are added to an offer and not published are given up, and
 });
 
 test("who is only idle stays, whole channels too, while somebody else is shown out", async () => {
-  await using broker = new TestBroker("[broker]\nsetUpMs = 1000\n");
+  await using broker = new TestBroker(PATIENT);
   using link = broker.connect({ wake: true });
   using service = link.listen("x");
   const [near, far] = await Promise.all([link.dialAsync("x"), service.acceptAsync()]);
   using idle = new RawPeer(broker.socketPath);
   idle.greet();
+  idle.send(message(1, 0, 8));
+  expect(nextOf(idle, 8).opcode).toBe(0); // he is in
+  await hurry(broker);
   using late = new RawPeer(broker.socketPath);
   expect(late.nextError()?.message).toMatch(/for hello/); // a while has gone by
   idle.send(message(1, 0, 9));
-  while (idle.next()?.sender !== 9);
+  expect(nextOf(idle, 9).opcode).toBe(0);
   near.send(new Uint8Array(1));
   expect((await far?.receiveAsync())?.data).toEqual(new Uint8Array(1));
   expect(link.list("x").length).toBeGreaterThan(0);
