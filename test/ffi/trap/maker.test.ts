@@ -1,11 +1,12 @@
 import { expect } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { calls } from "../../../ffi/calls.ts";
 import { backend } from "../../../ffi/load.ts";
 import { bind, constants, getIntOption, OwnedFd, socket, unixAddress } from "../../../ffi/mod.ts";
 import { TrapMaker } from "../../../ffi/trap/maker.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
+import { newThread, ownThreads } from "../../helpers/own-threads.ts";
 import { requires } from "../../helpers/requires.ts";
 import { until } from "../../helpers/wrapped.ts";
 
@@ -44,10 +45,6 @@ function boundNames(prefix: string): string[] {
   return lines.flatMap((line) => / (@.*)$/.exec(line)?.[1] ?? []).filter((name) => name.startsWith(prefix));
 }
 
-function threads(): Set<string> {
-  return new Set(readdirSync("/proc/self/task"));
-}
-
 requires.test([hasMaker], "TrapMaker makes sockets with room and a name, but for a name that is taken", async () => {
   const head = `maker-test-${process.pid}-`;
   using taken = socket(constants.AF_UNIX, constants.SOCK_STREAM);
@@ -74,10 +71,10 @@ function processorsOf(thread: string): bigint {
 }
 
 requires.test([hasMaker], "TrapMaker leaves its processor to who connects, whichever that is", async () => {
-  const before = threads();
+  const before = ownThreads();
   using maker = TrapMaker.start();
   if (maker === undefined) throw new Error("There is no maker");
-  const [own = ""] = [...threads().difference(before)];
+  const own = await newThread(before);
   const all = processorsOf(String(process.pid));
   const allowed = [...all.toString(2)].reverse().flatMap((bit, index) => (bit === "1" ? index : []));
   for (const processor of [...allowed.slice(0, 2), 5000]) {
@@ -90,14 +87,13 @@ requires.test([hasMaker], "TrapMaker leaves its processor to who connects, which
 
 requires.test([hasMaker], "TrapMaker closes what it has made and ends its thread at its end", async () => {
   const head = `maker-test-${process.pid}-`;
-  const before = threads();
+  const before = ownThreads();
   const maker = TrapMaker.start();
   if (maker === undefined) throw new Error("There is no maker");
-  const [own = ""] = [...threads().difference(before)];
-  expect(own).not.toBe("");
+  const own = await newThread(before);
   await order(maker, head, 1, "/y");
   maker[Symbol.dispose]();
   maker[Symbol.dispose]();
   expect(boundNames(`@${head}`)).toEqual([]);
-  await until("its thread to be gone", () => !threads().has(own));
+  await until("its thread to be gone", () => !ownThreads().has(own));
 });

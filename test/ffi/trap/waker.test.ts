@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { calls } from "../../../ffi/calls.ts";
 import { backend } from "../../../ffi/load.ts";
@@ -8,6 +8,7 @@ import { epollAdd, epollCreate, type OwnedFd, pipe, read, write } from "../../..
 import { TrapPath } from "../../../ffi/trap/path.ts";
 import { hasReceiveEnd, TrapWaker } from "../../../ffi/trap/waker.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
+import { newThread, ownThreads, untilNoneIsNew } from "../../helpers/own-threads.ts";
 import { requires } from "../../helpers/requires.ts";
 import { until } from "../../helpers/wrapped.ts";
 
@@ -75,10 +76,6 @@ class Scene implements Disposable {
   }
 }
 
-function threads(): Set<string> {
-  return new Set(readdirSync("/proc/self/task"));
-}
-
 /** Whether SIGURG has a handler. */
 function isHandled(): boolean {
   const mask = /^SigCgt:\s*(\w+)/m.exec(readFileSync("/proc/self/status", "latin1"))?.[1] ?? "0";
@@ -113,30 +110,30 @@ requires.test([hasWaker], "TrapWaker rests without a signal when nobody sleeps",
 requires.test([hasWaker], "TrapWaker has one thread and a signal, and gives both back at its end", async () => {
   for (const isWatching of [false, true]) {
     expect(isHandled()).toBe(false);
-    const before = threads();
+    const before = ownThreads();
     const scene = new Scene();
-    const [own = ""] = [...threads().difference(before)];
-    expect(own).not.toBe("");
+    const own = await newThread(before);
     expect(isHandled()).toBe(true);
     if (isWatching) scene.watch();
     scene[Symbol.dispose]();
     scene.waker[Symbol.dispose]();
     expect(isHandled()).toBe(false);
-    await until("its thread to be gone", () => !threads().has(own));
+    await until("its thread to be gone", () => !ownThreads().has(own));
   }
 });
 
-requires.test([hasWaker], "TrapWaker starts none where SIGURG is blocked, which would interrupt nobody", () => {
+requires.test([hasWaker], "TrapWaker starts none where SIGURG is blocked, which would interrupt nobody", async () => {
   const [SIG_BLOCK, SIG_SETMASK, MASK_BYTES] = [0, 2, 8];
   const { address, data } = allocateForever(2 * MASK_BYTES);
   data.setBigUint64(0, 1n << 22n, true);
   using others = epollCreate();
-  const before = threads();
+  const before = ownThreads();
   calls.rtSigprocmask(SIG_BLOCK, address, address + MASK_BYTES, MASK_BYTES);
   const waker = TrapWaker.start(others);
   calls.rtSigprocmask(SIG_SETMASK, address + MASK_BYTES, 0, MASK_BYTES);
   expect(waker).toBe(undefined);
-  expect([isHandled(), threads().difference(before)]).toEqual([false, new Set()]);
+  expect(isHandled()).toBe(false);
+  await untilNoneIsNew(before);
 });
 
 requires.test([hasWaker], "TrapPath has a waker when it was asked often enough, and ends it at its end", async () => {
@@ -151,16 +148,16 @@ requires.test([hasWaker], "TrapPath has a waker when it was asked often enough, 
     others,
     mostFiles: 0,
   });
-  const before = threads();
+  const before = ownThreads();
   const serve = (): unknown => path.serve(others, 0);
   for (let times = 1; times < 16; times++) expect(serve).toThrow("SECCOMP_IOCTL_NOTIF_RECV"); // it is no listener
-  expect(threads().difference(before)).toEqual(new Set());
+  await untilNoneIsNew(before);
   expect(serve).toThrow("SECCOMP_IOCTL_NOTIF_RECV");
-  const [own = ""] = [...threads().difference(before)];
-  expect([own === "", isHandled()]).toEqual([false, true]);
+  const own = await newThread(before);
+  expect(isHandled()).toBe(true);
   path[Symbol.dispose]();
   expect(isHandled()).toBe(false);
-  await until("its thread to be gone", () => !threads().has(own));
+  await until("its thread to be gone", () => !ownThreads().has(own));
 });
 
 test("hasReceiveEnd() is of Linux 6.11", () => {
