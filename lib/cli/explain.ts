@@ -2,6 +2,7 @@
 import type { ShmlinkConfig } from "../config/schema.ts";
 import { type Account, findAccount, findUser } from "../config/users.ts";
 import { decide, type Explanation, explain } from "../policy/decide.ts";
+import { unitOf } from "../policy/match.ts";
 import { type ContextIdentity, OPERATIONS, type Operation, type Peer, type Request } from "../policy/types.ts";
 import { processIdentity } from "../transport/peer.ts";
 import { formatHost, hostPort, parseHostPort } from "../util/ip-address.ts";
@@ -114,7 +115,7 @@ function parseAction(text: string | undefined): Operation {
 /** "uid=1001,exe=/usr/bin/x", "pid=1234" for a process that runs; what is left out is unknown, the uid the
  *  broker's, groups those that the user database has. */
 function parsePeer(text: string, brokerUid: number): Peer {
-  const fields = new Map(text === "" ? [] : text.split(",").map(parseField));
+  const fields = parseFields(text);
   const pid = fields.get("pid");
   const base = pid === undefined ? undefined : processIdentity(parseId(pid, "pid"));
   if (pid !== undefined && base === undefined)
@@ -123,12 +124,11 @@ function parsePeer(text: string, brokerUid: number): Peer {
   const named = parseUser(text, fields);
   const uid = named ?? base?.uid ?? brokerUid;
   const account = named === undefined && base !== undefined ? base : findAccount(user ?? uid);
-  const unit = fields.get("unit");
   return {
     uid,
     ...parseGroups(fields, account),
     exe: fields.get("exe") ?? base?.exe ?? "",
-    cgroup: fields.get("cgroup") ?? (unit === undefined ? (base?.cgroup ?? "") : `/${unit}`),
+    cgroup: parseCgroup(text, fields) ?? base?.cgroup ?? "",
     context: parseContext(fields),
     brokerUid,
   };
@@ -145,6 +145,17 @@ function parseUser(text: string, fields: ReadonlyMap<string, string>): number | 
   throw new UsageError(`Invalid --peer "${text}": user "${user}" has uid ${found}, not ${uid}; leave one of them out`);
 }
 
+/** @returns what either of them names @throws UsageError where the cgroup is not that unit's */
+function parseCgroup(text: string, fields: ReadonlyMap<string, string>): string | undefined {
+  const [cgroup, unit] = [fields.get("cgroup"), fields.get("unit")];
+  if (unit === undefined) return cgroup;
+  if (cgroup === undefined) return `/${unit}`;
+  if (unitOf(cgroup) === unit) return cgroup;
+  throw new UsageError(
+    `Invalid --peer "${text}": cgroup "${cgroup}" is not one of unit "${unit}"; leave one of them out`,
+  );
+}
+
 function parseGroups(fields: ReadonlyMap<string, string>, account: Account | undefined): Pick<Peer, "gid" | "groups"> {
   const [gid, groups] = [fields.get("gid"), fields.get("groups")];
   return {
@@ -157,6 +168,15 @@ function parseContext(fields: ReadonlyMap<string, string>): ContextIdentity | un
   const [engine, app, instance] = ["engine", "app", "instance"].map((key) => fields.get(key));
   if (engine === undefined && app === undefined && instance === undefined) return undefined;
   return { engine: engine ?? "", app: app ?? "", instance: instance ?? "" };
+}
+
+function parseFields(text: string): ReadonlyMap<string, string> {
+  const fields = new Map<string, string>();
+  for (const [key, value] of text === "" ? [] : text.split(",").map(parseField)) {
+    if (fields.has(key)) throw new UsageError(`Invalid --peer "${text}": ${key} is given twice`);
+    fields.set(key, value);
+  }
+  return fields;
 }
 
 function parseField(field: string): [string, string] {

@@ -42,7 +42,7 @@ test("explain knows the groups of a user, takes others, and says when it knows n
     ["user=daemon,groups=5:0", "dial", /^allowed \(rule "group-0"/],
     ["uid=1,gid=0", "dial", /^allowed \(rule "group-0"/],
     ["user=root", "dial", /^allowed/],
-    ["uid=0,user=root", "dial", /^allowed/],
+    ["uid=0,user=root,unit=a.service,cgroup=/system.slice/a.service", "dial", /^allowed/],
     ["user=daemon", "list", /^refused: .*\(rule "no-daemons"/],
     ["uid=1,gid=5", "list", /^allowed \(rule "all"/],
     [
@@ -146,12 +146,14 @@ test("explain says what is wrong with the question", async () => {
     [["--action=dial", "--peer=user=nobody-like-this"], /does not exist/],
     [["--action=dial", "--peer=uid=1,user=root"], /Invalid --peer .*: user "root" has uid 0, not 1; leave one/],
     [["--action=dial", "--peer=uid=x,user=root"], /Invalid uid "x"/],
+    [["--action=dial", "--peer=uid=1,uid=2"], /Invalid --peer "uid=1,uid=2": uid is given twice/],
+    [["--action=dial", "--peer=unit=a.service,cgroup=/b.service"], /"\/b.service" is not one of unit "a.service"/],
   ] as const) {
     const { code, stderr } = await broker.run(["config", "explain", ...words]);
     expect(stderr).toMatch(message);
     expect(code).toBe(2);
   }
-});
+}, 60_000);
 
 /** Has the broker read `config`, until its log says that. */
 async function hangUp(broker: TestBroker, config: string, said: RegExp): Promise<void> {
