@@ -4,7 +4,7 @@
 . /shmlink/test/systemd/as-user.sh
 mkdir -p "$units/shmlink.service.d"
 install_units "$shmlink"
-printf '[Service]\nWatchdogSec=3s\n' >"$units/shmlink.service.d/watchdog.conf"
+printf '[Service]\nWatchdogSec=10s\n' >"$units/shmlink.service.d/watchdog.conf"
 printf '[broker]\nidleMs = 500\n[[allow]]\nengine = "test"\naction = ["connect", "list"]\n' >"$HOME/.config/shmlink/shmlink.toml"
 
 ask() { echo "ls.$1=$($shmlink ls --json | tr -d '\n')"; }
