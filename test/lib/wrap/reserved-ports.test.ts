@@ -12,13 +12,14 @@ import {
 import { Reactor } from "../../../lib/transport/reactor.ts";
 import { EndWatch } from "../../../lib/wrap/end-watch.ts";
 import { whatWasChosen } from "../../../lib/wrap/handlers/disconnect.ts";
-import { LOOPBACK_V4 } from "../../../lib/wrap/host.ts";
 import { ReservedPorts } from "../../../lib/wrap/reserved-ports.ts";
 import { cookieOf, localEndpoint, socketAddress } from "../../../lib/wrap/socket.ts";
 import { expectNoFdLeaks } from "../../helpers/fd-leak.ts";
 
 expectNoFdLeaks();
 const { SO_REUSEADDR, SOL_SOCKET } = constants;
+/** On this machine, and nobody else's: whoever has a port of 127.0.0.1 by chance does not matter. */
+const HOST = Uint8Array.of(127, 77, (process.pid >> 8) & 255, process.pid & 255);
 
 const tcpSocket = (): OwnedFd => socket(constants.AF_INET, constants.SOCK_STREAM);
 const unixSocket = (): OwnedFd => socket(constants.AF_UNIX, constants.SOCK_STREAM);
@@ -27,7 +28,7 @@ function isFree(port: number, isShared = 0): boolean {
   using other = tcpSocket();
   setsockopt(other, SOL_SOCKET, SO_REUSEADDR, isShared);
   try {
-    bind(other, socketAddress(4, { host: LOOPBACK_V4, port }));
+    bind(other, socketAddress(4, { host: HOST, port }));
     return true;
   } catch (error) {
     if (error instanceof SyscallError && error.errno === errno.EADDRINUSE) return false;
@@ -39,7 +40,7 @@ function isFree(port: number, isShared = 0): boolean {
 function keep(ports: ReservedPorts, unix: OwnedFd, isShared = 0): number {
   using tcp = tcpSocket();
   setsockopt(tcp, SOL_SOCKET, SO_REUSEADDR, isShared);
-  bind(tcp, socketAddress(4, { host: LOOPBACK_V4, port: 0 }));
+  bind(tcp, socketAddress(4, { host: HOST, port: 0 }));
   const bound = localEndpoint(tcp);
   ports.keep(unix, tcp, { domain: 4, bound });
   expect(getIntOption(tcp, SOL_SOCKET, SO_REUSEADDR)).toBe(isShared);
@@ -87,12 +88,12 @@ test("ReservedPorts has a port before the program's socket gives it up, and shar
   const ends = stack.use(new EndWatch(stack.use(new Reactor())));
   const ports = stack.use(new ReservedPorts(ends, 16));
   using tcp = tcpSocket();
-  bind(tcp, socketAddress(4, { host: LOOPBACK_V4, port: 0 }));
+  bind(tcp, socketAddress(4, { host: HOST, port: 0 }));
   const bound = localEndpoint(tcp);
   ports.keep(stack.use(unixSocket()), tcp, { domain: 4, bound });
   const isFreeNow = () => [isFree(bound.port), isFree(bound.port, 1)];
   expect(isFreeNow()).toEqual([false, false]);
-  expect(whatWasChosen(tcp, 4)).toEqual({ host: LOOPBACK_V4, port: 0 });
+  expect(whatWasChosen(tcp, 4)).toEqual({ host: HOST, port: 0 });
   expect(isFreeNow()).toEqual([false, false]);
 });
 
@@ -103,7 +104,7 @@ test("ReservedPorts leaves a port that the program chose to its socket as well",
   const port = keep(ports, stack.use(unixSocket()));
   ports[Symbol.dispose]();
   using tcp = tcpSocket();
-  const bound = { host: LOOPBACK_V4, port };
+  const bound = { host: HOST, port };
   bind(tcp, socketAddress(4, bound));
   ports.keep(stack.use(unixSocket()), tcp, { domain: 4, bound });
   expect(whatWasChosen(tcp, 4)).toEqual(bound);
