@@ -55,8 +55,12 @@ export function brokersAt(socketPath: string): number[] {
 /** Ends the broker there, and waits until it has gone. @returns its pid */
 export async function endBroker(broker: TestBroker, signal: "SIGKILL" | "SIGTERM"): Promise<number> {
   // a process that it has forked is called as it is until it executes something else
-  await waitUntil(() => brokersAt(broker.socketPath).length === 1, "there to be one broker");
-  const [pid = 0] = brokersAt(broker.socketPath);
+  let brokers: number[] = [];
+  await waitUntil(() => {
+    brokers = brokersAt(broker.socketPath);
+    return brokers.length === 1;
+  }, "there to be one broker");
+  const [pid = 0] = brokers;
   kill(pid, constants[signal]);
   await waitUntil(() => !isRunning(pid), "the broker to be gone");
   return pid;

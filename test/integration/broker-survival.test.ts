@@ -154,7 +154,7 @@ test("what take --keep has started before the broker ended is told to end with i
   kill(broker.pid, constants.SIGKILL);
   await waitUntil(() => taker.stderr.includes(GOING_ON), "the end of the broker to be noticed");
   taker.child.kill("SIGTERM");
-  await waitUntil(() => taker.child.exitCode !== null, "take to end");
+  await waitUntil(() => taker.closed, "take to end");
   expect([taker.stdout, taker.child.exitCode]).toEqual(["started\nended\n", 143]);
   broker.connect().close(); // which is the test's to end
 }, 60_000);

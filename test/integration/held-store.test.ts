@@ -373,7 +373,7 @@ requires.test(
     asking.stdout.on("data", (chunk: Buffer) => (answer += chunk.toString()));
     await waitUntil(() => answer.includes("connected"), "the stranger to be first in the queue");
     kill(killed ?? 0, constants.SIGKILL);
-    await once(asking, "exit");
+    await once(asking, "close");
     expect(answer).toBe("connected\nnothing\n");
   },
   60_000,
