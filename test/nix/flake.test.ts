@@ -23,6 +23,7 @@ function nix(...args: readonly string[]): { readonly status: number | null; read
     NIX_LOCALSTATE_DIR: at("var"),
     NIX_LOG_DIR: at("log"),
     NIX_STATE_DIR: at("var"),
+    TMPDIR: work, // it leaves a folder there
     NIX_STORE_DIR: at("store"),
   };
   const [verb = "", ...rest] = args;

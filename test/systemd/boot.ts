@@ -13,7 +13,7 @@ function canBoot(): boolean {
     [ -e $cgroups/cgroup.procs ] && mkdir $cgroups/shmlink-probe-$$ || exit 1
     rmdir $cgroups/shmlink-probe-$$
     exec unshare --pid --fork --mount --cgroup sh -c '
-      d=$(mktemp -d) && mount -t tmpfs t $d && cd $d && mkdir u w r && mount -t overlay -o lowerdir=/,upperdir=u,workdir=w o r'`;
+      mount -t tmpfs t /tmp && cd /tmp && mkdir u w r && mount -t overlay -o lowerdir=/,upperdir=u,workdir=w o r'`;
   const { exitCode } = Bun.spawnSync(["sh", "-c", script], { stderr: "ignore", stdout: "ignore" });
   return exitCode === 0;
 }
