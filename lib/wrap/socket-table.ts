@@ -91,13 +91,14 @@ export class SocketTable<Listener> {
     return this.#bound.get(cookie);
   }
 
-  /** A connection was swapped in and its connect() not yet answered: a signal in between makes the program ask again. */
+  /** A connection was swapped in and its connect() not yet answered, or a TCP socket listens and its listen() is not: a signal
+   *  in between makes the program ask again. */
   expectAcknowledgement(cookie: Cookie): void {
     this.#unacknowledged.add(cookie);
     if (this.#unacknowledged.size > MAX_UNACKNOWLEDGED) deleteOldest(this.#unacknowledged);
   }
 
-  /** Whether an answer to this socket's connect() is still owed. */
+  /** Whether an answer to this socket's connect() or listen() is still owed. */
   owesAcknowledgement(cookie: Cookie): boolean {
     return this.#unacknowledged.has(cookie);
   }

@@ -161,6 +161,28 @@ requires.test(
   },
 );
 
+/** Listens again and again while signals come; says how many of its listeners the registry has. */
+const INTERRUPTED = `
+import os, signal, socket, sys
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.siginterrupt(signal.SIGALRM, False)
+found = 0
+for _ in range(100):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        s.listen(5)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        found += os.path.exists(sys.argv[1] + "/127.0.0.1_%d.json" % s.getsockname()[1])
+print("found:", found)
+`;
+
+requires.test([python], "a listen() that a signal interrupts is handed off when it is called again", async () => {
+  await using stage = new Stage();
+  const running = stage.wrap(["python3", "-c", INTERRUPTED, join(stage.path, "registry")]);
+  expect([await running.exit, running.output]).toEqual([0, "found: 100\n"]);
+});
+
 requires.test(
   [requires.program("cc", "gcc")],
   "who has left the network namespace reaches a path that a rule names, and nothing else of the old one",

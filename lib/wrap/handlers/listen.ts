@@ -45,7 +45,9 @@ export function handleListen(context: Context, call: Call): Answer {
 
 function listenOnTcp(context: Context, call: Call, fd: OwnedFd, domain: Domain): Answer {
   // A listener of before, or one whose other duplicate was handed off: both ways serve the same TCP queue.
-  if (!isFresh(fd) || context.table.listener(cookieOf(fd)) !== undefined) return CONTINUE;
+  const cookie = cookieOf(fd);
+  const isNew = isFresh(fd) || context.table.owesAcknowledgement(cookie);
+  if (!isNew || context.table.listener(cookie) !== undefined) return CONTINUE;
   using tcp = fd.dup();
   const failed = attempt(() => bindIfUnbound(tcp, domain));
   if (failed !== undefined) return failed;
@@ -100,6 +102,7 @@ function refuse(context: Context, plan: Plan, number: number, reason?: string): 
 function listenAs(context: Context, plan: Plan): Answer {
   const place = placeFor(context, plan.rule, localEndpoint(plan.tcp));
   const exposeTcp = context.exposeTcp && plan.rule?.noTcp !== true && place.kind !== "nowhere";
+  context.table.expectAcknowledgement(cookieOf(plan.old)); // its TCP socket listens from here on, whatever becomes of the call
   const failed = exposeTcp ? attempt(() => listen(plan.tcp, LONGEST_BACKLOG)) : undefined;
   return failed ?? handOff(context, plan, place, exposeTcp);
 }
@@ -124,16 +127,28 @@ function bindIfUnbound(tcp: OwnedFd, domain: Domain): void {
 function handOff(context: Context, plan: Plan, place: Place, exposeTcp: boolean): Answer {
   const { call, old } = plan;
   const created = create(context, plan, place, exposeTcp);
-  if ("reason" in created) return stayOnTcp(context, plan, created);
-  using unix = created.unix;
-  if (!swapSocket(context, call, old, unix)) {
-    context.listeners.remove(created.listener);
-    return DONE; // a signal came first: the program calls again
+  if ("reason" in created) {
+    context.table.acknowledge(cookieOf(old));
+    return stayOnTcp(context, plan, created);
   }
+  using unix = created.unix;
+  if (!putInPlace(context, plan, created.listener, unix)) return DONE; // a signal came first: the program calls again
+  context.table.acknowledge(cookieOf(old));
   context.table.touched.delete(cookieOf(old)); // it is to connect no more
   context.listeners.rememberHolder(created.listener, processOf(call.tracee.thread), call.args[0] | 0);
   const { path } = created.listener;
   return note(context, plan, path === "" ? "nowhere" : "unix", undefined, value(0), path);
+}
+
+/** @returns false when nobody waits for the call any more: the listener has gone then */
+function putInPlace(context: Context, { call, old }: Plan, listener: WrappedListener, unix: BorrowedFd): boolean {
+  let isThere = false;
+  try {
+    isThere = swapSocket(context, call, old, unix);
+    return isThere;
+  } finally {
+    if (!isThere) context.listeners.remove(listener);
+  }
 }
 
 type Obstacle = { readonly reason: string; readonly errno: number };
