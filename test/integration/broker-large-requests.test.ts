@@ -30,7 +30,7 @@ expectNoFdLeaks();
 const [LISTEN, DIAL, REGISTER, RESOLVE, LIST, OFFER, TAKE, MINT] = [1, 2, 3, 4, 6, 7, 8, 9];
 const [ADD, CONNECT, REVOKE] = [1, 2, 3];
 /** Of an offer, the flags of the latter and what it is answered. */
-const [PUBLISH, KEEP, NOW, PUBLISHED, REFUSED] = [2, 1, 2, 2, 3];
+const [PUBLISH, KEEP, NOW, REGISTERED, PUBLISHED, REFUSED, TAKEN] = [2, 1, 2, 0, 2, 3, 4];
 const GRANT = 900;
 const MANY = 100;
 /** Compared with one of our names it fits nearly everywhere, and in the end nowhere. */
@@ -239,6 +239,35 @@ test("what is only for who waits is tried with those who have waited longest, an
   using gift = memfdCreate("gift");
   publish(gift, PUBLISHED);
   expect(told()).toEqual([...tried, `${10 + tried.length}: 0`, `${10 + tried.length}: 1`]); // a descriptor, and done
+});
+
+test("what is kept stays when what is only for who waits is refused while it is handed out", () => {
+  const criteria = { action: ["take"], fd: ["pipe"] } as const;
+  using place = new Place({ rules: [{ name: "no-pipes", effect: "deny", where: "", criteria }, ...BUILT_IN_RULES] });
+  const owner = place.join();
+  const holder = place.mint(owner);
+  for (let index = 0; index < MANY; index++) holder.send(message(3, TAKE, 10 + index, ...text(nameOf(0)), 1));
+  place.heardBeside(owner, holder, () => false); // they wait
+  owner.send(message(3, OFFER, 10, ...text(nameOf(0))));
+  using ends = new DisposableStack();
+  const [file, { reader, writer }] = [ends.use(memfdCreate("kept")), pipe()];
+  for (const fd of [reader, writer]) ends.use(fd);
+  for (const [fd, flags] of [
+    [file, KEEP],
+    [writer, NOW],
+  ] as const) {
+    owner.send(message(10, ADD), [fd]);
+    owner.send(message(10, PUBLISH, flags));
+  }
+  const settled = (): RawEvent[] =>
+    place.heard(holder).filter(({ sender, opcode }) => sender >= 10 && sender <= 10 + MANY && opcode > 0);
+  place.until(() => settled().length === MANY); // done, or failed
+  const answers = place.heard(owner).filter(({ sender, opcode }) => sender === 10 && opcode !== TAKEN);
+  expect(answers.map(({ opcode }) => opcode)).toEqual([REGISTERED, PUBLISHED, REFUSED]);
+  expect(settled().map(({ opcode }) => opcode)).toContain(2); // some who waited longest may not have the other one
+  holder.send(message(3, TAKE, 10 + MANY, ...text(nameOf(0)), 0));
+  place.until(() => settled().length === MANY + 1);
+  expect(settled().at(-1)).toMatchObject({ sender: 10 + MANY, opcode: 1 });
 });
 
 test("who has a process looked into has had his turn", () => {

@@ -124,6 +124,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   const now = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.now) !== 0;
   const again = restoredOf(offer, fds);
   const number = (now ? undefined : again[0]?.number) ?? offer.published + 1;
+  let replaced: readonly Bundle[];
   try {
     if (spoilt !== undefined) throw spoilt;
     if (fds.length === 0)
@@ -133,8 +134,7 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
     const keep = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.keep) !== 0;
     const quiet = (flags & SHMLINK_OFFER_V1_PUBLISH_FLAGS.quiet) !== 0;
     // What is handed out to everyone is replaced by what comes after it.
-    if (offer.bundles[0]?.keep === true) dropBundles(core, offer, offer.bundles.splice(0));
-    else dropAgain(core, offer, again);
+    replaced = offer.bundles[0]?.keep === true ? offer.bundles.splice(0) : takeOut(offer, again);
     offer.bundles.push({ number, fds, about, keep, quiet, rule });
   } catch (error) {
     dropFds(core, offer, fds);
@@ -144,11 +144,12 @@ function publish(core: BrokerCore, offer: OfferRecord, flags: number): void {
   if (!now) tellPublished(offer, number);
   matchUp(core, offer);
   const bundle = offer.bundles.at(-1);
-  if (bundle?.number !== number) return;
-  if (offer.published < number) {
-    dropBundles(core, offer, offer.bundles.splice(-1));
+  if (bundle?.number === number && offer.published < number) {
+    dropBundles(core, offer, offer.bundles.splice(-1, 1, ...replaced));
     return refuse(session, object, unpassable(name, "none of those who have waited longest may have it"));
   }
+  dropBundles(core, offer, replaced);
+  if (bundle?.number !== number) return;
   // What a minted connection offers could be revoked by nobody once the grant has ended with this broker.
   if (owner.grants === undefined) core.survival.keepBundle(offer, bundle);
 }
@@ -166,9 +167,9 @@ function restoredOf({ bundles }: OfferRecord, fds: readonly OwnedFd[]): readonly
   return bundles.filter((bundle) => bundle.restored === true && isSame(bundle.fds, fds));
 }
 
-function dropAgain(core: BrokerCore, offer: OfferRecord, again: readonly Bundle[]): void {
-  for (const bundle of again) offer.bundles.splice(offer.bundles.indexOf(bundle), 1);
-  dropBundles(core, offer, again);
+function takeOut({ bundles }: OfferRecord, some: readonly Bundle[]): readonly Bundle[] {
+  for (const bundle of some) bundles.splice(bundles.indexOf(bundle), 1);
+  return some;
 }
 
 function isSame(one: readonly OwnedFd[], other: readonly OwnedFd[]): boolean {
