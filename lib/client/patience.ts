@@ -5,22 +5,24 @@
  */
 import { FailureError } from "../errors.ts";
 import type { Reactor, TimerHandle } from "../transport/reactor.ts";
-import { ANSWER_MS, type BrokerSocket } from "./broker-socket.ts";
+import { ANSWER_MS, type BrokerSocket, type WaitOutcome } from "./broker-socket.ts";
 import { brokerGone } from "./failure.ts";
 import type { LastingLink } from "./lasting-link.ts";
 
-/** A broker that runs answers within one. */
+/** In all, for an answer that a broker which runs has given long before. */
 const PATIENCE_MS = 250;
+/** In pieces: a machine that stands still for longer makes one of them long, and the broker has the time of the others left. */
+const PIECES = 10;
 
 export class Patience {
-  readonly #lasting: LastingLink;
+  readonly #lasting: Pick<LastingLink, "read" | "lose">;
   #reactor: Reactor | undefined;
   #timer: TimerHandle | undefined;
   #isReading = false;
   /** Whether the answer has come that was waited for in vain. */
   #isAnswered: (() => boolean) | undefined;
 
-  constructor(lasting: LastingLink) {
+  constructor(lasting: Pick<LastingLink, "read" | "lose">) {
     this.#lasting = lasting;
   }
 
@@ -49,8 +51,10 @@ export class Patience {
 
   /** Waits for an answer on that connection. @returns false where it is overdue now: it may come later
    *  @throws FailureError "gone" */
-  wait(link: BrokerSocket, isAnswered: () => boolean): boolean {
-    const outcome = link.wait(isAnswered, PATIENCE_MS);
+  wait(link: Pick<BrokerSocket, "wait">, isAnswered: () => boolean): boolean {
+    let outcome: WaitOutcome = "timeout";
+    for (let piece = 0; piece < PIECES && outcome === "timeout"; piece++)
+      outcome = link.wait(isAnswered, PATIENCE_MS / PIECES);
     if (outcome === "ended") throw brokerGone("wait for its answer");
     if (outcome === "done") return true;
     this.#isAnswered = isAnswered;
