@@ -183,6 +183,29 @@ requires.test([python], "a listen() that a signal interrupts is handed off when 
   expect([await running.exit, running.output]).toEqual([0, "found: 100\n"]);
 });
 
+/** A socket that may not listen, as another one listens there, connects instead, and once more. */
+const REFUSED = `
+import errno, socket, sys
+def tell(act, *args):
+    try: act(*args); print("done")
+    except OSError as e: print(errno.errorcode[e.errno])
+first, second = socket.socket(), socket.socket()
+for s in first, second: s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+first.bind(("127.0.0.1", 0))
+second.bind(first.getsockname())
+for s in first, second: tell(s.listen)
+for _ in 1, 2: tell(second.connect, ("127.0.0.1", int(sys.argv[1])))
+`;
+
+requires.test([python], "who may not listen and connects then is told of it once, as without wrap", async () => {
+  await using stage = new Stage();
+  const port = String(freePort());
+  const server = stage.plain(["python3", "-c", SERVE, port]);
+  await server.match(/listening/);
+  const running = stage.wrap(["python3", "-c", REFUSED, port]);
+  expect([await running.exit, running.output]).toEqual([0, "done\nEADDRINUSE\ndone\nEISCONN\n"]);
+});
+
 requires.test(
   [requires.program("cc", "gcc")],
   "who has left the network namespace reaches a path that a rule names, and nothing else of the old one",

@@ -102,9 +102,10 @@ function refuse(context: Context, plan: Plan, number: number, reason?: string): 
 function listenAs(context: Context, plan: Plan): Answer {
   const place = placeFor(context, plan.rule, localEndpoint(plan.tcp));
   const exposeTcp = context.exposeTcp && plan.rule?.noTcp !== true && place.kind !== "nowhere";
-  context.table.expectAcknowledgement(cookieOf(plan.old)); // its TCP socket listens from here on, whatever becomes of the call
   const failed = exposeTcp ? attempt(() => listen(plan.tcp, LONGEST_BACKLOG)) : undefined;
-  return failed ?? handOff(context, plan, place, exposeTcp);
+  if (failed !== undefined) return failed;
+  context.table.expectAcknowledgement(cookieOf(plan.old)); // its TCP socket listens from here on, whatever becomes of the call
+  return handOff(context, plan, place, exposeTcp);
 }
 
 /** @returns an answer where that fails, as the program would have seen it */
