@@ -31,13 +31,14 @@ const library = (take: string): string[] => [
 const SHELL = ["sh", "-c", 'test -e /dev/fd/3 && echo "other $LISTEN_FDS"'];
 const command = BUN.command("bin/shmlink.ts", "take", "gift", "--wait=0.001", "--", ...SHELL);
 
-type Deed = "deliver" | "hang up" | "delete";
+type Deed = "deliver" | "hang up" | "delete" | "fall silent";
 
 /** A broker that has nothing for who takes, until it hears that he does not wait any more. */
 class LateBroker implements Disposable {
   readonly #server: ServerConnection;
   readonly #deed: Deed;
   #doorbell: PeerDoorbell | undefined;
+  isSilent = false;
 
   /** @param connection  taken */
   constructor(connection: OwnedFd, deed: Deed) {
@@ -45,14 +46,14 @@ class LateBroker implements Disposable {
     this.#deed = deed;
   }
 
-  /** Goes on until the client ends. */
+  /** Goes on until the client ends, or nothing is said any more. */
   async serve(): Promise<void> {
-    await waitUntil(() => this.#step() === "ended", "the end of who takes");
+    await waitUntil(() => this.#step() === "ended" || this.isSilent, "the end of who takes");
   }
 
   #step(): "open" | "more" | "ended" {
     const state = this.#server.pump((request) => this.#answer(request));
-    this.#server.flush();
+    if (!this.isSilent) this.#server.flush();
     this.#doorbell?.ring();
     return state;
   }
@@ -71,7 +72,8 @@ class LateBroker implements Disposable {
       this[Symbol.dispose]();
       return;
     }
-    if (this.#deed === "delete") return;
+    this.isSilent = this.#deed === "fall silent";
+    if (this.isSilent || this.#deed === "delete") return;
     const fd = open("/dev/null", constants.O_RDONLY);
     this.#server.send(object, "shmlink_delivery_v1", { kind: "fd", fd, type: "other" });
     this.#server.send(object, "shmlink_delivery_v1", { kind: "done", count: 1, pid: 77, uid: 0 });
@@ -83,7 +85,7 @@ class LateBroker implements Disposable {
   }
 }
 
-/** What is printed by who takes from a broker that does that. */
+/** What is printed by who takes from a broker that does that, and is told to end when it says nothing any more. */
 async function takeLate(words: readonly string[], deed: Deed): Promise<string> {
   using runtime = makeRuntimeDir();
   const path = `${runtime.path}/broker.sock`;
@@ -91,14 +93,15 @@ async function takeLate(words: readonly string[], deed: Deed): Promise<string> {
   const [program = "", ...args] = words;
   const env = { ...process.env, SHMLINK_SOCKET: path };
   const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
-  const output = Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
+  const output = Promise.all([text(child.stdout), text(child.stderr), once(child, "close")] as const);
   await waitUntil(() => pollOne(listener, constants.EPOLLIN, 0) !== 0, "who takes");
   const taker = accept(listener);
   if (taker === null) throw new Error("Nobody takes");
   using broker = new LateBroker(taker.fd, deed);
   await broker.serve();
-  const [stdout, stderr] = await output;
-  return stdout + stderr;
+  if (broker.isSilent) child.kill("SIGTERM");
+  const [stdout, stderr, [code]] = await output;
+  return broker.isSilent ? `${stdout}${stderr}${code}` : stdout + stderr;
 }
 
 for (const [name, words, got] of [
@@ -115,3 +118,7 @@ for (const [name, words, got] of [
       expect(await takeLate(words, deed)).toMatch(/^timeout\n$|: nobody offered anything in time\n$/);
   });
 }
+
+test("shmlink take ends by a signal that comes while it waits for a broker that says nothing any more", async () => {
+  expect(await takeLate(command, "fall silent")).toBe("143");
+});

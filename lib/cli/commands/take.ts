@@ -123,7 +123,7 @@ class Taker implements Disposable {
       (link) => this.#settle(link, link.requestDelivery(this.#name, wait)),
       () => this.#isOver,
     );
-    if (delivery === undefined && this.#isLate) throw nobodyInTime(this.#name);
+    if (delivery === undefined && this.#stoppedBy === undefined) throw nobodyInTime(this.#name);
     return delivery;
   }
 
