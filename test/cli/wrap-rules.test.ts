@@ -185,11 +185,15 @@ requires.test(
     const rule = `in,port=${port},name=shop`;
     const server = cli.start(["wrap", "--name=usual", "-r", rule, "--", "python3", "-c", SERVE, String(port)]);
     await until("the listener", () => listed(cli, port));
-    const record = JSON.parse((await cli.run(["inspect", String(port), "--json"])).text);
+    const inspect = async () => JSON.parse((await cli.run(["inspect", String(port), "--json"])).text);
+    const record = await inspect();
     expect(record).toMatchObject({ program: "shop", tcp: true });
     expect(record.owner.exe).toContain("python3");
-    expect(record.traps).toBeGreaterThan(0);
-    expect(record.trapUs).toBeGreaterThan(0);
+    // It is listed by then, and its listen() not yet answered, perhaps.
+    await until("the traps and their time", async () => {
+      const { traps, trapUs } = await inspect();
+      return traps > 0 && trapUs > 0;
+    });
     await cli.run(["wrap", "--", "python3", "-c", DIAL, String(port)]);
     expect((await server.result).code).toBe(0);
   },
