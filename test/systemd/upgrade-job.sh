@@ -36,10 +36,12 @@ $shmlink listen talk --message </dev/null >heard &
 await_name talk
 $shmlink dial talk --message <words >/dev/null &
 exec 5>words
+say before 5 heard # so that the channels are in this order
 $shmlink listen log --message --direction=receive </dev/null >logged &
 await_name log
 $shmlink dial log --message --direction=send <lines &
 exec 6>lines
+say before 6 logged
 exec 9<>sandbox 8<sandbox
 $shmlink context create --engine=test --app=app --instance=1 --path="$HOME/context.sock" --close-fd=8 9>&-
 exec 8<&-
@@ -51,8 +53,6 @@ service=$!
 await_name echo
 $shmlink dial echo --message </dev/null
 until [ "$(spares $service)" = 2 ]; do sleep 0.1; done
-say before 5 heard
-say before 6 logged
 # two rings of each of the two channels, a socket and a pipe, a file, and the state
 until [ "$(show NFileDescriptorStore)" = 8 ]; do sleep 0.1; done
 ask before
