@@ -16,12 +16,13 @@ export function descendants(pid: number): number[] {
   return children.flatMap((child) => [child, ...descendants(child)]);
 }
 
-/** Waits until the first thread of `pid` sleeps and the process has used no processor time for a while: one that spins never
- *  gets there. */
+/** Waits until the first thread of `pid` sleeps and the process has used no processor time for a while, or has ended: one
+ *  that spins never gets there. */
 export async function quiet(pid: number): Promise<void> {
   let before = "";
   for (let same = 0; same < 5; ) {
-    const fields = read(`/proc/${pid}/stat`).split(") ")[1]?.split(" ") ?? [];
+    const fields = read(`/proc/${pid}/stat`).split(") ")[1]?.split(" ") ?? ["Z"];
+    if (fields[0] === "Z") return;
     const now = `${fields[0]} ${fields[11]} ${fields[12]}`; // state, user and system time
     same = now === before && now.startsWith("S") ? same + 1 : 0;
     before = now;

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { constants, kill } from "../../ffi/mod.ts";
 import { CHECKOUT, isRunning, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { quiet } from "../helpers/process-state.ts";
 import { Staying, StayingProgram } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
@@ -108,6 +109,7 @@ test("a listen that nobody has dialled yet, and a take that waits, go on with th
   await using listener = new Staying(broker, "listen", "once", "--message");
   await using taker = new Staying(broker, "take", "late", "--wait=600", "--", "echo", "taken");
   while ((await sessionsOf(broker)) < 3); // with the one that asks
+  for (const { child } of [listener, taker]) await quiet(child.pid ?? 0); // and welcome
   kill(broker.pid, constants.SIGKILL);
   for (const each of [listener, taker])
     await waitUntil(() => each.stderr.includes(GOING_ON), "the end of the broker to be noticed");

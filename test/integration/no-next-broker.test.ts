@@ -7,6 +7,7 @@ import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { untilHeld } from "../helpers/holder.ts";
+import { quiet } from "../helpers/process-state.ts";
 import { Staying } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
@@ -109,6 +110,7 @@ test("a take that waits does so no longer than it was told, also without a broke
   await using taker = new Staying(broker, "take", "nothing", "--wait=3", "--", "true");
   const isIn = (): boolean => link.list().find(({ kind }) => kind === "broker")?.details["sessions"] === 2;
   await waitUntil(() => taker.closed || isIn(), "take to be connected");
+  await quiet(taker.child.pid ?? 0); // and welcome
   kill(broker.pid, constants.SIGKILL);
   await waitUntil(() => taker.closed || taker.stderr.includes(ENDED), "take to see that");
   broker.connect().close();
