@@ -209,14 +209,22 @@ test("what is kept is handed to all who wait for it while others are answered", 
   place.until(() => answers() === 20 * 50 * 2); // a descriptor, and done
 });
 
-test("what is only for who waits is tried with those who have waited longest, and nobody else loses his place by it", () => {
-  const criteria = { action: ["take"], fd: ["pipe"] } as const;
-  using place = new Place({ rules: [{ name: "no-pipes", effect: "deny", where: "", criteria }, ...BUILT_IN_RULES] });
+const criteria = { action: ["take"], fd: ["pipe"] } as const;
+const WITHOUT_PIPES = [{ name: "no-pipes", effect: "deny", where: "", criteria } as const, ...BUILT_IN_RULES];
+
+/** A holder who waits many times, as objects from 10 on, for what an owner has as his object 10. */
+function manyWaiting(place: Place): { readonly owner: RawPeer; readonly holder: RawPeer } {
   const owner = place.join();
   const holder = place.mint(owner);
   for (let index = 0; index < MANY; index++) holder.send(message(3, TAKE, 10 + index, ...text(nameOf(0)), 1));
   place.heardBeside(owner, holder, () => false); // they wait
   owner.send(message(3, OFFER, 10, ...text(nameOf(0))));
+  return { owner, holder };
+}
+
+test("what is only for who waits is tried with those who have waited longest, and nobody else loses his place by it", () => {
+  using place = new Place({ rules: WITHOUT_PIPES });
+  const { owner, holder } = manyWaiting(place);
   const publish = (fd: OwnedFd, answer: number): RawEvent | undefined => {
     owner.send(message(10, ADD), [fd]);
     owner.send(message(10, PUBLISH, NOW));
@@ -242,13 +250,8 @@ test("what is only for who waits is tried with those who have waited longest, an
 });
 
 test("what is kept stays when what is only for who waits is refused while it is handed out", () => {
-  const criteria = { action: ["take"], fd: ["pipe"] } as const;
-  using place = new Place({ rules: [{ name: "no-pipes", effect: "deny", where: "", criteria }, ...BUILT_IN_RULES] });
-  const owner = place.join();
-  const holder = place.mint(owner);
-  for (let index = 0; index < MANY; index++) holder.send(message(3, TAKE, 10 + index, ...text(nameOf(0)), 1));
-  place.heardBeside(owner, holder, () => false); // they wait
-  owner.send(message(3, OFFER, 10, ...text(nameOf(0))));
+  using place = new Place({ rules: WITHOUT_PIPES });
+  const { owner, holder } = manyWaiting(place);
   using ends = new DisposableStack();
   const [file, { reader, writer }] = [ends.use(memfdCreate("kept")), pipe()];
   for (const fd of [reader, writer]) ends.use(fd);
