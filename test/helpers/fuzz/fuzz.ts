@@ -97,7 +97,9 @@ export class Fuzz {
 
   #send(peer: Peer): boolean {
     const random = this.#random;
-    const [id, name, version] = this.#slips(40)
+    const isStranger = this.#slips(40);
+    if (isStranger) peer.isDoubtful = true;
+    const [id, name, version] = isStranger
       ? ([random.pick(NUMBERS), "shmlink_manager_v1", 2] as const)
       : random.pick(peer.objects);
     const { requests } = INTERFACES[name];
@@ -115,9 +117,12 @@ export class Fuzz {
     if (this.#slips(60)) words.pop();
     if (this.#slips(60)) fds.pop();
     if (this.#slips(60)) fds.push(...Array.from({ length: random.below(28) }, () => this.#anyFd()));
-    const size = 8 + words.length * 4 + (this.#slips(80) ? random.pick([-8, -4, -1, 4, 4096]) : 0);
-    const bytes = new Uint8Array(new Uint32Array([id, ((size & 0xffff) << 16) | opcode, ...words]).buffer);
-    if (this.#slips(80)) bytes[random.below(bytes.length)] = random.below(256);
+    const size = 8 + words.length * 4;
+    const wrongBy = this.#slips(80) ? random.pick([-8, -4, -1, 4, 4096]) : 0;
+    const bytes = new Uint8Array(new Uint32Array([id, (((size + wrongBy) & 0xffff) << 16) | opcode, ...words]).buffer);
+    const isTouched = this.#slips(80);
+    if (isTouched) bytes[random.below(bytes.length)] = random.below(256);
+    if (wrongBy !== 0 || isTouched) peer.isDoubtful = true;
     this.sent += 1;
     return this.#push(peer, bytes, fds.slice(0, 28));
   }
@@ -144,7 +149,10 @@ export class Fuzz {
   }
 
   #newId(peer: Peer, name: string | undefined): number {
-    if (this.#slips(60)) return this.#random.pick([0, 1, 2, 3, 0xff000000, 0xffffffff]);
+    if (this.#slips(60)) {
+      peer.isDoubtful = true;
+      return this.#random.pick([0, 1, 2, 3, 0xff000000, 0xffffffff]);
+    }
     peer.nextId += 1;
     if (name !== undefined && name in INTERFACES)
       peer.know(peer.nextId - 1, name as InterfaceName, { weight: name === "shmlink_grant_v1" ? 3 : 1 });
@@ -161,6 +169,7 @@ export class Fuzz {
   #push(peer: Peer, bytes: Uint8Array, fds: readonly BorrowedFd[]): boolean {
     const cut = this.#random.chance(10) ? 1 + this.#random.below(bytes.length - 1) : bytes.length;
     peer.isHalfWay = cut < bytes.length && this.#random.chance(100);
+    if (peer.isHalfWay) peer.isDoubtful = true;
     if (peer.isHalfWay) return peer.push(bytes.subarray(0, cut), fds);
     return peer.push(bytes.subarray(0, cut), fds) && (cut === bytes.length || peer.push(bytes.subarray(cut), []));
   }

@@ -12,8 +12,10 @@ import {
 } from "../../../ffi/mod.ts";
 import { INTERFACES, type InterfaceName } from "../../../lib/protocol/shmlink-v1.gen.ts";
 
+type Argument = { readonly kind: string; readonly interface?: string | undefined };
 type Known = readonly [id: number, name: InterfaceName, version: number];
 
+/** @property events  those whose sender is surely what we take it for */
 export type Heard = { readonly events: readonly string[]; readonly fds: readonly OwnedFd[]; readonly ended: boolean };
 
 export class Peer {
@@ -23,6 +25,8 @@ export class Peer {
   nextId = 2;
   /** It has sent a part of a message, and does not want to send the rest. */
   isHalfWay = false;
+  /** It has sent what the broker may read otherwise than it was meant: what is believed of objects made since may be wrong. */
+  isDoubtful = false;
   readonly #types: Map<number, InterfaceName> = new Map([[1, "wl_display"]]);
   #input: Uint8Array = new Uint8Array(0);
 
@@ -101,24 +105,34 @@ export class Peer {
     return events;
   }
 
-  /** Learns of objects that the broker has made. We may be wrong about what an object is: then there is nothing to learn.
-   *  @returns "interface.event" */
+  /** Learns of objects that the broker has made.
+   *  @returns "interface.event"; undefined where we may be wrong about what the object is
+   *  @throws where we are not, and the message is none of its events */
   #hear(message: DataView): string | undefined {
     const sender = message.getUint32(0, true);
     const name = this.#types.get(sender);
-    const event = name && INTERFACES[name].events[message.getUint32(4, true) & 0xffff];
-    if (name === undefined || event === undefined) return undefined;
+    const opcode = message.getUint32(4, true) & 0xffff;
+    const event = name && INTERFACES[name].events[opcode];
+    const isSure = name === "wl_display" || (name !== undefined && !this.isDoubtful);
+    const isOne = name !== undefined && event !== undefined && this.#learn(message, event.args);
+    if (isSure && !isOne) throw new Error(`The broker sent ${message.byteLength} bytes as ${name}'s event ${opcode}`);
+    if (!isOne) return undefined;
+    if (event.name === "map") this.know(sender, name, { weight: 4 }); // it is waited for
+    return isSure ? `${name}.${event.name}` : undefined;
+  }
+
+  /** @returns whether the message has just these arguments */
+  #learn(message: DataView, args: readonly Argument[]): boolean {
     let offset = 8;
-    for (const arg of event.args) {
+    for (const arg of args) {
       if (arg.kind === "fd") continue;
-      if (offset + 4 > message.byteLength) return undefined;
+      if (offset + 4 > message.byteLength) return false;
       const value = message.getUint32(offset, true);
       offset += 4;
       if (arg.kind === "string" || arg.kind === "array") offset += Math.ceil(value / 4) * 4;
       if (arg.kind === "new_id" && arg.interface !== undefined && arg.interface in INTERFACES)
         this.know(value, arg.interface as InterfaceName, { weight: 4 });
     }
-    if (event.name === "map") this.know(sender, name, { weight: 4 }); // it is waited for
-    return `${name}.${event.name}`;
+    return offset === message.byteLength;
   }
 }
