@@ -1,13 +1,5 @@
 /** The wrapped listeners of one tree: how they begin, how TCP clients reach them, how they end. */
-import {
-  type BorrowedFd,
-  constants,
-  fstat,
-  getFileLimit,
-  type OwnedFd,
-  SyscallError,
-  setNonBlocking,
-} from "../../ffi/mod.ts";
+import { type BorrowedFd, constants, fstat, getFileLimit, type OwnedFd, SyscallError } from "../../ffi/mod.ts";
 import type { Logger } from "../log.ts";
 import type { Reactor, Registration as Watching } from "../transport/reactor.ts";
 import { randomHex } from "../util/random.ts";
@@ -48,7 +40,6 @@ export type NewListener = {
   /** The program's TCP socket; taken. */
   readonly tcp: OwnedFd;
   readonly template: Template;
-  readonly nonBlocking: boolean;
   readonly v6only: boolean;
   readonly pid: number;
   readonly place: Place;
@@ -104,7 +95,6 @@ export class Listeners implements Disposable {
     stack.defer(() => unlinkSame(placed.path ?? "", placed.inode));
     const file = stack.use(openSocketFile(placed.path));
     dressUnixSocket(unix, template.commonOptions(tcp));
-    setNonBlocking(unix, request.nonBlocking);
     const counters = stack.use(new Counters(`shmlink:listener:${name.local.port}`));
     const registration = this.#register(request, placed.path, counters);
     stack.move();

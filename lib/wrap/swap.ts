@@ -101,7 +101,6 @@ function replaceOther(context: Context, call: Call, old: BorrowedFd, fresh: Borr
   try {
     install(context, call, old, fresh, number);
   } catch (error) {
-    if (error instanceof CallGone && call.tracee.isWaiting) return; // closed meanwhile
     if (!(error instanceof SyscallError)) throw error;
     const { thread } = call.tracee;
     context.logger.warn(`Cannot replace descriptor ${number} of thread ${thread}: ${error.message}`);
@@ -112,8 +111,9 @@ function replaceOther(context: Context, call: Call, old: BorrowedFd, fresh: Borr
  *  goes on with what it was called for. @returns false when nobody waits for the call any more */
 function install(context: Context, { id, tracee }: Call, old: BorrowedFd, fresh: BorrowedFd, number: number): boolean {
   if (context.holdings.canCompare && !isSameFile(old, tracee.thread, number)) return tracee.isWaiting;
-  const flags = tracee.descriptorFlags(number) & O_CLOEXEC;
-  return addFd(context.notify, id, fresh, { kind: "replace", number }, flags) !== undefined;
+  const flags = tracee.descriptorFlags(number);
+  if (flags === undefined) return tracee.isWaiting;
+  return addFd(context.notify, id, fresh, { kind: "replace", number }, flags & O_CLOEXEC) !== undefined;
 }
 
 function move({ logger }: Context, tracee: Tracee, entry: EpollEntry, from: BorrowedFd, to: BorrowedFd): void {

@@ -179,10 +179,9 @@ export class Tracee {
     }
   }
 
-  /** The flags of open(2) as /proc shows them: O_NONBLOCK, O_ASYNC, and O_CLOEXEC of this descriptor. */
-  descriptorFlags(number: number): number {
-    const flags = this.#fdinfo.flags(this.thread, number | 0);
-    if (flags === undefined) throw new CallGone(); // closed, or gone: who called knows, and it is over
-    return flags;
+  /** The flags of open(2) as /proc shows them: O_NONBLOCK, O_ASYNC, and O_CLOEXEC of this descriptor.
+   *  @returns undefined where it is closed or the thread has gone */
+  descriptorFlags(number: number): number | undefined {
+    return this.#fdinfo.flags(this.thread, number | 0);
   }
 }

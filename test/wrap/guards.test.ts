@@ -55,6 +55,49 @@ requires.test(
   LIMIT_MS,
 );
 
+/** Another thread closes the socket while listen() or connect() waits, each time a little later. */
+const CLOSED_MEANWHILE = `
+import os, socket, threading, time
+listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+def close(number, seconds):
+    time.sleep(seconds)
+    os.close(number)
+def repeat(call):
+    for turn in range(12):
+        s = socket.socket()
+        other = threading.Thread(target=close, args=[s.fileno(), 0.01 + 0.02 * turn])
+        other.start()
+        try: call(s)
+        except OSError: pass
+        other.join()
+        s.detach()
+repeat(lambda s: s.listen())
+repeat(lambda s: s.connect(listener.getsockname()))
+print("ended")
+`;
+
+requires.test(
+  [python, requires.program("strace", "strace")],
+  "a listen() or connect() whose descriptor another thread closes meanwhile ends",
+  async () => {
+    await using stage = new Stage();
+    // Between two looks of the supervisor at the number there is time to close it.
+    const slowly = [
+      "strace",
+      "-o",
+      "/dev/null",
+      "-e",
+      "trace=kcmp,listen",
+      "-e",
+      "inject=kcmp,listen:delay_exit=20000",
+    ];
+    const running = stage.plain([...slowly, ...stage.wrapCommand(["python3", "-c", CLOSED_MEANWHILE])]);
+    expect(await running.exit, running.output).toBe(0);
+    expect(running.output).toBe("ended\n");
+  },
+  LIMIT_MS,
+);
+
 function canUnshare(): boolean {
   return spawnSync("unshare", ["-n", "true"], { stdio: "ignore" }).status === 0;
 }

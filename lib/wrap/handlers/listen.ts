@@ -30,8 +30,6 @@ import { cookieOf, familyOf, inspectSocket, isFresh, localEndpoint, socketAddres
 import { swapSocket } from "../swap.ts";
 import { processOf } from "../tracee.ts";
 
-const { O_NONBLOCK } = constants;
-
 export function handleListen(context: Context, call: Call): Answer {
   using fd = call.tracee.descriptor(call.args[0]);
   if (fd === undefined) return CONTINUE; // EBADF from the kernel
@@ -208,15 +206,13 @@ function create(
   exposeTcp: boolean,
 ): { readonly listener: WrappedListener; readonly unix: OwnedFd } | Obstacle {
   const local = localEndpoint(tcp);
-  const { tracee, args } = call;
   try {
     return context.listeners.create({
       name: { domain, local },
       tcp: tcp.dup(),
       template: context.template(domain),
-      nonBlocking: (tracee.descriptorFlags(args[0]) & O_NONBLOCK) !== 0,
       v6only: domain === 6 && getIntOption(tcp, constants.IPPROTO_IPV6, constants.IPV6_V6ONLY) !== 0,
-      pid: processOf(tracee.thread),
+      pid: processOf(call.tracee.thread),
       place,
       access: { mode: rule?.mode, owner: rule?.owner, group: rule?.group },
       exposeTcp,
