@@ -1,18 +1,20 @@
-/** A bundle that is handed over in the very moment in which its taker's time is over: it is the taker's, and not lost. */
+/** A bundle that is handed over in the very moment in which its taker is to end: by its time alone it is the taker's, and not lost. */
 import { expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
-import { accept, constants, type OwnedFd, open, pollOne } from "../../ffi/mod.ts";
+import { accept, constants, memfdCreate, type OwnedFd, open, pollOne } from "../../ffi/mod.ts";
 import { PeerDoorbell } from "../../lib/broker/peer-doorbell.ts";
 import { type AnyRequest, ServerConnection } from "../../lib/protocol/connection.ts";
 import { listenOn } from "../../lib/transport/socket-path.ts";
 import { UnixTransport } from "../../lib/transport/unix.ts";
 import type { ObjectId } from "../../lib/util/brand.ts";
-import { CHECKOUT, waitUntil } from "../helpers/broker.ts";
+import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
+import { quiet } from "../helpers/process-state.ts";
 import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 import { BUN } from "../helpers/runtimes.ts";
+import { Staying } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
 
@@ -122,3 +124,22 @@ for (const [name, words, got] of [
 test("shmlink take ends by a signal that comes while it waits for a broker that says nothing any more", async () => {
   expect(await takeLate(command, "fall silent")).toBe("143");
 });
+
+for (const words of [["--wait=600"], ["--keep"]]) {
+  test(`shmlink take ${words} starts no program when a signal to end has come with the bundle`, async () => {
+    await using broker = new TestBroker();
+    using link = broker.connect();
+    await using taker = new Staying(broker, "take", "gift", ...words, "--", "sh", "-c", "echo started; read line");
+    const isIn = (): boolean => link.list().find(({ kind }) => kind === "broker")?.details["sessions"] === 2;
+    await waitUntil(() => taker.closed || isIn(), "take to be connected");
+    await quiet(taker.child.pid ?? 0); // it waits
+    taker.child.kill("SIGSTOP");
+    using offer = link.offer("gift");
+    using file = memfdCreate("gift");
+    offer.publish([file]);
+    link.sync();
+    for (const signal of ["SIGTERM", "SIGCONT"] as const) taker.child.kill(signal);
+    await waitUntil(() => taker.closed || taker.stdout !== "", "take to end");
+    expect([taker.stdout, taker.child.exitCode]).toEqual(["", 143]);
+  });
+}

@@ -136,7 +136,8 @@ class Taker implements Disposable {
     this.#broker.read(); // and sends the request
     while (!delivery.settled && !this.#isOver && !link.ended) this.#reactor.runOnce(-1);
     if (this.#isLate) this.#withdraw(link, delivery);
-    if (delivery.settled && delivery.failure === undefined) return delivery;
+    const isHere = delivery.settled && delivery.failure === undefined;
+    if (isHere && this.#stoppedBy === undefined) return delivery; // else its program would never hear of that signal
     delivery[Symbol.dispose]();
     if (delivery.failure !== undefined) throw withAdvice(delivery.failure, this.#name);
     if (!this.#isOver) throw brokerGone(this.#purpose);
