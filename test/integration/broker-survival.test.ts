@@ -109,7 +109,8 @@ test("a listen that nobody has dialled yet, and a take that waits, go on with th
   await using listener = new Staying(broker, "listen", "once", "--message");
   await using taker = new Staying(broker, "take", "late", "--wait=600", "--", "echo", "taken");
   while ((await sessionsOf(broker)) < 3); // with the one that asks
-  for (const { child } of [listener, taker]) await quiet(child.pid ?? 0); // and welcome
+  for (const { child } of [listener, taker]) await quiet(child.pid ?? 0); // and have said all
+  await sessionsOf(broker); // and the broker has come to that
   kill(broker.pid, constants.SIGKILL);
   for (const each of [listener, taker])
     await waitUntil(() => each.stderr.includes(GOING_ON), "the end of the broker to be noticed");

@@ -110,7 +110,8 @@ test("a take that waits does so no longer than it was told, also without a broke
   await using taker = new Staying(broker, "take", "nothing", "--wait=3", "--", "true");
   const isIn = (): boolean => link.list().find(({ kind }) => kind === "broker")?.details["sessions"] === 2;
   await waitUntil(() => taker.closed || isIn(), "take to be connected");
-  await quiet(taker.child.pid ?? 0); // and welcome
+  await quiet(taker.child.pid ?? 0); // and to have said all
+  link.sync(); // and the broker to have come to that
   kill(broker.pid, constants.SIGKILL);
   await waitUntil(() => taker.closed || taker.stderr.includes(ENDED), "take to see that");
   broker.connect().close();
