@@ -34,7 +34,8 @@ export class SocketTable<Listener> {
   readonly #interned: Map<string, OptionValues> = new Map();
   readonly #bound: Map<Cookie, Endpoint> = new Map();
   readonly touched: TouchedSockets = new TouchedSockets();
-  readonly #unacknowledged: Set<Cookie> = new Set();
+  /** How often an answer could not be given. */
+  readonly #unacknowledged: Map<Cookie, number> = new Map();
 
   /** A listener is known by its Unix socket and by the TCP socket that it stands for. */
   addListener(listener: Listener, cookies: readonly Cookie[]): void {
@@ -94,13 +95,18 @@ export class SocketTable<Listener> {
   /** A connection was swapped in and its connect() not yet answered, or a TCP socket listens and its listen() is not: a signal
    *  in between makes the program ask again. */
   expectAcknowledgement(cookie: Cookie): void {
-    this.#unacknowledged.add(cookie);
+    this.#unacknowledged.set(cookie, this.timesOwed(cookie) + 1);
     if (this.#unacknowledged.size > MAX_UNACKNOWLEDGED) deleteOldest(this.#unacknowledged);
   }
 
   /** Whether an answer to this socket's connect() or listen() is still owed. */
   owesAcknowledgement(cookie: Cookie): boolean {
     return this.#unacknowledged.has(cookie);
+  }
+
+  /** How often a signal came before that answer. */
+  timesOwed(cookie: Cookie): number {
+    return this.#unacknowledged.get(cookie) ?? 0;
   }
 
   acknowledge(cookie: Cookie): void {

@@ -183,6 +183,35 @@ requires.test([python], "a listen() that a signal interrupts is handed off when 
   expect([await running.exit, running.output]).toEqual([0, "found: 40\n"]);
 });
 
+/** Gets a signal every few milliseconds, and listens. */
+const AGAIN_AND_AGAIN = `
+import signal, socket
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.siginterrupt(signal.SIGALRM, False)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+with socket.socket() as s:
+    s.listen()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    with socket.create_connection(s.getsockname()): print("reached:", s.accept()[0].family == socket.AF_INET)
+`;
+
+requires.test(
+  [python, requires.program("strace", "strace")],
+  "a listener of who gets signals faster than it is made is left to TCP",
+  async () => {
+    await using stage = new Stage();
+    // What takes the supervisor so long.
+    const slowly = ["strace", "-o", "/dev/null", "-e", "trace=listen", "-e", "inject=listen:delay_exit=30000"];
+    const wrap = stage.wrapCommand(["python3", "-c", AGAIN_AND_AGAIN], { flags: ["--log"] });
+    const running = stage.plain([...slowly, ...wrap]);
+    expect(await running.exit, running.output).toBe(0);
+    expect(running.output).toMatch(
+      /Left tcp:0\.0\.0\.0:\d+ to plain TCP: signals interrupt listen\(\) again and again\n.*reached: True\n/s,
+    );
+  },
+  60_000,
+);
+
 /** A socket that may not listen, as another one listens there, connects instead, and once more. */
 const REFUSED = `
 import errno, socket, sys

@@ -27,6 +27,7 @@ import { LONGEST_BACKLOG, type Place } from "../place.ts";
 import { expand, findRule, namesPlace } from "../rules/match.ts";
 import type { Rule } from "../rules/types.ts";
 import { cookieOf, familyOf, inspectSocket, isFresh, localEndpoint, socketAddress, tcpDomain } from "../socket.ts";
+import type { Cookie } from "../socket-table.ts";
 import { swapSocket } from "../swap.ts";
 import { processOf } from "../tracee.ts";
 
@@ -55,9 +56,16 @@ function listenOnTcp(context: Context, call: Call, fd: OwnedFd, domain: Domain):
   if (rule?.action.kind === "ignore") return note(context, plan, "tcp", "the rule says so", CONTINUE);
   const isElsewhere = rule === undefined && !context.template(domain).isOfOurNetwork(fd);
   if (isElsewhere) return note(context, plan, "tcp", "it is in another network namespace", CONTINUE);
-  if (!namesPlace(rule) && isBoundToOtherInterface(tcp)) return stayOnTcp(context, plan, OTHER_INTERFACE);
-  if (wantsCompletions(tcp)) return stayOnTcp(context, plan, NO_COMPLETIONS);
-  return shareGroup(context, plan) ?? listenAs(context, plan);
+  const obstacle = obstacleTo(context, plan, cookie);
+  if (obstacle === undefined) return shareGroup(context, plan) ?? listenAs(context, plan);
+  context.table.acknowledge(cookie);
+  return stayOnTcp(context, plan, obstacle);
+}
+
+function obstacleTo({ table }: Context, { tcp, rule }: Plan, cookie: Cookie): Obstacle | undefined {
+  if (!namesPlace(rule) && isBoundToOtherInterface(tcp)) return OTHER_INTERFACE;
+  if (wantsCompletions(tcp)) return NO_COMPLETIONS;
+  return table.timesOwed(cookie) < MOST_INTERRUPTED ? undefined : INTERRUPTED;
 }
 
 const NO_COMPLETIONS: Obstacle = {
@@ -66,6 +74,11 @@ const NO_COMPLETIONS: Obstacle = {
 };
 
 const OTHER_INTERFACE: Obstacle = { reason: "it is bound to another network interface", errno: errno.EOPNOTSUPP };
+
+/** Who gets signals faster than a listener is made would call listen() for ever. */
+const MOST_INTERRUPTED = 20;
+
+const INTERRUPTED: Obstacle = { reason: "signals interrupt listen() again and again", errno: errno.EINTR };
 
 /** A TCP socket that is about to listen. */
 type Plan = {
