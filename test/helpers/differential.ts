@@ -56,8 +56,8 @@ async function play(stage: Stage, script: Script, wrap: string): Promise<string>
     );
   const lines = `${running.output}script ended with ${code}`
     .replaceAll(folder, "FOLDER")
-    .replaceAll(String(a), "PORT-A")
-    .replaceAll(String(b), "PORT-B")
+    .replaceAll(new RegExp(`\\b${a}\\b`, "g"), "PORT-A") // the digits of a port may be part of a checksum
+    .replaceAll(new RegExp(`\\b${b}\\b`, "g"), "PORT-B")
     .split("\n");
   return (script.isSorted === true ? lines.sort() : lines).join("\n");
 }
