@@ -67,7 +67,7 @@ frontend web
   default_backend app
 backend app
   option httpchk GET /health
-  server one 127.0.0.1:$B check inter 2s
+  server one 127.0.0.1:$B check inter 1h # one a worker: a signal may interrupt its connect()
 backend absent
   server none 127.0.0.1:1
 CONF

@@ -68,6 +68,7 @@ cli "$A" info replication | grep -E '^(role|connected_slaves)|ip=127' | sed -E '
 cli "$A" shutdown nosave; ended $S first
 start "$A"; S=$!; ready "$A"
 cli "$A" get key
+until cli "$B" info replication | grep -q master_link_status:up; do sleep 0.05; done # a signal may interrupt its connect()
 kill $R; ended $R replica
 kill $S; ended $S second
 cli "$A" ping`,
