@@ -162,7 +162,7 @@ grep -c 'GET /page HTTP/1.0" 200' log`,
     listeners: 0,
     text: `
 for host in 127.0.0.1 127.0.0.2 '[::1]' '[::ffff:127.0.0.1]' 0.0.0.0 localhost; do
-  for option in '' --tcp-nodelay --tcp-fastopen '--interface 127.0.0.1' '--local-port 0' '--connect-timeout 2' '--retry 1 --retry-delay 0' --no-keepalive; do
+  for option in '' --tcp-nodelay --tcp-fastopen '--interface 127.0.0.1' '--local-port 0' '--connect-timeout 30' '--retry 1 --retry-delay 0' --no-keepalive; do
     run curl -sS $option -o none -w '%{http_code} %{errormsg} %{num_connects} %{remote_ip} %{local_ip}\\n' "http://$host:$A/" 2>&1 |
       sed -E 's/after [0-9]+ ms/after N ms/g'
     echo "$host $option \${PIPESTATUS[0]}"

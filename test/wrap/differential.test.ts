@@ -134,7 +134,7 @@ sed -E 's/different 200[01]/different 2000/' log`,
 run node - "$A" <<'END'
 const http = require("http"), port = +process.argv[2], agent = new http.Agent({ keepAlive: true, maxSockets: 2 });
 const used = new Set();
-const server = http.createServer((request, response) => {
+const server = http.createServer({ keepAliveTimeout: 0 }, (request, response) => {
   used.add(request.socket.remotePort);
   let size = 0;
   request.on("data", (data) => (size += data.length)).on("end", () => response.end(size + " " + request.socket.remoteAddress + " " + request.socket.localPort));
@@ -182,7 +182,7 @@ run bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0' "$A"; echo "refused $?"`,
     needs: [curl, requires.program("wget", "wget"), requires.program("nc", "netcat-openbsd")],
     listeners: 2,
     text: `
-run curl -sS --connect-timeout 2 "http://127.0.0.1:$A/" 2>&1 | sed -E 's/after [0-9]+ ms/after N ms/'; echo "\${PIPESTATUS[0]}"
+run curl -sS --connect-timeout 30 "http://127.0.0.1:$A/" 2>&1 | sed -E 's/after [0-9]+ ms/after N ms/'; echo "\${PIPESTATUS[0]}"
 run wget -qO- --tries=1 "http://127.0.0.1:$A/"; echo $?
 run wget -nv -O- --tries=1 "http://[::1]:$A/" 2>&1; echo $?
 for port in "$A" "$B"; do
@@ -191,6 +191,7 @@ for port in "$A" "$B"; do
   [ "$port" = "$A" ] && { run curl -sS "http://127.0.0.1:$port/"; echo $?; } || { run wget -qO- --tries=1 "http://127.0.0.1:$port/"; echo $?; }
   wait $S
 done
+export RES_OPTIONS="timeout:1 attempts:1" # name servers may be silent
 run curl -sS "http://no.such.host.invalid/" 2>&1; echo $?
 run curl -sS "http://127.0.0.1:99999/" 2>&1; echo $?`,
   },

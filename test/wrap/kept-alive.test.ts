@@ -61,7 +61,7 @@ events { } http { access_log off; ${temp.join(" ")} server { listen 127.0.0.1:${
 const GET = "GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n";
 const NGINX = [requires.program("nginx", "nginx-light")];
 const NODE =
-  "require('http').createServer((_, answer) => answer.end('hello\\n')).listen(+process.argv[1], '127.0.0.1')";
+  "require('http').createServer({ keepAliveTimeout: 0 }, (_, answer) => answer.end('hello\\n')).listen(+process.argv[1], '127.0.0.1')";
 
 const SERVERS: Readonly<Record<string, Server>> = {
   nginx: {
