@@ -3,17 +3,15 @@ import { expect, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
-import { accept, constants, memfdCreate, type OwnedFd, open, pollOne } from "../../ffi/mod.ts";
-import { PeerDoorbell } from "../../lib/broker/peer-doorbell.ts";
-import { type AnyRequest, ServerConnection } from "../../lib/protocol/connection.ts";
+import { constants, memfdCreate, type OwnedFd, open } from "../../ffi/mod.ts";
+import type { AnyRequest } from "../../lib/protocol/connection.ts";
 import { listenOn } from "../../lib/transport/socket-path.ts";
-import { UnixTransport } from "../../lib/transport/unix.ts";
-import type { ObjectId } from "../../lib/util/brand.ts";
 import { CHECKOUT, TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { quiet } from "../helpers/process-state.ts";
 import { makeRuntimeDir } from "../helpers/runtime-dir.ts";
 import { BUN } from "../helpers/runtimes.ts";
+import { StandInBroker } from "../helpers/stand-in-broker.ts";
 import { Staying } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
@@ -35,56 +33,15 @@ const command = BUN.command("bin/shmlink.ts", "take", "gift", "--wait=0.001", "-
 
 type Deed = "deliver" | "hang up" | "delete" | "fall silent";
 
-/** A broker that has nothing for who takes, until it hears that he does not wait any more. */
-class LateBroker implements Disposable {
-  readonly #server: ServerConnection;
-  readonly #deed: Deed;
-  #doorbell: PeerDoorbell | undefined;
-  isSilent = false;
-
-  /** @param connection  taken */
-  constructor(connection: OwnedFd, deed: Deed) {
-    this.#server = new ServerConnection(new UnixTransport(connection));
-    this.#deed = deed;
-  }
-
-  /** Goes on until the client ends, or nothing is said any more. */
-  async serve(): Promise<void> {
-    await waitUntil(() => this.#step() === "ended" || this.isSilent, "the end of who takes");
-  }
-
-  #step(): "open" | "more" | "ended" {
-    const state = this.#server.pump((request) => this.#answer(request));
-    if (!this.isSilent) this.#server.flush();
-    this.#doorbell?.ring();
-    return state;
-  }
-
-  #answer(message: AnyRequest<OwnedFd>): void {
-    const { object, request } = message;
-    if (request.kind === "hello") {
-      this.#doorbell = new PeerDoorbell(request.doorbell);
-      const welcome = { kind: "welcome", version: "0", uid: process.getuid?.() ?? 0, maxCapacity: 1 << 20 } as const;
-      this.#server.send(object, "shmlink_manager_v1", welcome);
-    } else if (message.interface === "shmlink_delivery_v1") this.#end(object);
-  }
-
-  #end(object: ObjectId): void {
-    if (this.#deed === "hang up") {
-      this[Symbol.dispose]();
-      return;
-    }
-    this.isSilent = this.#deed === "fall silent";
-    if (this.isSilent || this.#deed === "delete") return;
-    const fd = open("/dev/null", constants.O_RDONLY);
-    this.#server.send(object, "shmlink_delivery_v1", { kind: "fd", fd, type: "other" });
-    this.#server.send(object, "shmlink_delivery_v1", { kind: "done", count: 1, pid: 77, uid: 0 });
-  }
-
-  [Symbol.dispose](): void {
-    this.#doorbell?.[Symbol.dispose]();
-    this.#server[Symbol.dispose]();
-  }
+/** It has nothing for who takes, until it hears that he does not wait any more. */
+function answerLate(broker: StandInBroker, { object, ...message }: AnyRequest<OwnedFd>, deed: Deed): void {
+  if (message.interface !== "shmlink_delivery_v1") return;
+  if (deed === "hang up") broker[Symbol.dispose]();
+  if (deed === "fall silent") broker.isSilent = true;
+  if (deed !== "deliver") return;
+  const fd = open("/dev/null", constants.O_RDONLY);
+  broker.send(object, "shmlink_delivery_v1", { kind: "fd", fd, type: "other" });
+  broker.send(object, "shmlink_delivery_v1", { kind: "done", count: 1, pid: 77, uid: 0 });
 }
 
 /** What is printed by who takes from a broker that does that, and is told to end when it says nothing any more. */
@@ -96,10 +53,7 @@ async function takeLate(words: readonly string[], deed: Deed): Promise<string> {
   const env = { ...process.env, SHMLINK_SOCKET: path };
   const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
   const output = Promise.all([text(child.stdout), text(child.stderr), once(child, "close")] as const);
-  await waitUntil(() => pollOne(listener, constants.EPOLLIN, 0) !== 0, "who takes");
-  const taker = accept(listener);
-  if (taker === null) throw new Error("Nobody takes");
-  using broker = new LateBroker(taker.fd, deed);
+  using broker = await StandInBroker.at(listener, (message) => answerLate(broker, message, deed));
   await broker.serve();
   if (broker.isSilent) child.kill("SIGTERM");
   const [stdout, stderr, [code]] = await output;
