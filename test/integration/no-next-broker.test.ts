@@ -4,10 +4,12 @@ import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { constants, kill, memfdCreate } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
+import { listenOn } from "../../lib/transport/socket-path.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { untilHeld } from "../helpers/holder.ts";
 import { quiet } from "../helpers/process-state.ts";
+import { StandInBroker } from "../helpers/stand-in-broker.ts";
 import { Staying } from "../helpers/staying.ts";
 
 expectNoFdLeaks();
@@ -137,6 +139,28 @@ test("a context that the next broker refuses is given up, and its program runs o
   await waitUntil(() => context.closed, "the command to end");
   expect(context.child.exitCode).toBe(7);
   broker.connect().close(); // which is the test's to end
+}, 60_000);
+
+test("a context whose broker ends before there is one ends by a signal, and runs no program", async () => {
+  await using place = new TestBroker();
+  const path = join(place.directory, "context.sock");
+  using listener = listenOn(place.socketPath);
+  await using context = makeContext(place, path);
+  using broker = await StandInBroker.at(listener, ({ request }) => {
+    if (request.kind !== "create_context") return;
+    for (const fd of [request.listenFd, request.closeFd]) fd.close();
+    chmodSync(place.directory, 0o777); // nobody starts the next there
+    for (const each of [listener, broker]) each[Symbol.dispose]();
+  });
+  await broker.serve();
+  await waitUntil(
+    () => context.closed || context.stderr === ENDED + tried(place),
+    "the command to say that there is none",
+  );
+  context.child.kill("SIGTERM");
+  await waitUntil(() => context.closed, "the command to end");
+  chmodSync(place.directory, 0o700);
+  expect([context.child.exitCode, context.stdout, existsSync(path)]).toEqual([143, "", false]);
 }, 60_000);
 
 test("a take --keep whose right is revoked waits for the programs that it has started", async () => {

@@ -100,7 +100,7 @@ context no other one can be made.`,
 
 type Run = { readonly argv: readonly string[]; readonly launcher: LauncherState };
 
-/** Until the program ends, or a signal comes where there is none. A broker that ends is found again, and told again. */
+/** Until the program ends, or a signal comes where there is none, or none yet. A broker that ends is found again, and told again. */
 class Staying implements Disposable {
   readonly #run: Run;
   readonly #reactor: Reactor = new Reactor();
@@ -118,7 +118,7 @@ class Staying implements Disposable {
 
   #takeSignal(signal: number): void {
     if (signal === SIGCHLD) this.#children.reap();
-    else if (this.#run.argv.length === 0) this.#stoppedBy ??= signal;
+    else if (this.#run.argv.length === 0 || !this.#hasBegun) this.#stoppedBy ??= signal;
     else if (signal !== SIGINT) this.#children.signal(signal);
   }
 
@@ -128,7 +128,7 @@ class Staying implements Disposable {
   }
 
   get #isOver(): boolean {
-    return this.#run.argv.length === 0 ? this.#stoppedBy !== undefined : this.#hasBegun && !this.isRunning;
+    return this.#stoppedBy !== undefined || (this.#run.argv.length > 0 && this.#hasBegun && !this.isRunning);
   }
 
   get #exitCode(): number {
