@@ -32,7 +32,7 @@ function findTestFiles(filters: readonly string[]): string[] {
     .sort();
 }
 
-/** What the shell that called us has set must not reach the tests: its broker, its units, its colours. */
+/** What the shell that called us has set must not reach the tests: its broker, its units, its proxies, its colours. */
 function testEnvironment(runtimeDir: string): Record<string, string | undefined> {
   const env: Record<string, string | undefined> = {
     XDG_RUNTIME_DIR: runtimeDir,
@@ -42,7 +42,7 @@ function testEnvironment(runtimeDir: string): Record<string, string | undefined>
   };
   for (const name of Object.keys(process.env)) {
     const ours = name.startsWith("SHMLINK_") && !name.startsWith("SHMLINK_TEST_");
-    if (ours || /^(LISTEN_|NOTIFY_SOCKET|WATCHDOG_)/.test(name)) env[name] = undefined;
+    if (ours || /^(LISTEN_|NOTIFY_SOCKET|WATCHDOG_)|_proxy$/i.test(name)) env[name] = undefined;
   }
   return env;
 }
