@@ -163,6 +163,25 @@ test("a context whose broker ends before there is one ends by a signal, and runs
   expect([context.child.exitCode, context.stdout, existsSync(path)]).toEqual([143, "", false]);
 }, 60_000);
 
+test("a context that is made when a signal to end has come runs no program", async () => {
+  await using place = new TestBroker();
+  const path = join(place.directory, "context.sock");
+  using listener = listenOn(place.socketPath);
+  await using context = makeContext(place, path);
+  using broker = await StandInBroker.at(listener, ({ request }) => {
+    if (request.kind !== "create_context") return;
+    for (const fd of [request.listenFd, request.closeFd]) fd.close();
+    context.child.kill("SIGINT");
+    broker.send(request.id, "shmlink_context_v1", { kind: "registered", contextId: 1 });
+  });
+  const served = broker.serve();
+  await waitUntil(() => context.closed || context.stdout !== "", "the command to end");
+  context.child.stdin?.end("\n");
+  await served;
+  await waitUntil(() => context.closed, "the command to be gone");
+  expect([context.child.exitCode, context.stdout, existsSync(path)]).toEqual([130, "", false]);
+}, 60_000);
+
 test("a take --keep whose right is revoked waits for the programs that it has started", async () => {
   await using broker = new TestBroker();
   using link = broker.connect();

@@ -141,7 +141,8 @@ class Staying implements Disposable {
     using broker = new OutlivingLink({ name: "shmlink context", purpose, reactor: this.#reactor });
     const act = (link: BrokerLink): void => {
       create(link);
-      if (!this.#hasBegun) this.#begin(onCreated);
+      this.#reactor.runOnce(0); // a signal may have come while we were waiting for the broker
+      if (!this.#hasBegun && !this.#isOver) this.#begin(onCreated);
       while (!this.#isOver && !link.ended) this.#reactor.runOnce(-1);
       if (!this.#isOver) throw brokerGone(purpose);
     };
