@@ -110,8 +110,10 @@ export class Children {
     }
   }
 
-  signal(signal: number): void {
+  /** @param only  of them; all by default */
+  signal(signal: number, only?: number): void {
     for (const pid of this.#running) {
+      if (only !== undefined && pid !== only) continue;
       try {
         kill(pid, signal);
       } catch (error) {

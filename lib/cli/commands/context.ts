@@ -103,6 +103,7 @@ type Run = { readonly argv: readonly string[]; readonly launcher: LauncherState 
 /** Until the program ends, or a signal comes where there is none, or none yet. A broker that ends is found again, and told again. */
 class Staying implements Disposable {
   readonly #run: Run;
+  readonly #signals: SignalPipe;
   readonly #reactor: Reactor = new Reactor();
   readonly #children: Children = new Children();
   #hasBegun = false;
@@ -111,15 +112,17 @@ class Staying implements Disposable {
   /** @param signals  lent */
   constructor(signals: SignalPipe, run: Run) {
     this.#run = run;
-    this.#reactor.add(signals.fd, constants.EPOLLIN, () => {
-      for (const signal of signals.take()) this.#takeSignal(signal);
-    });
+    this.#signals = signals;
+    this.#reactor.add(signals.fd, constants.EPOLLIN, () => this.#takeSignals());
   }
 
-  #takeSignal(signal: number): void {
-    if (signal === SIGCHLD) this.#children.reap();
-    else if (this.#run.argv.length === 0 || !this.#hasBegun) this.#stoppedBy ??= signal;
-    else if (signal !== SIGINT) this.#children.signal(signal);
+  /** @param isStarted  just now: the program was not there when the terminal sent SIGINT */
+  #takeSignals(isStarted = false): void {
+    for (const signal of this.#signals.take()) {
+      if (signal === SIGCHLD) this.#children.reap();
+      else if (this.#run.argv.length === 0 || !this.#hasBegun) this.#stoppedBy ??= signal;
+      else if (signal !== SIGINT || isStarted) this.#children.signal(signal);
+    }
   }
 
   /** Whether the program runs. */
@@ -154,7 +157,9 @@ class Staying implements Disposable {
     onCreated();
     this.#hasBegun = true;
     const { argv, launcher } = this.#run;
-    if (argv.length > 0) this.#children.add(startChild({ argv, env: process.env, fds: [], launcher }));
+    if (argv.length === 0) return;
+    this.#children.add(startChild({ argv, env: process.env, fds: [], launcher }));
+    this.#takeSignals(true);
   }
 
   /** Without a context. */

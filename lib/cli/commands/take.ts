@@ -159,20 +159,24 @@ class Taker implements Disposable {
     using _closed = delivery;
     const listenNames = delivery.fds.map(() => this.#name.replaceAll(":", "-")); // LISTEN_FDNAMES is separated by ":"
     const env = process.env;
-    this.#children.add(startChild({ ...this.#run, env, fds: delivery.fds, listenNames }));
+    const program = startChild({ ...this.#run, env, fds: delivery.fds, listenNames });
+    this.#children.add(program);
+    this.#takeSignals(program);
   }
 
-  #takeSignals(): void {
+  /** @param started  a program that was not there yet when the signals came */
+  #takeSignals(started?: number): void {
     for (const signal of this.#signals.take()) {
       if (signal === SIGCHLD) this.#children.reap();
-      else this.#stop(signal);
+      else this.#stop(signal, started);
     }
   }
 
-  /** The terminal sends SIGINT to the programs as well; the others are meant for us alone and passed on. */
-  #stop(signal: number): void {
+  /** The terminal sends SIGINT to the programs that are there as well; the others are meant for us alone and passed on. */
+  #stop(signal: number, started: number | undefined): void {
     this.#stoppedBy ??= signal;
     if (signal !== SIGINT) this.#children.signal(signal);
+    else if (started !== undefined) this.#children.signal(signal, started);
   }
 
   [Symbol.dispose](): void {
