@@ -112,6 +112,33 @@ rule(
   },
 );
 
+/** Listens twice, says where it then is, and connects from there. */
+const STUBBORN = `
+import errno, socket
+port = 0
+for _ in range(2): # first one that the kernel chooses, then one that the program does
+    s = socket.socket()
+    if port: s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("127.0.0.2", port))
+    port = s.getsockname()[1]
+    for _ in range(2):
+        try: s.listen()
+        except OSError as error: print("listen:", errno.errorcode[error.errno])
+    print("reached:", socket.socket().connect_ex(("127.0.0.2", port)) == 0)
+    other = socket.create_server(("127.0.0.1", 0))
+    s.connect(other.getsockname())
+    print("kept:", other.accept()[1] == ("127.0.0.2", port))
+    s.close()
+`;
+
+rule([python], "a listener that require refuses does not listen, and is refused again", async ({ stage }) => {
+  const file = join(stage.path, "file");
+  writeFileSync(file, "mine");
+  const rules = rulesOf([`in,addr=127.0.0.2,path=${file},require`, "ignore"]);
+  const refused = "listen: EADDRINUSE\nlisten: EADDRINUSE\nreached: False\nkept: True\n";
+  expect(await finish(stage.wrap(["python3", "-c", STUBBORN], rules))).toBe(refused.repeat(2));
+});
+
 rule([python, requires.root()], "owner= and group= are the socket file's", async (scene) => {
   const path = join(scene.stage.path, "owned");
   const server = serve(scene, `in,path=${path},owner=65534,group=7,mode=0620`);

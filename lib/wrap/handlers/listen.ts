@@ -13,6 +13,7 @@ import {
   poll,
   SyscallError,
   setsockopt,
+  shutdown,
   socket,
 } from "../../../ffi/mod.ts";
 import { ShmlinkError } from "../../errors.ts";
@@ -166,10 +167,21 @@ function putInPlace(context: Context, { call, old }: Plan, listener: WrappedList
 type Obstacle = { readonly reason: string; readonly errno: number };
 
 function stayOnTcp(context: Context, plan: Plan, { reason, errno: number }: Obstacle): Answer {
-  if (plan.rule?.require === true) return refuse(context, plan, number, reason);
+  if (plan.rule?.require === true) {
+    stopListening(plan);
+    return refuse(context, plan, number, reason);
+  }
   const { host, port } = localEndpoint(plan.tcp);
   context.logger.warn(`Left tcp:${hostPort(formatHost(host), port)} to plain TCP: ${reason}`);
   return note(context, plan, "tcp", reason, CONTINUE);
+}
+
+/** As it was before listen(2): else nobody would accept who connects, and a second listen(2) would be the kernel's. */
+function stopListening({ tcp, domain }: Plan): void {
+  if (isFresh(tcp)) return;
+  const local = localEndpoint(tcp);
+  attempt(() => shutdown(tcp, constants.SHUT_RD));
+  attempt(() => bind(tcp, socketAddress(domain, local))); // a port that nobody chose was given up; else it fails
 }
 
 /** SO_REUSEPORT lets many sockets listen on one address: those of one tree share the listener that was there first,
