@@ -110,10 +110,11 @@ export class Children {
     }
   }
 
-  /** @param only  of them; all by default */
-  signal(signal: number, only?: number): void {
+  /** A signal that came to us. SIGINT the terminal sends to those that are there as well; the others are meant for us alone.
+   *  @param started  one that was not there yet when it came */
+  passOn(signal: number, started?: number): void {
     for (const pid of this.#running) {
-      if (only !== undefined && pid !== only) continue;
+      if (signal === constants.SIGINT && pid !== started) continue;
       try {
         kill(pid, signal);
       } catch (error) {

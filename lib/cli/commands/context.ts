@@ -18,7 +18,7 @@ import { printError } from "../output.ts";
 import { reportError } from "../report-error.ts";
 import { missingOption, UsageError } from "../usage-error.ts";
 
-const { SIGCHLD, SIGINT } = constants;
+const { SIGCHLD } = constants;
 
 const ARGS = {
   verb: { type: "positional", required: true, description: "create" },
@@ -116,12 +116,12 @@ class Staying implements Disposable {
     this.#reactor.add(signals.fd, constants.EPOLLIN, () => this.#takeSignals());
   }
 
-  /** @param isStarted  just now: the program was not there when the terminal sent SIGINT */
-  #takeSignals(isStarted = false): void {
+  /** @param started  a program that was not there yet when the signals came */
+  #takeSignals(started?: number): void {
     for (const signal of this.#signals.take()) {
       if (signal === SIGCHLD) this.#children.reap();
       else if (this.#run.argv.length === 0 || !this.#hasBegun) this.#stoppedBy ??= signal;
-      else if (signal !== SIGINT || isStarted) this.#children.signal(signal);
+      else this.#children.passOn(signal, started);
     }
   }
 
@@ -144,7 +144,7 @@ class Staying implements Disposable {
     using broker = new OutlivingLink({ name: "shmlink context", purpose, reactor: this.#reactor });
     const act = (link: BrokerLink): void => {
       create(link);
-      this.#reactor.runOnce(0); // a signal may have come while we were waiting for the broker
+      this.#takeSignals(); // one may have come while we were waiting for the broker
       if (!this.#hasBegun && !this.#isOver) this.#begin(onCreated);
       while (!this.#isOver && !link.ended) this.#reactor.runOnce(-1);
       if (!this.#isOver) throw brokerGone(purpose);
@@ -158,8 +158,9 @@ class Staying implements Disposable {
     this.#hasBegun = true;
     const { argv, launcher } = this.#run;
     if (argv.length === 0) return;
-    this.#children.add(startChild({ argv, env: process.env, fds: [], launcher }));
-    this.#takeSignals(true);
+    const program = startChild({ argv, env: process.env, fds: [], launcher });
+    this.#children.add(program);
+    this.#takeSignals(program);
   }
 
   /** Without a context. */

@@ -58,19 +58,20 @@ more. When it ends by itself, what it has left running keeps them, and nobody ca
     using reactor = new Reactor();
     const children = new Children();
     let isToldToEnd = false;
-    const takeSignals = (isStarted: boolean): void => {
+    const takeSignals = (started?: number): void => {
       for (const signal of signals.take()) {
         if (signal === SIGCHLD) children.reap();
         else if (signal === SIGUSR1) revoke(minted, verbose);
-        else if (signal !== SIGINT) {
-          children.signal(signal); // that one the terminal sends to both
-          isToldToEnd = true;
-        } else if (isStarted) children.signal(signal); // which was not there yet
+        else {
+          children.passOn(signal, started);
+          isToldToEnd ||= signal !== SIGINT;
+        }
       }
     };
-    reactor.add(signals.fd, constants.EPOLLIN, () => takeSignals(false));
-    children.add(startChild({ argv: program, env: { ...env, SHMLINK_FD: String(FD) }, fds: [minted.fd], launcher }));
-    takeSignals(true);
+    reactor.add(signals.fd, constants.EPOLLIN, () => takeSignals());
+    const pid = startChild({ argv: program, env: { ...env, SHMLINK_FD: String(FD) }, fds: [minted.fd], launcher });
+    children.add(pid);
+    takeSignals(pid); // those that came before it was there
     minted.fd.close(); // the program's alone: when it ends, so does the connection
     while (children.size > 0) reactor.runOnce(-1);
     if (isToldToEnd) revoke(minted, verbose);

@@ -16,7 +16,7 @@ import { reportError } from "../report-error.ts";
 import { parseServiceName } from "../service-name.ts";
 import { UsageError } from "../usage-error.ts";
 
-const { SIGCHLD, SIGINT } = constants;
+const { SIGCHLD } = constants;
 const DEFAULT_WAIT = "5";
 
 export const command: Command = makeCommand({
@@ -168,15 +168,11 @@ class Taker implements Disposable {
   #takeSignals(started?: number): void {
     for (const signal of this.#signals.take()) {
       if (signal === SIGCHLD) this.#children.reap();
-      else this.#stop(signal, started);
+      else {
+        this.#stoppedBy ??= signal;
+        this.#children.passOn(signal, started);
+      }
     }
-  }
-
-  /** The terminal sends SIGINT to the programs that are there as well; the others are meant for us alone and passed on. */
-  #stop(signal: number, started: number | undefined): void {
-    this.#stoppedBy ??= signal;
-    if (signal !== SIGINT) this.#children.signal(signal);
-    else if (started !== undefined) this.#children.signal(signal, started);
   }
 
   [Symbol.dispose](): void {
