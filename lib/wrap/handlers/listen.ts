@@ -58,9 +58,8 @@ function listenOnTcp(context: Context, call: Call, fd: OwnedFd, domain: Domain):
   const isElsewhere = rule === undefined && !context.template(domain).isOfOurNetwork(fd);
   if (isElsewhere) return note(context, plan, "tcp", "it is in another network namespace", CONTINUE);
   const obstacle = obstacleTo(context, plan, cookie);
-  if (obstacle === undefined) return shareGroup(context, plan) ?? listenAs(context, plan);
-  context.table.acknowledge(cookie);
-  return stayOnTcp(context, plan, obstacle);
+  if (obstacle !== undefined) return stayOnTcp(context, plan, obstacle);
+  return shareGroup(context, plan) ?? listenAs(context, plan);
 }
 
 function obstacleTo({ table }: Context, { tcp, rule }: Plan, cookie: Cookie): Obstacle | undefined {
@@ -140,10 +139,7 @@ function bindIfUnbound(tcp: OwnedFd, domain: Domain): void {
 function handOff(context: Context, plan: Plan, place: Place, exposeTcp: boolean): Answer {
   const { call, old } = plan;
   const created = create(context, plan, place, exposeTcp);
-  if ("reason" in created) {
-    context.table.acknowledge(cookieOf(old));
-    return stayOnTcp(context, plan, created);
-  }
+  if ("reason" in created) return stayOnTcp(context, plan, created);
   using unix = created.unix;
   if (!putInPlace(context, plan, created.listener, unix)) return DONE; // a signal came first: the program calls again
   context.table.acknowledge(cookieOf(old));
@@ -167,6 +163,7 @@ function putInPlace(context: Context, { call, old }: Plan, listener: WrappedList
 type Obstacle = { readonly reason: string; readonly errno: number };
 
 function stayOnTcp(context: Context, plan: Plan, { reason, errno: number }: Obstacle): Answer {
+  context.table.acknowledge(cookieOf(plan.old));
   if (plan.rule?.require === true) {
     stopListening(plan);
     return refuse(context, plan, number, reason);
