@@ -2,9 +2,10 @@
 import { expect, test } from "bun:test";
 import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { constants, kill, memfdCreate } from "../../ffi/mod.ts";
+import { constants, kill, memfdCreate, type OwnedFd } from "../../ffi/mod.ts";
 import type { BrokerLink } from "../../lib/client/broker-link.ts";
 import { listenOn } from "../../lib/transport/socket-path.ts";
+import type { ObjectId } from "../../lib/util/brand.ts";
 import { TestBroker, waitUntil } from "../helpers/broker.ts";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { untilHeld } from "../helpers/holder.ts";
@@ -141,7 +142,19 @@ test("a context that the next broker refuses is given up, and its program runs o
   broker.connect().close(); // which is the test's to end
 }, 60_000);
 
-test("a context whose broker ends before there is one ends by a signal, and runs no program", async () => {
+type AtStandIn = {
+  readonly place: TestBroker;
+  readonly listener: OwnedFd;
+  readonly context: Staying;
+  readonly broker: StandInBroker;
+};
+
+/** A context that is to be made by a broker of ours. @param answer  to that @param goOn  until the command ends
+ *  @returns how it ended, what its program said, whether its path is there */
+async function makeAtStandIn(
+  answer: (scene: AtStandIn, id: ObjectId) => void,
+  goOn: (scene: AtStandIn) => Promise<void>,
+): Promise<readonly [number | null, string, boolean]> {
   await using place = new TestBroker();
   const path = join(place.directory, "context.sock");
   using listener = listenOn(place.socketPath);
@@ -149,37 +162,46 @@ test("a context whose broker ends before there is one ends by a signal, and runs
   using broker = await StandInBroker.at(listener, ({ request }) => {
     if (request.kind !== "create_context") return;
     for (const fd of [request.listenFd, request.closeFd]) fd.close();
-    chmodSync(place.directory, 0o777); // nobody starts the next there
-    for (const each of [listener, broker]) each[Symbol.dispose]();
+    answer({ place, listener, context, broker }, request.id);
   });
-  await broker.serve();
-  await waitUntil(
-    () => context.closed || context.stderr === ENDED + tried(place),
-    "the command to say that there is none",
-  );
-  context.child.kill("SIGTERM");
+  await goOn({ place, listener, context, broker });
   await waitUntil(() => context.closed, "the command to end");
-  chmodSync(place.directory, 0o700);
-  expect([context.child.exitCode, context.stdout, existsSync(path)]).toEqual([143, "", false]);
+  chmodSync(place.directory, 0o700); // in which a broker may be started
+  return [context.child.exitCode, context.stdout, existsSync(path)];
+}
+
+test("a context whose broker ends before there is one ends by a signal, and runs no program", async () => {
+  const end = makeAtStandIn(
+    ({ place, listener, broker }) => {
+      chmodSync(place.directory, 0o777); // nobody starts the next there
+      for (const each of [listener, broker]) each[Symbol.dispose]();
+    },
+    async ({ place, context, broker }) => {
+      await broker.serve();
+      await waitUntil(
+        () => context.closed || context.stderr === ENDED + tried(place),
+        "the command to say that there is none",
+      );
+      context.child.kill("SIGTERM");
+    },
+  );
+  expect(await end).toEqual([143, "", false]);
 }, 60_000);
 
 test("a context that is made when a signal to end has come runs no program", async () => {
-  await using place = new TestBroker();
-  const path = join(place.directory, "context.sock");
-  using listener = listenOn(place.socketPath);
-  await using context = makeContext(place, path);
-  using broker = await StandInBroker.at(listener, ({ request }) => {
-    if (request.kind !== "create_context") return;
-    for (const fd of [request.listenFd, request.closeFd]) fd.close();
-    context.child.kill("SIGINT");
-    broker.send(request.id, "shmlink_context_v1", { kind: "registered", contextId: 1 });
-  });
-  const served = broker.serve();
-  await waitUntil(() => context.closed || context.stdout !== "", "the command to end");
-  context.child.stdin?.end("\n");
-  await served;
-  await waitUntil(() => context.closed, "the command to be gone");
-  expect([context.child.exitCode, context.stdout, existsSync(path)]).toEqual([130, "", false]);
+  const end = makeAtStandIn(
+    ({ context, broker }, id) => {
+      context.child.kill("SIGINT");
+      broker.send(id, "shmlink_context_v1", { kind: "registered", contextId: 1 });
+    },
+    async ({ context, broker }) => {
+      const served = broker.serve();
+      await waitUntil(() => context.closed || context.stdout !== "", "the command to end");
+      context.child.stdin?.end("\n");
+      await served;
+    },
+  );
+  expect(await end).toEqual([130, "", false]);
 }, 60_000);
 
 test("a take --keep whose right is revoked waits for the programs that it has started", async () => {
