@@ -7,11 +7,12 @@ import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
 import { BUN } from "../helpers/runtimes.ts";
 import { StayingProgram } from "../helpers/staying.ts";
+import { injecting } from "../helpers/strace.ts";
 
 expectNoFdLeaks();
 
 /** Sends SIGINT to who is about to start a program, and to nobody else. */
-const INTERRUPTED = ["strace", "-o", "/dev/null", "-e", "trace=clone", "-e", "inject=clone:signal=SIGINT"];
+const INTERRUPTED = injecting("clone", "signal=SIGINT");
 const PROGRAM = ["--", "sh", "-c", "read line"];
 const CONTEXT = ["--engine=test", "--app=a", "--instance=1"];
 

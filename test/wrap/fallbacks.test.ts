@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { requires } from "../helpers/requires.ts";
+import { injecting } from "../helpers/strace.ts";
 import { compileFixture, freePort, type Running, Stage } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
@@ -201,7 +202,7 @@ requires.test(
   async () => {
     await using stage = new Stage();
     // What takes the supervisor so long.
-    const slowly = ["strace", "-o", "/dev/null", "-e", "trace=listen", "-e", "inject=listen:delay_exit=30000"];
+    const slowly = injecting("listen", "delay_exit=30000");
     const wrap = stage.wrapCommand(["python3", "-c", AGAIN_AND_AGAIN], { flags: ["--log"] });
     const running = stage.plain([...slowly, ...wrap]);
     expect(await running.exit, running.output).toBe(0);

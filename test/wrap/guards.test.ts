@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { expectNoFdLeaks } from "../helpers/fd-leak.ts";
 import { tellsSleeps } from "../helpers/process-state.ts";
 import { requires } from "../helpers/requires.ts";
+import { injecting } from "../helpers/strace.ts";
 import { freePort, Stage, until } from "../helpers/wrapped.ts";
 
 expectNoFdLeaks();
@@ -47,7 +48,7 @@ requires.test(
   async () => {
     await using stage = new Stage();
     // The supervisor takes long between its first look at the socket and the last.
-    const slowly = ["strace", "-o", "/dev/null", "-e", "trace=bind", "-e", "inject=bind:delay_exit=30000"];
+    const slowly = injecting("bind", "delay_exit=30000");
     const running = stage.plain([...slowly, ...stage.wrapCommand(["python3", "-c", CHANGING_HANDS])]);
     expect(await running.exit, running.output).toBe(0);
     expect(running.output).toBe("kept: 8\n");
@@ -82,15 +83,7 @@ requires.test(
   async () => {
     await using stage = new Stage();
     // Between two looks of the supervisor at the number there is time to close it.
-    const slowly = [
-      "strace",
-      "-o",
-      "/dev/null",
-      "-e",
-      "trace=kcmp,listen",
-      "-e",
-      "inject=kcmp,listen:delay_exit=20000",
-    ];
+    const slowly = injecting("kcmp,listen", "delay_exit=20000");
     const running = stage.plain([...slowly, ...stage.wrapCommand(["python3", "-c", CLOSED_MEANWHILE])]);
     expect(await running.exit, running.output).toBe(0);
     expect(running.output).toBe("ended\n");
