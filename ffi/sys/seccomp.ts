@@ -15,7 +15,7 @@ import {
   SIG_BLOCK,
   SIG_SETMASK,
 } from "../constants.ts";
-import { check, EINPROGRESS, EINTR, ENOENT, retry } from "../errno.ts";
+import { check, EINPROGRESS, EINTR, ENOENT, ESRCH, retry } from "../errno.ts";
 import type { BorrowedFd } from "../fd.ts";
 import { allocateEach } from "../memory.ts";
 import { NOTIF, type Notification, readNotification } from "../notification.ts";
@@ -26,8 +26,9 @@ const [RESPONSE, ADDFD, ID, ACTION] = allocateEach(SECCOMP_NOTIF_RESP.size, SECC
 const [ALL_SIGNALS, SAVED_MASK] = allocateEach(MASK_BYTES, MASK_BYTES);
 ALL_SIGNALS.bytes.fill(0xff);
 
-/** ENOENT: a signal has cancelled the call, or its thread is gone. EINPROGRESS: it has an answer. */
-const isGone = (result: number): boolean => result === -ENOENT || result === -EINPROGRESS;
+/** ENOENT: a signal has cancelled the call, or its thread is gone. ESRCH: just now, before it took a descriptor.
+ *  EINPROGRESS: it has an answer. */
+const isGone = (result: number): boolean => result === -ENOENT || result === -ESRCH || result === -EINPROGRESS;
 
 /** Takes the next trapped call; blocks until there is one, so poll first. @returns undefined when it vanished meanwhile */
 export function receiveNotification(listener: BorrowedFd): Notification | undefined {
